@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * error.h - how the library's functions fail: they fill the thread's chron_error and return -code.
+ */
+#ifndef CHRON_ERROR_H
+#define CHRON_ERROR_H
+
+#include "../include/chronicle.h"
+
+/*
+ * Start a failure: clears the thread's record, stores code and a printf-formatted sentence, returns
+ * -code. The fields below may be set afterwards through chron__error().
+ */
+int chron__fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+
+/*
+ * The same for a system call that answered -errno: picks ENOSPC, EACCESS, ENOMEM, ENOTSUP or EIO by it, adds
+ * its text.
+ */
+int chron__fail_sys(int negative_errno, const char *file, const char *format, ...)
+    __attribute__((format(printf, 3, 4), cold));
+
+/* The thread's record, to add seq, oldest, offset, file, pid. */
+chron_error *chron__error(void);
+
+/* Set where the trouble is; returns `status` for `return chron__at(...)`. */
+int chron__at(int status, const char *file, uint64_t offset, uint64_t seq);
+
+#endif

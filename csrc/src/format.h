@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * format.h - file format, version 1, as C. docs/FORMAT.md is the normative text; this is its image.
+ *
+ * All words are little-endian. The structs below are never dereferenced through the mapping: they give
+ * names and offsets (checked by the assertions); access goes through endian.h and atomics.h.
+ *
+ *   <queue>/queue.meta             geometry (written once), writer state in two slots
+ *   <queue>/doorbell               two futex words
+ *   <queue>/writer.lock            the kernel's lock, and a line for people
+ *   <queue>/%020u.seg              a segment, named by the seq of its first record
+ *   <queue>/readers/<name>.pos     a reader's committed position, in two slots
+ *   <queue>/quarantine/            what recovery cut off
+ *   <queue>/ *.tmp                 being prepared
+ */
+#ifndef CHRON_FORMAT_H
+#define CHRON_FORMAT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CHRON__PAGE 4096u           /* size of every header, and of the small files */
+#define CHRON__ALIGN 32u            /* records start on multiples of this */
+#define CHRON__RECORD_HEADER 32u
+#define CHRON__STRIDE 65536u        /* bytes of data area per block index entry */
+#define CHRON__TYPE_OURS 0xFFFFu    /* type_id of END */
+#define CHRON__COMPAT_KNOWN 0u      /* no flags yet: unknown compat flags are ignored ... */
+#define CHRON__INCOMPAT_KNOWN 0u    /* ... unknown incompat flags refuse the file */
+
+#define CHRON__MAGIC_META "CHRONQUE"
+#define CHRON__MAGIC_SEGMENT "CHRONSEG"
+#define CHRON__MAGIC_POSITION "CHRONPOS"
+#define CHRON__MAGIC_DOORBELL "CHRONBEL"
+
+#define CHRON__FILE_META "queue.meta"
+#define CHRON__FILE_DOORBELL "doorbell"
+#define CHRON__FILE_LOCK "writer.lock"
+#define CHRON__DIR_READERS "readers"
+#define CHRON__DIR_QUARANTINE "quarantine"
+
+/* The first 128 bytes of every file of ours. The CRC is over bytes 0 to 123. */
+typedef struct chron__file_header {
+    char magic[8];
+    uint32_t version;      /* 1 */
+    uint32_t compat;
+    uint32_t incompat;
+    uint32_t stride;       /* segment and queue.meta: CHRON__STRIDE */
+    uint8_t uuid[16];      /* the queue's */
+    uint64_t created_ns;
+    uint64_t segment_size; /* segment and queue.meta: bytes */
+    uint64_t base_seq;     /* segment: seq of its first record */
+    uint64_t prev_base;    /* segment: base_seq of the one before, CHRON_SEQ_NONE for the first */
+    uint64_t data_offset;  /* segment: where the records begin */
+    uint64_t epoch;        /* segment: epoch of the writer that made it */
+    uint8_t reserved[36];  /* 0 */
+    uint32_t crc;
+} chron__file_header;
+
+_Static_assert(offsetof(chron__file_header, version) == 8, "format");
+_Static_assert(offsetof(chron__file_header, compat) == 12, "format");
+_Static_assert(offsetof(chron__file_header, incompat) == 16, "format");
+_Static_assert(offsetof(chron__file_header, stride) == 20, "format");
+_Static_assert(offsetof(chron__file_header, uuid) == 24, "format");
+_Static_assert(offsetof(chron__file_header, created_ns) == 40, "format");
+_Static_assert(offsetof(chron__file_header, segment_size) == 48, "format");
+_Static_assert(offsetof(chron__file_header, base_seq) == 56, "format");
+_Static_assert(offsetof(chron__file_header, prev_base) == 64, "format");
+_Static_assert(offsetof(chron__file_header, data_offset) == 72, "format");
+_Static_assert(offsetof(chron__file_header, epoch) == 80, "format");
+_Static_assert(offsetof(chron__file_header, reserved) == 88, "format");
+_Static_assert(offsetof(chron__file_header, crc) == 124, "format");
+_Static_assert(sizeof(chron__file_header) == 128, "format");
+
+/* A segment's seal, at byte 128. Written once, at the roll; state last. CRC over bytes 4 to 59. */
+typedef struct chron__seal {
+    uint32_t state;        /* atomic: 0 open, 1 sealed */
+    uint32_t flags;        /* CHRON__SEAL_... */
+    uint64_t records;      /* without END */
+    uint64_t end_offset;   /* of END */
+    uint64_t last_seq;     /* of the last record; base_seq - 1 if there is none */
+    uint64_t first_ts;     /* timestamp of the first and of the last record; 0 if there is none */
+    uint64_t last_ts;
+    uint64_t sealed_ns;    /* wall clock, when the seal was written */
+    uint32_t reserved;
+    uint32_t crc;
+} chron__seal;
+
+#define CHRON__SEAL_AT 128u
+#define CHRON__SEAL_OPEN 0u
+#define CHRON__SEAL_SEALED 1u
+#define CHRON__SEAL_MONOTONE 1u /* flag: timestamps never go back within the segment */
+
+_Static_assert(offsetof(chron__seal, flags) == 4, "format");
+_Static_assert(offsetof(chron__seal, records) == 8, "format");
+_Static_assert(offsetof(chron__seal, end_offset) == 16, "format");
+_Static_assert(offsetof(chron__seal, last_seq) == 24, "format");
+_Static_assert(offsetof(chron__seal, first_ts) == 32, "format");
+_Static_assert(offsetof(chron__seal, last_ts) == 40, "format");
+_Static_assert(offsetof(chron__seal, sealed_ns) == 48, "format");
+_Static_assert(offsetof(chron__seal, reserved) == 56, "format");
+_Static_assert(offsetof(chron__seal, crc) == 60, "format");
+_Static_assert(sizeof(chron__seal) == 64, "format");
+
+#define CHRON__INDEX_AT 4096u /* u32 per CHRON__STRIDE of segment_size, padded to a multiple of 4096 */
+
+typedef struct chron__record_header {
+    uint32_t commit;       /* atomic: 0, or payload length + 1 */
+    uint32_t crc;          /* over commit, bytes 8 to 31, payload */
+    uint64_t seq;
+    uint64_t timestamp_ns;
+    uint16_t type_id;
+    uint16_t flags;        /* low byte: the user's; high byte: ours, 0 */
+    uint32_t epoch;        /* low word */
+} chron__record_header;
+
+_Static_assert(offsetof(chron__record_header, crc) == 4, "format");
+_Static_assert(offsetof(chron__record_header, seq) == 8, "format");
+_Static_assert(offsetof(chron__record_header, timestamp_ns) == 16, "format");
+_Static_assert(offsetof(chron__record_header, type_id) == 24, "format");
+_Static_assert(offsetof(chron__record_header, flags) == 26, "format");
+_Static_assert(offsetof(chron__record_header, epoch) == 28, "format");
+_Static_assert(sizeof(chron__record_header) == CHRON__RECORD_HEADER, "format");
+
+/*
+ * Two slots, at bytes 512 and 1024 of queue.meta and of a position file: 64 bytes each. The newer valid
+ * one wins (generation, modulo 2^64); a change writes the other one. CRC over bytes 0 to 59.
+ */
+typedef struct chron__slot {
+    uint64_t generation;   /* from 1 */
+    uint64_t next_seq;     /* position: seq to read next, CHRON_SEQ_NONE: none yet. meta: at a clean close */
+    uint64_t segment_base; /* position: the segment where that is. meta: durable_next */
+    uint64_t offset;       /* position: and the offset in it. meta: epoch */
+    uint64_t time_ns;      /* when this slot was written */
+    uint64_t reserved;
+    uint32_t fingerprint;  /* position: CRC of the last record consumed */
+    uint32_t flags;        /* CHRON__SLOT_... */
+    uint32_t reserved2;
+    uint32_t crc;
+} chron__slot;
+
+#define CHRON__SLOT_A 512u
+#define CHRON__SLOT_B 1024u
+#define CHRON__SLOT_FINGERPRINT 1u /* position: fingerprint is set */
+#define CHRON__SLOT_CLEAN 2u       /* meta: the writer closed properly */
+
+_Static_assert(offsetof(chron__slot, next_seq) == 8, "format");
+_Static_assert(offsetof(chron__slot, segment_base) == 16, "format");
+_Static_assert(offsetof(chron__slot, offset) == 24, "format");
+_Static_assert(offsetof(chron__slot, time_ns) == 32, "format");
+_Static_assert(offsetof(chron__slot, reserved) == 40, "format");
+_Static_assert(offsetof(chron__slot, fingerprint) == 48, "format");
+_Static_assert(offsetof(chron__slot, flags) == 52, "format");
+_Static_assert(offsetof(chron__slot, reserved2) == 56, "format");
+_Static_assert(offsetof(chron__slot, crc) == 60, "format");
+_Static_assert(sizeof(chron__slot) == 64, "format");
+
+/* Doorbell: file header, then two futex words on cache lines of their own, in native byte order. */
+#define CHRON__BELL_NOTIFY 256u
+#define CHRON__BELL_WAITING 512u
+
+/* Bytes that a record with this payload takes in a segment. */
+static inline uint64_t chron__record_bytes(uint64_t payload_bytes)
+{
+    return (CHRON__RECORD_HEADER + payload_bytes + (CHRON__ALIGN - 1u)) & ~(uint64_t)(CHRON__ALIGN - 1u);
+}
+
+/* Where the records of a segment of this size begin. */
+static inline uint64_t chron__data_offset(uint64_t segment_size)
+{
+    uint64_t index_bytes = segment_size / CHRON__STRIDE * 4u;
+    return CHRON__INDEX_AT + ((index_bytes + CHRON__PAGE - 1u) & ~(uint64_t)(CHRON__PAGE - 1u));
+}
+
+#endif

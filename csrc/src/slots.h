@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slots.h - a small record that one process rewrites in place and others read, in queue.meta and in
+ * position files. Two slots take turns; each has a CRC. Killed in the middle of a store, or read in the
+ * middle of one, the other slot still holds the value before.
+ */
+#ifndef CHRON_SLOTS_H
+#define CHRON_SLOTS_H
+
+#include <stdint.h>
+
+/* Names as in chron__slot; see format.h for what each means in which file. */
+typedef struct chron__slot_value {
+    uint64_t generation;
+    uint64_t next_seq;
+    uint64_t segment_base;
+    uint64_t offset;
+    uint64_t time_ns;
+    uint32_t fingerprint;
+    uint32_t flags;
+} chron__slot_value;
+
+/* In queue.meta the same words have other meanings. */
+#define chron__durable_next segment_base
+#define chron__epoch offset
+
+/* The newest valid slot of the file mapped at `base`: 1, or 0 if neither is valid (then *out is zeroed). */
+int chron__slots_load(const uint8_t *base, chron__slot_value *out);
+
+/* Store *value with the next generation, which is also set in *value. One thread of one process only. */
+void chron__slots_store(uint8_t *base, chron__slot_value *value);
+
+#endif
