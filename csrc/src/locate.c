@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * locate.c - walking the records of a segment, and finding one by seq or time through the block index.
+ *
+ * The index is advice: an entry counts only if a record header that is possible there stands behind it,
+ * and where there is no such entry the walk begins further in front. A walk always ends: each step goes
+ * on by at least 32 bytes and stops at the first record that is not the one that must follow.
+ */
+#include <inttypes.h>
+
+#include "error.h"
+#include "segment.h"
+
+uint64_t chron__seg_index_get(const chron__seg *seg, uint64_t block)
+{
+    const uint8_t *entry = seg->map.base + CHRON__INDEX_AT + block * 4u;
+    /* [INDEX] with chron__seg_index_set */
+    uint64_t offset = (uint64_t)chron__load_acquire_le32(entry) * CHRON__ALIGN;
+    uint64_t from = seg->data_offset + block * CHRON__STRIDE;
+
+    if (offset < from || offset >= from + CHRON__STRIDE || offset > seg->size - CHRON__RECORD_HEADER)
+        return 0;
+    return offset;
+}
+
+void chron__seg_index_set(chron__seg *seg, uint64_t block, uint64_t offset)
+{
+    /* [INDEX] with chron__seg_index_get */
+    chron__store_release_le32(seg->map.base + CHRON__INDEX_AT + block * 4u, (uint32_t)(offset / CHRON__ALIGN));
+}
+
+static int broken(chron__walk *walk, enum chron__walk_stop *stop, const char *why)
+{
+    walk->why = why;
+    *stop = CHRON__STOP_BROKEN;
+    return 0;
+}
+
+int chron__seg_step(const chron__seg *seg, chron__walk *walk, int check_crc, chron__rec *rec,
+                    enum chron__walk_stop *stop)
+{
+    enum chron__rec_state state;
+
+    if (walk->offset > seg->size - CHRON__RECORD_HEADER)
+        return broken(walk, stop, "the records run over the end of the segment");
+    state = chron__rec_load(seg->map.base, seg->size, walk->offset, rec);
+    if (state == CHRON__REC_NONE) {
+        *stop = CHRON__STOP_NONE;
+        return 0;
+    }
+    if (state == CHRON__REC_BROKEN)
+        return broken(walk, stop, "its length is impossible");
+    if (chron__rec_seq(rec) != walk->next_seq)
+        return broken(walk, stop, "another seq stands in its place");
+    if (chron__rec_epoch(rec) < walk->epoch)
+        return broken(walk, stop, "it is a remnant of an earlier epoch");
+    if ((check_crc || state == CHRON__REC_END) && !chron__rec_crc_ok(rec, rec->payload))
+        return broken(walk, stop, "its CRC does not match");
+    if (state == CHRON__REC_END) {
+        walk->end_seq = chron__rec_seq(rec);
+        *stop = CHRON__STOP_END;
+        return 0;
+    }
+    walk->epoch = chron__rec_epoch(rec);
+    walk->next_seq++;
+    walk->offset += chron__rec_bytes(rec);
+    return 1;
+}
+
+/* Is there, at a block's index entry, a header that could be a record of this segment? */
+static int probe(const chron__seg *seg, uint64_t block, chron__rec *rec, uint64_t *offset)
+{
+    enum chron__rec_state state;
+
+    *offset = chron__seg_index_get(seg, block);
+    if (*offset == 0)
+        return 0;
+    state = chron__rec_load(seg->map.base, seg->size, *offset, rec);
+    if (state != CHRON__REC_DATA && state != CHRON__REC_END)
+        return 0;
+    /* Each record before it takes 32 bytes at least. */
+    return chron__rec_seq(rec) >= seg->base_seq &&
+           chron__rec_seq(rec) - seg->base_seq <= (*offset - seg->data_offset) / CHRON__ALIGN;
+}
+
+/* What a search compares: seqs, or timestamps. */
+static int is_before(const chron__rec *rec, uint64_t key, int by_time)
+{
+    if (!by_time)
+        return chron__rec_seq(rec) <= key;
+    return chron__rec_type(rec) != CHRON__TYPE_OURS && chron__rec_timestamp(rec) < key; /* END has no time */
+}
+
+/*
+ * Set *walk to where a walk to `key` can begin: the last index entry that lies before it (and whose
+ * record's CRC is right), or the beginning of the segment. Entries must ascend in `key`.
+ */
+static void start_near(const chron__seg *seg, uint64_t key, int by_time, chron__walk *walk)
+{
+    uint64_t low = 0; /* blocks below `low` that have an entry lie before key */
+    uint64_t high = chron__seg_blocks(seg);
+    chron__rec rec;
+    uint64_t offset;
+
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2u;
+        uint64_t block = middle;
+        int known;
+
+        while (!(known = probe(seg, block, &rec, &offset)) && block > low)
+            block--;
+        if (known && !is_before(&rec, key, by_time))
+            high = block;
+        else
+            low = middle + 1u; /* what is known up to `middle` lies before */
+    }
+    while (high > 0) {
+        high--;
+        if (!probe(seg, high, &rec, &offset) || !is_before(&rec, key, by_time))
+            continue;
+        if (!chron__rec_crc_ok(&rec, rec.payload))
+            continue;
+        walk->offset = offset;
+        walk->next_seq = chron__rec_seq(&rec);
+        return;
+    }
+    walk->offset = seg->data_offset;
+    walk->next_seq = seg->base_seq;
+}
+
+static int damaged(const chron__seg *seg, const chron__walk *walk)
+{
+    char name[CHRON__NAME_BYTES];
+
+    chron__segment_name(seg->base_seq, name);
+    return chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " in %s at offset %" PRIu64 " is damaged: %s",
+                                 walk->next_seq, name, walk->offset, walk->why), name, walk->offset, walk->next_seq);
+}
+
+int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint64_t *found_seq)
+{
+    chron__walk walk = {0};
+    enum chron__walk_stop stop;
+    chron__rec rec;
+    uint64_t beyond;
+    uint64_t beyond_seq;
+
+    start_near(seg, seq, 0, &walk);
+    while (walk.next_seq < seq) {
+        if (chron__seg_step(seg, &walk, 0, &rec, &stop))
+            continue;
+        if (stop != CHRON__STOP_BROKEN)
+            break;
+        if (!chron__seg_resync(seg, walk.offset, walk.next_seq, &beyond, &beyond_seq) || beyond_seq > seq) {
+            *offset = walk.offset;
+            *found_seq = walk.next_seq;
+            return damaged(seg, &walk);
+        }
+        walk = (chron__walk){.offset = beyond, .next_seq = beyond_seq};
+    }
+    *offset = walk.offset;
+    *found_seq = walk.next_seq;
+    return 0;
+}
+
+int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t *offset, uint64_t *found_seq)
+{
+    chron__walk walk = {.offset = seg->data_offset, .next_seq = seg->base_seq};
+    chron__seal_value seal;
+    enum chron__walk_stop stop;
+    chron__rec rec;
+
+    /* Only a seal knows whether timestamps ascend; without it every header is looked at. */
+    if (chron__seg_seal_load(seg, &seal) == 1 && (seal.flags & CHRON__SEAL_MONOTONE))
+        start_near(seg, timestamp_ns, 1, &walk);
+    for (;;) {
+        *offset = walk.offset;
+        *found_seq = walk.next_seq;
+        if (!chron__seg_step(seg, &walk, 0, &rec, &stop))
+            return stop == CHRON__STOP_BROKEN ? damaged(seg, &walk) : 0;
+        if (chron__rec_timestamp(&rec) >= timestamp_ns)
+            return 0;
+    }
+}
+
+int chron__seg_resync(const chron__seg *seg, uint64_t offset, uint64_t seq, uint64_t *found, uint64_t *found_seq)
+{
+    uint64_t limit = seg->size - CHRON__RECORD_HEADER;
+
+    for (uint64_t at = offset + CHRON__ALIGN; at <= limit; at += CHRON__ALIGN) {
+        enum chron__rec_state state;
+        chron__rec rec;
+        uint64_t this_seq;
+
+        state = chron__rec_load(seg->map.base, seg->size, at, &rec);
+        if (state == CHRON__REC_NONE || state == CHRON__REC_BROKEN)
+            continue;
+        this_seq = chron__rec_seq(&rec);
+        /* Cheap before dear: a seq that fits is rare in garbage, so few CRCs of garbage are computed. */
+        if (this_seq <= seq || this_seq - seq > (at - offset) / CHRON__ALIGN)
+            continue;
+        if (!chron__rec_crc_ok(&rec, rec.payload))
+            continue;
+        *found = at;
+        *found_seq = this_seq;
+        return 1;
+    }
+    return 0;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slots.c - the two-slot record. Invariants: generations of a file rise by one a store; odd ones live in
+ * slot A, even ones in slot B, so a store never touches the slot that holds the newest value.
+ */
+#include "slots.h"
+
+#include "atomics.h"
+#include "../include/chronicle.h"
+#include "format.h"
+
+#define SLOT_WORDS (sizeof(chron__slot) / 4u)
+#define SLOT_CRC_BYTES (offsetof(chron__slot, crc))
+
+/* A reader may meet both slots in the middle of being written, if it is descheduled in between. */
+#define LOAD_TRIES 64
+
+static int load_one(const uint8_t *slot, chron__slot_value *out)
+{
+    uint8_t copy[sizeof(chron__slot)];
+
+    for (size_t i = 0; i < SLOT_WORDS; i++) /* [SLOT] with chron__slots_store */
+        chron__write_le32(copy + 4u * i, chron__load_relaxed_le32(slot + 4u * i));
+    if (chron__read_le32(copy + offsetof(chron__slot, crc)) != chron_crc32c(0, copy, SLOT_CRC_BYTES))
+        return 0;
+    out->generation = chron__read_le64(copy + offsetof(chron__slot, generation));
+    out->next_seq = chron__read_le64(copy + offsetof(chron__slot, next_seq));
+    out->segment_base = chron__read_le64(copy + offsetof(chron__slot, segment_base));
+    out->offset = chron__read_le64(copy + offsetof(chron__slot, offset));
+    out->time_ns = chron__read_le64(copy + offsetof(chron__slot, time_ns));
+    out->fingerprint = chron__read_le32(copy + offsetof(chron__slot, fingerprint));
+    out->flags = chron__read_le32(copy + offsetof(chron__slot, flags));
+    return 1;
+}
+
+int chron__slots_load(const uint8_t *base, chron__slot_value *out)
+{
+    for (int i = 0; i < LOAD_TRIES; i++) {
+        chron__slot_value a;
+        chron__slot_value b;
+        int has_a = load_one(base + CHRON__SLOT_A, &a);
+        int has_b = load_one(base + CHRON__SLOT_B, &b);
+
+        if (has_a && (!has_b || (int64_t)(a.generation - b.generation) > 0)) {
+            *out = a;
+            return 1;
+        }
+        if (has_b) {
+            *out = b;
+            return 1;
+        }
+        chron__fence_seq_cst();
+    }
+    memset(out, 0, sizeof *out);
+    return 0;
+}
+
+void chron__slots_store(uint8_t *base, chron__slot_value *value)
+{
+    uint8_t copy[sizeof(chron__slot)] = {0};
+    uint8_t *slot;
+
+    value->generation++;
+    slot = base + (value->generation % 2u ? CHRON__SLOT_A : CHRON__SLOT_B);
+    chron__write_le64(copy + offsetof(chron__slot, generation), value->generation);
+    chron__write_le64(copy + offsetof(chron__slot, next_seq), value->next_seq);
+    chron__write_le64(copy + offsetof(chron__slot, segment_base), value->segment_base);
+    chron__write_le64(copy + offsetof(chron__slot, offset), value->offset);
+    chron__write_le64(copy + offsetof(chron__slot, time_ns), value->time_ns);
+    chron__write_le32(copy + offsetof(chron__slot, fingerprint), value->fingerprint);
+    chron__write_le32(copy + offsetof(chron__slot, flags), value->flags);
+    chron__write_le32(copy + offsetof(chron__slot, crc), chron_crc32c(0, copy, SLOT_CRC_BYTES));
+    for (size_t i = 0; i < SLOT_WORDS; i++) /* [SLOT] with load_one */
+        chron__store_relaxed_le32(slot + 4u * i, chron__read_le32(copy + 4u * i));
+}
