@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * writer.c - appending: one record, a batch, a claim. The hot path of the library.
+ *
+ * Invariants:
+ *  - The commit word at the tail is zero, and so is every word that may become one: what is behind the
+ *    tail is zero but for an unpublished batch or claim.
+ *  - Committed bytes never change.
+ *  - A record becomes visible by one release store of its commit word, after everything else of it. A
+ *    batch becomes visible by that of its first record.
+ *  - Index entries are stored after what they point at is visible.
+ */
+#include "writer.h"
+
+#include <inttypes.h>
+
+static uint64_t now_ns(const chron_writer *w)
+{
+    return chron__clock_ns((int)w->coarse_clock);
+}
+
+static int poisoned(const chron_writer *w)
+{
+    (void)w;
+    return chron__fail(CHRON_EPOISONED, "this writer can no longer vouch for its data, because a sync failed or the "
+                       "disk did: close it and open the queue again, which recovers what is on disk");
+}
+
+/* The pages under the current segment were replaced by zeros: what went there is gone. */
+static int faulted(chron_writer *w)
+{
+    chron__set32(&w->poisoned, 1);
+    return chron__fail(CHRON_EIO, "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
+                       "truncated, or the disk failed. Close the writer and open the queue again", w->seg->base_seq);
+}
+
+static int check_ready(const chron_writer *w)
+{
+    if (__builtin_expect(chron__get32(&w->poisoned), 0)) /* [STOP] set by whoever met the failure */
+        return poisoned(w);
+    if (__builtin_expect(w->claimed != 0, 0))
+        return chron__fail(CHRON_ECLAIM, "a claim is open: publish or abort it first");
+    return 0;
+}
+
+static int check_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
+{
+    if (__builtin_expect(length > w->max_payload, 0))
+        return chron__fail(CHRON_ETOOBIG, "a payload of %zu bytes is larger than one segment of this queue holds (%"
+                           PRIu64 " bytes): split it, or create the queue with larger segments", length,
+                           w->max_payload);
+    if (__builtin_expect(type_id > CHRON_TYPE_MAX, 0))
+        return chron__fail(CHRON_EINVAL, "type_id 0x%x is reserved: use 0 to 0x%x", (unsigned)type_id, CHRON_TYPE_MAX);
+    if (__builtin_expect(!data && length > 0, 0))
+        return chron__fail(CHRON_EINVAL, "the data is NULL, but its length is %zu", length);
+    return 0;
+}
+
+void chron__writer_note_block(chron_writer *w, uint64_t offset)
+{
+    uint64_t block = chron__seg_block_of(w->seg, offset);
+
+    if (offset < w->next_block)
+        return;
+    chron__seg_index_set(w->seg, block, offset);
+    w->next_block = w->seg->data_offset + (block + 1u) * CHRON__STRIDE;
+}
+
+/* Everything of a record but its commit word. */
+static inline void place(chron_writer *w, uint8_t *at, uint64_t seq, const void *data, uint32_t length,
+                         uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
+{
+    chron__rec_write_header(at, seq, timestamp_ns, type_id, flags, w->epoch);
+    CHRON__STEP("record: header");
+    if (length)
+        memcpy(at + CHRON__RECORD_HEADER, data, length);
+    CHRON__STEP("record: payload");
+    chron__rec_write_crc(at, length);
+    CHRON__STEP("record: crc");
+}
+
+/* After the commit word: `count` records that end at `tail` are visible now. */
+static inline int64_t finish(chron_writer *w, uint64_t offset, uint64_t tail, uint64_t seq, uint32_t count)
+{
+    chron__set64(&w->tail, tail);
+    chron__set_release64(&w->next_seq, seq + count); /* [TAIL] with chron__writer_sync */
+    CHRON__STEP("record: published");
+    if (__builtin_expect(offset >= w->next_block, 0))
+        chron__writer_note_block(w, offset);
+    chron__fence_signal();
+    if (__builtin_expect(chron__get32(w->fault) != 0, 0)) /* [FAULT] with guard.c */
+        return faulted(w);
+    w->wakes += (uint64_t)chron__bell_ring(&w->bell);
+    if (__builtin_expect(w->sync_every != 0, 0)) {
+        w->unsynced += count;
+        if (w->unsynced >= w->sync_every) {
+            int status = chron__writer_sync(w);
+
+            if (status < 0)
+                return status;
+            w->unsynced = 0;
+        }
+    }
+    return (int64_t)seq;
+}
+
+static inline int64_t append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags,
+                             uint64_t timestamp_ns)
+{
+    uint64_t bytes = chron__record_bytes(length);
+    uint64_t offset;
+    uint64_t seq;
+    uint8_t *at;
+    int status = check_ready(w);
+
+    if (status < 0)
+        return status;
+    status = check_record(w, data, length, type_id);
+    if (status < 0)
+        return status;
+    if (__builtin_expect(chron__get64(&w->tail) + bytes > w->edge, 0)) {
+        status = chron__writer_edge(w, bytes);
+        if (status < 0)
+            return status;
+    }
+    offset = chron__get64(&w->tail);
+    seq = chron__get64(&w->next_seq);
+    at = w->base + offset;
+    place(w, at, seq, data, (uint32_t)length, type_id, flags, timestamp_ns);
+    chron__rec_publish(at, (uint32_t)length);
+    chron__tally_add(&w->tally, timestamp_ns);
+    w->payload_bytes += length;
+    return finish(w, offset, offset + bytes, seq, 1);
+}
+
+int64_t chron_writer_append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags)
+{
+    return chron_writer_append_at(w, data, length, type_id, flags, CHRON_NOW);
+}
+
+int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags,
+                               uint64_t timestamp_ns)
+{
+    int64_t seq = chron__writer_enter(w);
+
+    if (seq < 0)
+        return seq;
+    seq = append(w, data, length, type_id, flags, timestamp_ns == CHRON_NOW ? now_ns(w) : timestamp_ns);
+    chron__writer_leave(w);
+    return seq;
+}
+
+/* ------------------------------------------------------------------------------------------ batches */
+
+/* Bytes that the batch takes in a segment, or why it cannot be one. */
+static int64_t measure(const chron_writer *w, const chron_record *records, size_t count)
+{
+    uint64_t room = w->seg->size - w->seg->data_offset - CHRON__RECORD_HEADER; /* END needs the last 32 bytes */
+    uint64_t bytes = 0;
+
+    if (!records)
+        return chron__fail(CHRON_EINVAL, "the batch is NULL, but its count is %zu", count);
+    for (size_t i = 0; i < count; i++) {
+        int status = check_record(w, records[i].payload, records[i].length, records[i].type_id);
+
+        if (status < 0)
+            return status;
+        bytes += chron__record_bytes(records[i].length);
+        if (bytes > room)
+            return chron__fail(CHRON_ETOOBIG, "a batch of %zu records does not fit one segment of this queue (%" PRIu64
+                               " bytes): append it in smaller ones", count, room);
+    }
+    return (int64_t)bytes;
+}
+
+/* Place records [0, count) at `offset`, all but the first with their commit words. */
+static void place_batch(chron_writer *w, uint64_t offset, uint64_t seq, uint64_t now, const chron_record *records,
+                        size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const chron_record *r = &records[i];
+        uint64_t timestamp_ns = r->timestamp_ns == CHRON_NOW ? now : r->timestamp_ns;
+        uint8_t *at = w->base + offset;
+
+        place(w, at, seq + i, r->payload, (uint32_t)r->length, r->type_id, r->flags, timestamp_ns);
+        if (i > 0)
+            chron__rec_publish(at, (uint32_t)r->length); /* hidden behind the first one's zero commit word */
+        CHRON__STEP("batch: record placed");
+        chron__tally_add(&w->tally, timestamp_ns);
+        w->payload_bytes += r->length;
+        offset += chron__record_bytes(r->length);
+    }
+}
+
+static int64_t append_batch(chron_writer *w, const chron_record *records, size_t count)
+{
+    uint64_t offset;
+    uint64_t seq = chron__get64(&w->next_seq);
+    int64_t bytes;
+    int64_t status = check_ready(w);
+    uint64_t now = 0;
+
+    if (status < 0 || count == 0)
+        return status < 0 ? status : (int64_t)seq;
+    bytes = measure(w, records, count);
+    if (bytes < 0)
+        return bytes;
+    if (chron__get64(&w->tail) + (uint64_t)bytes > w->edge) {
+        status = chron__writer_edge(w, (uint64_t)bytes);
+        if (status < 0)
+            return status;
+    }
+    for (size_t i = 0; i < count && now == 0; i++)
+        if (records[i].timestamp_ns == CHRON_NOW)
+            now = now_ns(w);
+    offset = chron__get64(&w->tail);
+    place_batch(w, offset, seq, now, records, count);
+    chron__rec_publish(w->base + offset, (uint32_t)records[0].length);
+    status = finish(w, offset, offset + (uint64_t)bytes, seq, (uint32_t)count);
+    for (size_t i = 1; i < count; i++) {
+        offset += chron__record_bytes(records[i - 1u].length);
+        chron__writer_note_block(w, offset);
+    }
+    return status;
+}
+
+int64_t chron_writer_append_batch(chron_writer *w, const chron_record *records, size_t count)
+{
+    int64_t seq = chron__writer_enter(w);
+
+    if (seq < 0)
+        return seq;
+    seq = append_batch(w, records, count);
+    chron__writer_leave(w);
+    return seq;
+}
+
+/* ------------------------------------------------------------------------------------------- claims */
+
+static int claim(chron_writer *w, size_t length, void **payload)
+{
+    uint64_t bytes = chron__record_bytes(length);
+    int status;
+
+    if (!payload)
+        return chron__fail(CHRON_EINVAL, "there is no place to store the claimed address");
+    *payload = NULL;
+    status = check_ready(w);
+    if (status < 0)
+        return status;
+    status = check_record(w, "", length, 0);
+    if (status < 0)
+        return status;
+    if (chron__get64(&w->tail) + bytes > w->edge) {
+        status = chron__writer_edge(w, bytes);
+        if (status < 0)
+            return status;
+    }
+    w->claimed = bytes;
+    *payload = w->base + chron__get64(&w->tail) + CHRON__RECORD_HEADER;
+    return 0;
+}
+
+int chron_writer_claim(chron_writer *w, size_t length, void **payload)
+{
+    int status = chron__writer_enter(w);
+
+    if (status < 0)
+        return status;
+    status = claim(w, length, payload);
+    chron__writer_leave(w);
+    return status;
+}
+
+static int64_t publish(chron_writer *w, size_t length, uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
+{
+    uint64_t offset = chron__get64(&w->tail);
+    uint64_t seq = chron__get64(&w->next_seq);
+    uint8_t *at = w->base + offset;
+    uint64_t bytes = chron__record_bytes(length);
+    int status;
+
+    if (w->claimed == 0)
+        return chron__fail(CHRON_ECLAIM, "there is no claim to publish");
+    if (chron__get32(&w->poisoned))
+        return poisoned(w);
+    status = check_record(w, at, length, type_id);
+    if (status < 0)
+        return status;
+    if (bytes > w->claimed)
+        return chron__fail(CHRON_EINVAL, "%zu bytes are more than were claimed (%" PRIu64 ", rounded up to 32)", length,
+                           w->claimed - CHRON__RECORD_HEADER);
+    if (timestamp_ns == CHRON_NOW)
+        timestamp_ns = now_ns(w);
+    /* What was claimed and is not used may have been written to: behind the tail all is zero. */
+    memset(at + CHRON__RECORD_HEADER + length, 0, (size_t)(w->claimed - CHRON__RECORD_HEADER - length));
+    chron__rec_write_header(at, seq, timestamp_ns, type_id, flags, w->epoch);
+    chron__rec_write_crc(at, (uint32_t)length);
+    CHRON__STEP("claim: placed");
+    chron__rec_publish(at, (uint32_t)length);
+    w->claimed = 0;
+    chron__tally_add(&w->tally, timestamp_ns);
+    w->payload_bytes += length;
+    return finish(w, offset, offset + bytes, seq, 1);
+}
+
+int64_t chron_writer_publish(chron_writer *w, size_t length, uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
+{
+    int64_t seq = chron__writer_enter(w);
+
+    if (seq < 0)
+        return seq;
+    seq = publish(w, length, type_id, flags, timestamp_ns);
+    chron__writer_leave(w);
+    return seq;
+}
+
+int chron_writer_abort(chron_writer *w)
+{
+    int status = chron__writer_enter(w);
+
+    if (status < 0)
+        return status;
+    if (w->claimed == 0) {
+        status = chron__fail(CHRON_ECLAIM, "there is no claim to abort");
+    } else {
+        memset(w->base + chron__get64(&w->tail), 0, (size_t)w->claimed);
+        w->claimed = 0;
+    }
+    chron__writer_leave(w);
+    return status;
+}
+
+/* -------------------------------------------------------------------------------------- small change */
+
+uint64_t chron_writer_next_seq(const chron_writer *w)
+{
+    return w ? chron__get64(&w->next_seq) : 0;
+}
+
+uint64_t chron_writer_durable_seq(const chron_writer *w)
+{
+    return w ? chron__get64(&w->durable_next) - 1u : CHRON_SEQ_NONE; /* 0 - 1 is CHRON_SEQ_NONE */
+}
+
+int chron_writer_recovery_get(const chron_writer *w, chron_recovery *out)
+{
+    if (!w || !out)
+        return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
+    *out = w->recovery;
+    return 0;
+}
+
+int chron_writer_stats_get(const chron_writer *w, chron_writer_stats *out)
+{
+    if (!w || !out)
+        return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
+    memset(out, 0, sizeof *out);
+    out->records = chron__get64(&w->next_seq) - w->first_seq;
+    out->payload_bytes = w->payload_bytes;
+    out->rolls = w->rolls;
+    out->rolls_unprepared = w->rolls_unprepared;
+    out->full_waits = w->full_waits;
+    out->syncs = chron__get64(&w->syncs);
+    out->wakes = w->wakes;
+    out->touched_bytes = chron__get64(&w->touched_bytes);
+    out->deleted_segments = chron__get64(&w->deleted_segments);
+    out->keeper_running = (uint64_t)w->keeper_running;
+    out->keeper_errors = chron__get64(&w->keeper_errors);
+    out->keeper_last_error = (int64_t)chron__get32(&w->keeper_last_error);
+    return 0;
+}
