@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * next.c - reading forward, and waiting for something to read. The hot path of readers.
+ *
+ * Invariants:
+ *  - A record is returned only if its seq is the one expected, it lies within the mapping, its epoch is
+ *    not below that of the record before, and its CRC matches.
+ *  - An error leaves the position where it was.
+ *  - "Nothing there" is said of a zero commit word only if nothing proves that a record must be there:
+ *    neither the segment's seal, nor the durable mark, nor the writer's last words.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "reader.h"
+
+#define SPIN_NS 20000u       /* hybrid waiting: about what a sleep and a wake-up cost */
+#define SPIN_LOOKS 64u       /* looks between two readings of the clock */
+#define RECHECK_MASK 0xFFFu  /* a reader that polls an empty tail has it proven empty again so often */
+
+int chron__reader_damaged(const chron_reader *r, const char *why)
+{
+    char name[CHRON__NAME_BYTES];
+
+    if (chron__map_faulted(&r->seg->map))
+        return chron__fail(CHRON_EIO, "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
+                           "truncated, or the disk failed", r->seg->base_seq);
+    chron__segment_name(r->seg->base_seq, name);
+    return chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " in %s at offset %" PRIu64 " is damaged: %s. Skip it "
+                                 "to read on; if no writer has opened the queue since a crash, opening one may mend it",
+                                 r->next_seq, name, r->offset, why), name, r->offset, r->next_seq);
+}
+
+/* Is the record that was consumed last still what it was? Asked when the epoch changes. */
+static int check_history(const chron_reader *r)
+{
+    chron__rec rec;
+
+    if (!r->has_last || r->last_offset == 0)
+        return 0;
+    if (chron__rec_load(r->base, r->size, r->last_offset, &rec) == CHRON__REC_DATA && rec.crc == r->last_crc)
+        return 0;
+    return chron__fail(CHRON_EREWRITTEN, "record %" PRIu64 ", which this reader has read, was replaced: a writer recovered "
+                       "from damage by cutting it off. Seek to where you want to go on", r->next_seq - 1u);
+}
+
+/* A zero commit word at the position. 0: nothing there yet; 1: look again; ECORRUPT: it was erased. */
+static int check_empty(chron_reader *r)
+{
+    chron__slot_value state;
+    chron__seal_value seal;
+    const char *why = NULL;
+
+    if (chron__map_faulted(&r->seg->map))
+        return chron__reader_damaged(r, "");
+    if ((r->empty_looks++ & RECHECK_MASK) != 0)
+        return 0;
+    if (chron__seg_seal_load(r->seg, &seal) == 1) /* [SEAL] END, and all before it, are visible now */
+        why = "it was erased: the segment's seal says that there is one";
+    else if (chron__queue_state(&r->q, &state) &&
+             (state.chron__durable_next > r->next_seq ||
+              ((state.flags & CHRON__SLOT_CLEAN) && state.next_seq > r->next_seq)))
+        why = "it was erased: queue.meta says that there is one";
+    if (!why)
+        return 0;
+    r->empty_looks = 0;
+    if (chron__load_acquire_le32(r->base + r->offset) != 0)
+        return 1; /* it came in between */
+    return chron__reader_damaged(r, why);
+}
+
+/* END at the position: go on in the segment that it leads to. */
+static int follow_end(chron_reader *r, const chron__rec *rec)
+{
+    uint32_t last_crc = r->last_crc;
+    uint32_t epoch = r->epoch;
+    int has_last = r->has_last;
+    chron__seg *next;
+    int status;
+
+    if (!chron__rec_crc_ok(rec, rec->payload))
+        return chron__reader_damaged(r, "the CRC of the END record does not match");
+    if (chron__rec_seq(rec) != r->next_seq)
+        return chron__reader_damaged(r, "the END record leads to another seq");
+    status = chron__seg_open(&r->q, r->next_seq, 0, &next);
+    if (status == -CHRON_EGONE)
+        return chron__reader_missing(r);
+    if (status < 0)
+        return status;
+    if (next->prev_base != r->seg->base_seq) {
+        chron__seg_release(next);
+        return chron__reader_damaged(r, "the segment that END leads to does not follow this one");
+    }
+    chron__reader_enter_segment(r, next, next->data_offset, r->next_seq);
+    r->last_crc = last_crc; /* the record before is the same one as before, only out of sight */
+    r->has_last = has_last;
+    r->epoch = epoch;
+    r->stats.rolls++;
+    return 1;
+}
+
+int chron__reader_peek(chron_reader *r, chron__rec *rec)
+{
+    for (;;) {
+        enum chron__rec_state state;
+        int status;
+
+        if (__builtin_expect(r->next_seq >= r->visible, 0)) {
+            chron__slot_value mark;
+
+            if (chron__queue_state(&r->q, &mark))
+                r->visible = mark.chron__durable_next;
+            if (r->next_seq >= r->visible)
+                return 0;
+        }
+        if (__builtin_expect(!r->seg, 0)) {
+            status = chron__reader_attach(r);
+            if (status <= 0)
+                return status;
+            continue;
+        }
+        state = chron__rec_load(r->base, r->size, r->offset, rec);
+        if (state == CHRON__REC_NONE) {
+            status = check_empty(r);
+            if (status <= 0)
+                return status;
+            continue;
+        }
+        r->empty_looks = 0;
+        if (__builtin_expect(state == CHRON__REC_DATA, 1)) {
+            if (__builtin_expect(chron__rec_seq(rec) != r->next_seq, 0))
+                return chron__reader_damaged(r, "another seq stands in its place");
+            return 1;
+        }
+        if (state == CHRON__REC_BROKEN)
+            return chron__reader_damaged(r, "its length is impossible");
+        status = follow_end(r, rec);
+        if (status <= 0)
+            return status;
+    }
+}
+
+void chron__reader_view(const chron__rec *rec, const void *payload, chron_view *out)
+{
+    out->seq = chron__rec_seq(rec);
+    out->timestamp_ns = chron__rec_timestamp(rec);
+    out->payload = payload;
+    out->length = rec->length;
+    out->type_id = chron__rec_type(rec);
+    out->flags = (uint8_t)(chron__rec_flags(rec) & CHRON__USER_FLAGS);
+}
+
+void chron__reader_advance(chron_reader *r, const chron__rec *rec)
+{
+    r->last_crc = rec->crc;
+    r->last_offset = r->offset;
+    r->has_last = 1;
+    r->epoch = chron__rec_epoch(rec);
+    r->offset += chron__rec_bytes(rec);
+    r->next_seq++;
+    r->stats.records++;
+    r->stats.payload_bytes += rec->length;
+}
+
+/* The record that peek found: is it whole, with the payload at `payload`, and does it follow? */
+static inline int check(const chron_reader *r, const chron__rec *rec, const void *payload)
+{
+    if (__builtin_expect(!chron__rec_crc_ok(rec, payload), 0))
+        return chron__reader_damaged(r, "its CRC does not match");
+    if (__builtin_expect(chron__rec_epoch(rec) != r->epoch, 0)) {
+        if (chron__rec_epoch(rec) < r->epoch)
+            return chron__reader_damaged(r, "it is a remnant of an earlier epoch");
+        return check_history(r);
+    }
+    return 0;
+}
+
+static inline int next(chron_reader *r, chron_view *out)
+{
+    chron__rec rec;
+    int status = chron__reader_peek(r, &rec);
+
+    if (status <= 0)
+        return status;
+    status = check(r, &rec, rec.payload);
+    if (__builtin_expect(status < 0, 0))
+        return status;
+    chron__reader_view(&rec, rec.payload, out);
+    chron__reader_advance(r, &rec);
+    return 1;
+}
+
+int chron_reader_next(chron_reader *r, chron_view *out)
+{
+    int status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    status = out ? next(r, out) : chron__fail(CHRON_EINVAL, "there is no view to fill");
+    chron__reader_leave(r);
+    return status;
+}
+
+static int next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view *out)
+{
+    chron__rec rec;
+    int status = chron__reader_peek(r, &rec);
+
+    if (status <= 0)
+        return status;
+    if (rec.length > capacity) {
+        /* Before anybody allocates by this length, make sure that it is one. */
+        status = check(r, &rec, rec.payload);
+        if (status < 0)
+            return status;
+        chron__reader_view(&rec, NULL, out);
+        return chron__fail(CHRON_EBUFFER, "the payload has %u bytes, the buffer %zu", (unsigned)rec.length, capacity);
+    }
+    if (rec.length)
+        memcpy(buffer, rec.payload, rec.length);
+    status = check(r, &rec, buffer);
+    if (status < 0)
+        return status;
+    chron__reader_view(&rec, buffer, out);
+    chron__reader_advance(r, &rec);
+    return 1;
+}
+
+int chron_reader_next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view *out)
+{
+    int status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    if (!out || (!buffer && capacity > 0))
+        status = chron__fail(CHRON_EINVAL, "NULL is not allowed here");
+    else
+        status = next_copy(r, buffer, capacity, out);
+    chron__reader_leave(r);
+    return status;
+}
+
+static int64_t next_batch(chron_reader *r, chron_view *out, size_t count)
+{
+    const chron__seg *seg;
+    size_t n;
+    int status;
+
+    if (count == 0)
+        return 0;
+    status = next(r, &out[0]);
+    if (status <= 0)
+        return status;
+    seg = r->seg;
+    for (n = 1; n < count; n++) {
+        chron__rec rec;
+
+        /* Only what is plainly there: END, damage and the durable mark are left to the next call. */
+        if (r->next_seq >= r->visible ||
+            chron__rec_load(r->base, r->size, r->offset, &rec) != CHRON__REC_DATA ||
+            chron__rec_seq(&rec) != r->next_seq || chron__rec_epoch(&rec) != r->epoch ||
+            !chron__rec_crc_ok(&rec, rec.payload))
+            break;
+        chron__reader_view(&rec, rec.payload, &out[n]);
+        chron__reader_advance(r, &rec);
+    }
+    if (chron__map_faulted(&seg->map)) /* [FAULT] then the views lead to zeros */
+        return chron__reader_damaged(r, "");
+    return (int64_t)n;
+}
+
+int64_t chron_reader_next_batch(chron_reader *r, chron_view *out, size_t count)
+{
+    int64_t status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    status = out ? next_batch(r, out, count) : chron__fail(CHRON_EINVAL, "there are no views to fill");
+    chron__reader_leave(r);
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------ waiting */
+
+/* Would next() return a record, or an error? Both end a wait. */
+static int is_ready(chron_reader *r)
+{
+    chron__rec rec;
+
+    return chron__reader_peek(r, &rec) != 0;
+}
+
+static int spin(chron_reader *r, uint64_t start, uint64_t ns)
+{
+    do {
+        for (unsigned i = 0; i < SPIN_LOOKS; i++) {
+            if (is_ready(r))
+                return 1;
+            chron__pause();
+        }
+    } while (chron__monotonic_ns() - start < ns);
+    return 0;
+}
+
+/* Sleep until woken or `ns` have passed; 1 ready, 0 time is up, or EINTR. */
+static int doze(chron_reader *r, uint64_t start, uint64_t ns)
+{
+    uint64_t poll_ns = CHRON__POLL_MIN_NS;
+
+    for (;;) {
+        uint32_t announced = chron__bell_announce(&r->bell);
+        uint64_t passed;
+        uint64_t slice = CHRON__SLEEP_SLICE_NS;
+
+        r->empty_looks = 0; /* have an empty tail proven empty before sleeping on it */
+        if (is_ready(r))
+            return 1;
+        passed = chron__monotonic_ns() - start;
+        if (passed >= ns)
+            return 0;
+        if (!r->bell.map.base) {
+            slice = poll_ns;
+            poll_ns = poll_ns < CHRON__POLL_MAX_NS ? poll_ns * 2u : poll_ns;
+        }
+        if (slice > ns - passed)
+            slice = ns - passed;
+        r->stats.sleeps++;
+        if (chron__bell_sleep(&r->bell, announced, slice) == -EINTR)
+            return chron__fail(CHRON_EINTR, "interrupted by a signal while waiting for a record");
+    }
+}
+
+static int wait_for(chron_reader *r, int64_t timeout_ns)
+{
+    uint64_t ns = timeout_ns < 0 ? UINT64_MAX : (uint64_t)timeout_ns;
+    uint64_t start;
+
+    if (is_ready(r))
+        return 1;
+    if (ns == 0)
+        return 0;
+    start = chron__monotonic_ns();
+    if (r->options.wait == CHRON_WAIT_SPIN)
+        return spin(r, start, ns);
+    if (r->options.wait == CHRON_WAIT_HYBRID && spin(r, start, ns < SPIN_NS ? ns : SPIN_NS))
+        return 1;
+    return doze(r, start, ns);
+}
+
+int chron_reader_wait(chron_reader *r, int64_t timeout_ns)
+{
+    int status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    status = wait_for(r, timeout_ns);
+    chron__reader_leave(r);
+    return status;
+}
