@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * crc32c.h - CRC-32C (Castagnoli), in the style of zlib: crc32c(0, data, n), continued by passing the
- * result in again. Pure; thread-safe.
+ * crc32c.h - CRC-32C (Castagnoli), in the style of zlib: update(0, data, n), continued by passing the
+ * result in again. Pure; thread-safe; no memory outside [data, data + n) is touched.
+ *
+ *   crc32c.c           the choice between the others, made once when the library is loaded
+ *   crc32c_portable.c  tables, any machine
+ *   crc32c_x86.c       SSE4.2, with and without PCLMULQDQ
+ *   crc32c_arm.c       ARMv8 CRC, with and without PMULL
+ *   crc32c_hw.h        what the last two have in common: several streams at once
+ *   crc32c_shift.h     the constants by which the streams are joined
  */
 #ifndef CHRON_CRC32C_H
 #define CHRON_CRC32C_H
@@ -10,12 +17,15 @@
 #include <stdint.h>
 
 typedef uint32_t (*chron__crc32c_fn)(uint32_t crc, const void *data, size_t bytes);
+typedef uint32_t (*chron__crc32c_record_fn)(uint32_t commit, const void *header, const void *payload,
+                                            size_t bytes);
 
 /* One way to compute it. All give the same answers. */
 typedef struct chron__crc32c_impl {
     const char *name;
     chron__crc32c_fn update;
-    int (*available)(void); /* on this processor */
+    chron__crc32c_record_fn record; /* see chron__crc32c_record */
+    int (*available)(void);         /* on this processor */
 } chron__crc32c_impl;
 
 /* Best first; the last entry, "portable", is always available. NULL name ends the table. */
@@ -25,9 +35,9 @@ extern const chron__crc32c_impl chron__crc32c_impls[];
 const chron__crc32c_impl *chron__crc32c_best(void);
 
 /*
- * CRC of a record: the commit value, then the 24 header bytes from byte 8, then the payload.
- * Implemented so that short payloads cost no call through a pointer where the compiler was told that
- * the instruction is there, and one call elsewhere.
+ * CRC of a record: the commit value as 4 little-endian bytes, then bytes 8 to 31 of the 32 at `header`,
+ * then `bytes` of payload. payload may be NULL if bytes is 0. This is the hot path of append and read:
+ * one indirect call, no state to set up, and from 64 bytes on the payload does not wait for the header.
  */
 uint32_t chron__crc32c_record(uint32_t commit, const void *header, const void *payload, size_t bytes);
 

@@ -66,7 +66,7 @@ static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, ui
     if (now < state->retry_ns || chron__get64(&w->tail) < seg->size / 2u)
         return 0;
     pthread_mutex_lock(&w->lock);
-    if (w->next || seg != w->seg) {
+    if (w->next || w->rolling || seg != w->seg) {
         pthread_mutex_unlock(&w->lock);
         return 0;
     }

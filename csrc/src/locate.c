@@ -185,9 +185,13 @@ int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t 
 
 int chron__seg_resync(const chron__seg *seg, uint64_t offset, uint64_t seq, uint64_t *found, uint64_t *found_seq)
 {
-    uint64_t limit = seg->size - CHRON__RECORD_HEADER;
+    return chron__seg_resync_until(seg, offset, seg->size, seq, found, found_seq);
+}
 
-    for (uint64_t at = offset + CHRON__ALIGN; at <= limit; at += CHRON__ALIGN) {
+int chron__seg_resync_until(const chron__seg *seg, uint64_t offset, uint64_t limit, uint64_t seq, uint64_t *found,
+                            uint64_t *found_seq)
+{
+    for (uint64_t at = offset + CHRON__ALIGN; at + CHRON__RECORD_HEADER <= limit; at += CHRON__ALIGN) {
         enum chron__rec_state state;
         chron__rec rec;
         uint64_t this_seq;

@@ -82,6 +82,8 @@ static int follow_end(chron_reader *r, const chron__rec *rec)
         return chron__reader_damaged(r, "the CRC of the END record does not match");
     if (chron__rec_seq(rec) != r->next_seq)
         return chron__reader_damaged(r, "the END record leads to another seq");
+    if (r->next_seq == r->seg->base_seq) /* it would lead to itself; no writer leaves a segment empty */
+        return chron__reader_damaged(r, "an END record stands in place of the segment's first record");
     status = chron__seg_open(&r->q, r->next_seq, 0, &next);
     if (status == -CHRON_EGONE)
         return chron__reader_missing(r);

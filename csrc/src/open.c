@@ -283,6 +283,8 @@ static int open_writer(chron_writer *w, const chron__io *io, const char *path)
                            "power: use a disk, or durability none", path);
     status = take_lock(w, path);
     if (status == 0)
+        status = write_lock_line(w); /* at once: whoever is refused meanwhile wants to know by whom */
+    if (status == 0)
         status = open_files(w, path);
     if (status == 0)
         status = check_limits(w);

@@ -114,7 +114,7 @@ static uint64_t count_records(const chron__seg *seg, uint64_t tail, uint64_t end
     uint64_t seq = next_seq;
     chron__rec rec;
 
-    while (chron__seg_resync(seg, at, seq, &at, &seq) && at < end)
+    while (chron__seg_resync_until(seg, at, end, seq, &at, &seq))
         count += chron__rec_load(seg->map.base, seg->size, at, &rec) == CHRON__REC_DATA;
     return count;
 }

@@ -136,7 +136,7 @@ int chron__writer_make_next(chron_writer *w, chron__seg **out)
     return chron__seg_create(&w->q, CHRON__FILE_NEXT, w->options.mode, out);
 }
 
-/* The prepared segment if there is one; waits for the keeper if it is making it. */
+/* The prepared segment if there is one; waits for the keeper if it is making it. Ends with end_roll. */
 static chron__seg *take_next(chron_writer *w)
 {
     chron__seg *next;
@@ -146,8 +146,18 @@ static chron__seg *take_next(chron_writer *w)
         pthread_cond_wait(&w->keeper_done, &w->lock);
     next = w->next;
     w->next = NULL;
+    w->rolling = 1;
     pthread_mutex_unlock(&w->lock);
     return next;
+}
+
+/* `unused`: a segment that was made but not entered, for the next try. */
+static void end_roll(chron_writer *w, chron__seg *unused)
+{
+    pthread_mutex_lock(&w->lock);
+    w->next = unused;
+    w->rolling = 0;
+    pthread_mutex_unlock(&w->lock);
 }
 
 static int get_next(chron_writer *w, chron__seg **out)
@@ -163,9 +173,6 @@ static int get_next(chron_writer *w, chron__seg **out)
     if (status == 0)
         return chron__fail(CHRON_EFULL, "the queue is full: %" PRIu64 " segments are allowed, and a reader, or the lack "
                            "of any, keeps all of them (cleanup tells which)", w->limit_segments);
-    *out = take_next(w); /* the keeper may have been faster */
-    if (*out)
-        return 0;
     w->rolls_unprepared++;
     return chron__writer_make_next(w, out);
 }
@@ -223,17 +230,17 @@ static int roll(chron_writer *w)
     uint64_t seq = chron__get64(&w->next_seq);
     int status = get_next(w, &next);
 
-    if (status < 0)
+    if (status < 0) {
+        end_roll(w, NULL);
         return status;
+    }
     CHRON__STEP("roll: next segment made");
     chron__seg_write_header(&w->q, next, seq, old->base_seq, w->full_epoch, chron__clock_ns(0));
     CHRON__STEP("roll: header written");
     chron__segment_name(seq, name);
     status = w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_NEXT, w->q.dir, name);
     if (status < 0) {
-        pthread_mutex_lock(&w->lock);
-        w->next = next; /* for the next try */
-        pthread_mutex_unlock(&w->lock);
+        end_roll(w, next);
         return chron__fail_sys(status, name, "cannot give the next segment its name %s", name);
     }
     chron__set32(&w->dir_dirty, 1); /* before next_seq moves on: a sync that covers a record there sees it */
@@ -243,6 +250,7 @@ static int roll(chron_writer *w)
     chron__seg_seal_store(old, &w->tally, offset, chron__clock_ns(1));
     CHRON__STEP("roll: sealed");
     chron__writer_enter_segment(w, next, next->data_offset, &nothing);
+    end_roll(w, NULL);
     w->rolls++;
     w->wakes += (uint64_t)chron__bell_ring(&w->bell);
     status = chron__map_faulted(&old->map);

@@ -135,5 +135,8 @@ int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t 
  * above `seq` and possible there. 1 with *found, *found_seq; 0 if there is none in this segment.
  */
 int chron__seg_resync(const chron__seg *seg, uint64_t offset, uint64_t seq, uint64_t *found, uint64_t *found_seq);
+/* The same, looking no further than `limit`. */
+int chron__seg_resync_until(const chron__seg *seg, uint64_t offset, uint64_t limit, uint64_t seq, uint64_t *found,
+                            uint64_t *found_seq);
 
 #endif

@@ -14,6 +14,10 @@
 
 #include <inttypes.h>
 
+#ifdef CHRON_TESTING
+void (*chron__on_step)(const char *name); /* step.h */
+#endif
+
 static uint64_t now_ns(const chron_writer *w)
 {
     return chron__clock_ns((int)w->coarse_clock);

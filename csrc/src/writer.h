@@ -66,7 +66,8 @@ struct chron_writer {
     pthread_mutex_t lock;
     chron__seg *seg;          /* the current segment */
     chron__seg *next;         /* prepared, or NULL */
-    int preparing;            /* the keeper is making one */
+    int preparing;            /* the keeper is making one: a roll waits for it */
+    int rolling;              /* the owner has taken, or is making, one: the keeper keeps its hands off next.tmp */
     chron__seg *retired;      /* left by a roll, for the keeper to unmap */
 
     pthread_mutex_t sync_lock;

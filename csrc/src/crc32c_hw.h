@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * crc32c_hw.h - CRC-32C with an instruction for it: the part that does not depend on which. Included once
+ * each by crc32c_x86.c and crc32c_arm.c, which define before:
+ *
+ *   STEP, LANES    attributes of functions that use the CRC instruction, and those that multiply as well
+ *   step4, step8   the instruction: 4 or 8 bytes, lowest first, go into the CRC
+ *   products       two carry-less products of 32-bit words, added up (exclusive or)
+ *
+ * Everything here works on the bare CRC: the inversions at both ends are the callers'.
+ *
+ * The instruction takes one word a cycle but answers only after three, so one stream of words leaves it
+ * idle two thirds of the time. `lanes` therefore cuts the data into three that advance together,
+ *
+ *     A = crc, then a words | B = 0, then b words | C = 0, then b words
+ *
+ * and joins them: words behind a lane multiply it by x^64 each, so the answer is
+ * A * x^(64 * 2b) + B * x^(64 * b) + C. The factors come from crc32c_shift.h, which says why they fit.
+ */
+#ifndef CHRON_CRC32C_HW_H
+#define CHRON_CRC32C_HW_H
+
+#include "crc32c_shift.h"
+#include "endian.h"
+
+/* From how many words on three lanes are worth it; more than 3 * LANE_MAX are done in blocks. */
+#define LANE_MIN 12u
+#define LANE_MAX (CHRON__CRC32C_SHIFTS / 2u)
+
+/* The header counts as so many words that lane A has to do before it comes to the payload. */
+#define HEADER_WORDS 4u
+
+/*
+ * A word with the last `bytes` (1 to 7) of the `total` at p as its highest bytes. What is below them is
+ * zero. Never reads outside the data.
+ */
+static inline uint64_t last_bytes(const uint8_t *p, size_t total, unsigned bytes)
+{
+    const uint8_t *end = p + total;
+    unsigned unused_bits = 64u - 8u * bytes;
+    uint64_t word;
+
+    if (total >= 8)
+        return chron__read_le64(end - 8) >> unused_bits << unused_bits;
+    if (bytes >= 4) /* two words that overlap */
+        word = chron__read_le32(p) | (uint64_t)chron__read_le32(end - 4) << 8u * (bytes - 4u);
+    else /* first, middle and last, which may be the same */
+        word = p[0] | (uint64_t)p[bytes / 2u] << 8u * (bytes / 2u) | (uint64_t)end[-1] << 8u * (bytes - 1u);
+    return word << unused_bits;
+}
+
+/*
+ * Up to 7 bytes in one step. Zero bytes do not change a CRC of zero, so the bytes go to the end of a word
+ * that begins with zeros; that part of the CRC which they meet is added to them, and the rest of it, if
+ * they are fewer than 4, moves down behind them.
+ */
+STEP static inline uint32_t tail(uint32_t crc, const uint8_t *p, size_t total)
+{
+    unsigned bytes = (unsigned)total & 7u;
+
+    if (bytes == 0)
+        return crc;
+    return step8(0, last_bytes(p, total, bytes) ^ (uint64_t)crc << (64u - 8u * bytes)) ^
+           (uint32_t)((uint64_t)crc >> 8u * bytes);
+}
+
+STEP static inline uint32_t serial_words(uint32_t crc, const uint8_t *p, size_t words)
+{
+    for (; words > 0; words--, p += 8)
+        crc = step8(crc, chron__read_le64(p));
+    return crc;
+}
+
+STEP static inline uint32_t serial(uint32_t crc, const uint8_t *p, size_t bytes)
+{
+    return tail(serial_words(crc, p, bytes / 8u), p, bytes);
+}
+
+/* The commit word and the header, up to the payload. */
+STEP static inline uint32_t header_state(uint32_t commit, const uint8_t *header)
+{
+    return serial_words(step4(~0u, commit), header + 8, 3);
+}
+
+/* a + 2b words in three lanes; 0 <= a, 1 <= b <= LANE_MAX. */
+LANES static inline uint32_t lanes(uint32_t crc_a, const uint8_t *p, size_t a, size_t b)
+{
+    const uint8_t *pb = p + 8u * a;
+    const uint8_t *pc = pb + 8u * b;
+    const uint8_t *end = pc + 8u * b - 8u; /* the last word waits for lanes A and B */
+    uint32_t crc_b = 0, crc_c = 0;
+    size_t together = a < b ? a : b - 1u;
+    size_t i;
+
+    (void)together;
+    for (i = 0; i < a; i++)
+        crc_a = step8(crc_a, chron__read_le64(p + 8 * i));
+    for (; pc < end; pb += 8, pc += 8) {
+        crc_b = step8(crc_b, chron__read_le64(pb));
+        crc_c = step8(crc_c, chron__read_le64(pc));
+    }
+    crc_b = step8(crc_b, chron__read_le64(pb));
+    return step8(crc_c, chron__read_le64(end) ^ products(crc_a, chron__crc32c_shift[2 * b - 1], crc_b,
+                                                         chron__crc32c_shift[b - 1]));
+}
+
+#endif

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_crash.c - a writer is killed at every named step between two stores or system calls, one after the
+ * other; after each death a reader and the next writer must find what had been acknowledged, in order,
+ * and nothing torn. Needs a library built with CHRON_TESTING.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "chronicle.h"
+#include "step.h"
+#include "temporary.h"
+
+#define OPERATIONS 90
+#define BATCH 7
+
+/* Shared with the child: how many records it was told are in, and which step it is at. */
+typedef struct progress {
+    volatile uint64_t acknowledged;
+    volatile uint64_t steps;
+    volatile uint64_t kill_at;
+    char name[64];
+} progress;
+
+static progress *shared;
+
+static void on_step(const char *name)
+{
+    if (++shared->steps != shared->kill_at)
+        return;
+    (void)snprintf(shared->name, sizeof shared->name, "%s", name);
+    raise(SIGKILL);
+}
+
+/* The payload is a function of the seq, so that nobody has to remember it. */
+static uint32_t fill(uint64_t seq, uint8_t *payload)
+{
+    uint32_t length = (uint32_t)(seq * 2654435761u % 3000u);
+
+    if (seq % 5 == 0)
+        length %= 40;
+    for (uint32_t i = 0; i < length; i++)
+        payload[i] = (uint8_t)(seq * 31u + i);
+    return length;
+}
+
+static void one_operation(chron_writer *w, int i)
+{
+    static uint8_t payloads[BATCH][3000];
+    chron_record batch[BATCH];
+    uint64_t seq = chron_writer_next_seq(w);
+    void *room;
+
+    switch (i % 4) {
+    case 0:
+    case 1:
+        CHECK_EQ(chron_writer_append_at(w, payloads[0], fill(seq, payloads[0]), 1, 2, seq), (int64_t)seq);
+        break;
+    case 2:
+        for (unsigned n = 0; n < BATCH; n++)
+            batch[n] = (chron_record){payloads[n], fill(seq + n, payloads[n]), seq + n, 1, 2};
+        CHECK_EQ(chron_writer_append_batch(w, batch, BATCH), (int64_t)seq);
+        break;
+    default:
+        CHECK_EQ(chron_writer_claim(w, 3000, &room), 0);
+        memset(room, 0xEE, 3000);
+        if (i % 8 == 3) {
+            CHECK_EQ(chron_writer_abort(w), 0);
+            break;
+        }
+        CHECK_EQ(chron_writer_publish(w, fill(seq, room), 1, 2, seq), (int64_t)seq);
+    }
+    shared->acknowledged = chron_writer_next_seq(w);
+}
+
+static void open_writer(const char *path, int keeper, chron_writer **w)
+{
+    chron_writer_options options;
+
+    chron_writer_options_init(&options);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    options.flags = keeper ? CHRON_KEEPER : 0;
+    CHECK_EQ(chron_writer_open(path, &options, w), 0);
+}
+
+static void child(const char *path, uint64_t kill_at, int sync_every)
+{
+    chron_writer *w;
+
+    shared->steps = 0;
+    shared->kill_at = kill_at;
+    chron__on_step = on_step;
+    open_writer(path, 0, &w);
+    for (int i = 0; i < OPERATIONS; i++) {
+        one_operation(w, i);
+        if (sync_every && i % sync_every == 0)
+            CHECK_EQ(chron_writer_sync(w), 0);
+    }
+    CHECK_EQ(chron_writer_close(w), 0);
+    _exit(0);
+}
+
+/* Everything from `from` to the end, checked; returns the seq behind it. */
+static uint64_t read_all(const char *path, uint64_t at_least)
+{
+    static uint8_t expected[3000];
+    chron_reader *r;
+    chron_view v;
+    uint64_t seq = 0;
+    int status;
+
+    CHECK_EQ(chron_reader_open(path, NULL, &r), 0);
+    while ((status = chron_reader_next(r, &v)) == 1) {
+        CHECK_EQ(v.seq, seq);
+        CHECK_EQ(v.timestamp_ns, seq);
+        CHECK_EQ(v.length, fill(seq, expected));
+        CHECK(memcmp(v.payload, expected, v.length) == 0);
+        seq++;
+    }
+    CHECK_EQ(status, 0);
+    CHECK(seq >= at_least);
+    chron_reader_close(r);
+    return seq;
+}
+
+/* 1 if the child died at step kill_at, 0 if it had come to its end before. */
+static int run_child(const char *path, uint64_t kill_at, int sync_every)
+{
+    int status;
+    pid_t pid;
+
+    shared->acknowledged = 0;
+    pid = fork();
+    if (pid == 0)
+        child(path, kill_at, sync_every);
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0);
+    return WIFSIGNALED(status);
+}
+
+static void kill_everywhere(int sync_every, uint64_t stride)
+{
+    uint64_t kill_at = 1;
+    int died = 1;
+
+    for (; died; kill_at += stride) {
+        char path[TEMPORARY_BYTES];
+        chron_verify_summary summary;
+        chron_recovery recovery;
+        chron_writer *w;
+        uint64_t seen;
+
+        temporary_directory(path);
+        died = run_child(path, kill_at, sync_every);
+        if (access(path, F_OK) == 0 && shared->acknowledged > 0)
+            seen = read_all(path, shared->acknowledged);
+        else
+            seen = 0;
+        open_writer(path, 1, &w);
+        CHECK_EQ(chron_writer_recovery_get(w, &recovery), 0);
+        CHECK(chron_writer_next_seq(w) >= seen);
+        CHECK_EQ(recovery.clean, died ? recovery.clean : 1u);
+        for (int i = 0; i < OPERATIONS / 2; i++)
+            one_operation(w, i);
+        seen = chron_writer_next_seq(w);
+        CHECK_EQ(chron_writer_close(w), 0);
+        CHECK_EQ(read_all(path, seen), seen);
+        CHECK_EQ(chron_queue_verify(path, NULL, NULL, &summary), 0);
+        if (summary.problems)
+            fprintf(stderr, "killed at step %llu, \"%s\"\n", (unsigned long long)kill_at, shared->name);
+        CHECK_EQ(summary.problems, 0u);
+        CHECK_EQ(summary.records, seen);
+        temporary_remove(path);
+    }
+    CHECK(kill_at > 100);
+}
+
+static void test_every_step(void)
+{
+    kill_everywhere(0, 1);
+}
+
+static void test_with_syncs(void)
+{
+    kill_everywhere(4, 7);
+}
+
+/* Recovery itself is killed at every one of its steps, and run again. */
+static void test_recovery_is_killed(void)
+{
+    uint64_t kill_at = 1;
+    int died = 1;
+
+    for (; died; kill_at++) {
+        char path[TEMPORARY_BYTES];
+        uint64_t acknowledged;
+        chron_writer *w;
+
+        temporary_directory(path);
+        CHECK_EQ(run_child(path, 300, 0), 1); /* in the middle of a batch or a roll */
+        acknowledged = shared->acknowledged;
+        died = run_child(path, kill_at, 0);
+        open_writer(path, 0, &w);
+        CHECK(chron_writer_next_seq(w) >= acknowledged);
+        CHECK_EQ(chron_writer_close(w), 0);
+        (void)read_all(path, acknowledged);
+        temporary_remove(path);
+        if (kill_at > 12)
+            break;
+    }
+}
+
+int main(void)
+{
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(shared != MAP_FAILED);
+    RUN(test_every_step);
+    RUN(test_with_syncs);
+    RUN(test_recovery_is_killed);
+    return 0;
+}
