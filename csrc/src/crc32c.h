@@ -37,7 +37,7 @@ const chron__crc32c_impl *chron__crc32c_best(void);
 /*
  * CRC of a record: the commit value as 4 little-endian bytes, then bytes 8 to 31 of the 32 at `header`,
  * then `bytes` of payload. payload may be NULL if bytes is 0. This is the hot path of append and read:
- * one indirect call, no state to set up, and from 64 bytes on the payload does not wait for the header.
+ * one indirect call, nothing to set up, and a long payload does not wait for the header.
  */
 uint32_t chron__crc32c_record(uint32_t commit, const void *header, const void *payload, size_t bytes);
 

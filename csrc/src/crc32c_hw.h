@@ -7,7 +7,7 @@
  *   step4, step8   the instruction: 4 or 8 bytes, lowest first, go into the CRC
  *   products       two carry-less products of 32-bit words, added up (exclusive or)
  *
- * Everything here works on the bare CRC: the inversions at both ends are the callers'.
+ * Everything here works on the bare CRC: the inversions at both ends are for the caller to do.
  *
  * The instruction takes one word a cycle but answers only after three, so one stream of words leaves it
  * idle two thirds of the time. `lanes` therefore cuts the data into three that advance together,
@@ -23,12 +23,12 @@
 #include "crc32c_shift.h"
 #include "endian.h"
 
-/* From how many words on three lanes are worth it; more than 3 * LANE_MAX are done in blocks. */
-#define LANE_MIN 12u
-#define LANE_MAX (CHRON__CRC32C_SHIFTS / 2u)
+#define LANE_MIN 16u /* words from which on three lanes are worth it (measured; correct from 6 on) */
+#define LANE_BLOCK (CHRON__CRC32C_SHIFTS / 2u - 1u) /* words a lane takes; the last time perhaps one more */
 
-/* The header counts as so many words that lane A has to do before it comes to the payload. */
-#define HEADER_WORDS 4u
+/* Words that lane A is to get less than the others. Rounding up needs 2: A must not be the longest. */
+#define BEHIND_NOTHING 2u
+#define BEHIND_HEADER 4u /* it has the record's header to do first */
 
 /*
  * A word with the last `bytes` (1 to 7) of the `total` at p as its highest bytes. What is below them is
@@ -82,26 +82,46 @@ STEP static inline uint32_t header_state(uint32_t commit, const uint8_t *header)
     return serial_words(step4(~0u, commit), header + 8, 3);
 }
 
-/* a + 2b words in three lanes; 0 <= a, 1 <= b <= LANE_MAX. */
+/* a + 2b words in three lanes; 0 <= a <= b, 1 <= b <= LANE_BLOCK + 1. */
 LANES static inline uint32_t lanes(uint32_t crc_a, const uint8_t *p, size_t a, size_t b)
 {
     const uint8_t *pb = p + 8u * a;
     const uint8_t *pc = pb + 8u * b;
-    const uint8_t *end = pc + 8u * b - 8u; /* the last word waits for lanes A and B */
     uint32_t crc_b = 0, crc_c = 0;
-    size_t together = a < b ? a : b - 1u;
     size_t i;
 
-    (void)together;
-    for (i = 0; i < a; i++)
-        crc_a = step8(crc_a, chron__read_le64(p + 8 * i));
-    for (; pc < end; pb += 8, pc += 8) {
+    for (i = b - a; i > 0; i--, pb += 8, pc += 8) {
         crc_b = step8(crc_b, chron__read_le64(pb));
         crc_c = step8(crc_c, chron__read_le64(pc));
     }
-    crc_b = step8(crc_b, chron__read_le64(pb));
-    return step8(crc_c, chron__read_le64(end) ^ products(crc_a, chron__crc32c_shift[2 * b - 1], crc_b,
-                                                         chron__crc32c_shift[b - 1]));
+    for (i = a; i > 0; i--, p += 8, pb += 8, pc += 8) {
+        crc_a = step8(crc_a, chron__read_le64(p));
+        crc_b = step8(crc_b, chron__read_le64(pb));
+        crc_c = step8(crc_c, chron__read_le64(pc));
+    }
+    return crc_c ^
+           step8(0, products(crc_a, chron__crc32c_shift[2u * b - 1u], crc_b, chron__crc32c_shift[b - 1u]));
 }
+
+/* All of it. `behind` is one of BEHIND_... */
+LANES static inline uint32_t parallel(uint32_t crc, const uint8_t *data, size_t bytes, size_t behind)
+{
+    const uint8_t *p = data;
+    size_t words = bytes / 8u;
+
+    for (; words >= 3u * LANE_BLOCK; words -= 3u * LANE_BLOCK, p += 24u * LANE_BLOCK)
+        crc = lanes(crc, p, LANE_BLOCK, LANE_BLOCK);
+    if (words >= LANE_MIN) {
+        size_t b = (words + behind) / 3u; /* at most LANE_BLOCK + 1 */
+
+        crc = lanes(crc, p, words - 2u * b, b);
+    } else {
+        crc = serial_words(crc, p, words);
+    }
+    return tail(crc, data, bytes);
+}
+
+_Static_assert(2u * (LANE_BLOCK + 1u) <= CHRON__CRC32C_SHIFTS, "lane A moves over 2b words");
+_Static_assert((3u * LANE_BLOCK - 1u + BEHIND_HEADER) / 3u <= LANE_BLOCK + 1u, "the rest fits into lanes");
 
 #endif

@@ -27,8 +27,8 @@ typedef struct chron__map {
 
 /* A kernel lock that is held. It ends with chron__io.unlock, or with the process. */
 typedef struct chron__lock {
-    void *map; /* Linux: keeps the lock's open file description alive, and is not inherited by a fork */
-    int fd;    /* elsewhere; -1 if none */
+    void *map; /* keeps the lock's open file description alive, and is not inherited by a fork; or NULL */
+    int fd;    /* where a mapping cannot do that (platform_linux.c says where); else -1 */
 } chron__lock;
 
 /* open_file flags */
@@ -49,18 +49,25 @@ typedef struct chron__io chron__io;
 struct chron__io {
     void *context; /* for tables of tests */
 
+    /* `at` is an open directory; negative: the current one. make_dir answers -EEXIST if there is something. */
     int (*open_dir)(const chron__io *io, int at, const char *path);
     int (*make_dir)(const chron__io *io, int at, const char *path, unsigned mode);
     /* Opens regular files only (else -EINVAL), O_CLOEXEC | O_NOFOLLOW (a symbolic link: -ELOOP). */
     int (*open_file)(const chron__io *io, int dir, const char *name, int flags, unsigned mode);
     void (*close_file)(const chron__io *io, int fd);
     int (*file_size)(const chron__io *io, int fd, uint64_t *bytes);
-    /* Give an empty file this size with all its blocks allocated: zeros when read. -ENOSPC if it can't. */
+    /*
+     * Give an empty file this size with all its blocks allocated: zeros when read. -ENOSPC if it can't;
+     * then the file has the size that it had before.
+     */
     int (*allocate)(const chron__io *io, int fd, uint64_t bytes);
-    /* Map [0, bytes). Registers with the SIGBUS guard if that is installed. */
+    /* Map [0, bytes); -ERANGE if the file is shorter. Registers with the SIGBUS guard if that is installed. */
     int (*map)(const chron__io *io, int fd, size_t bytes, int flags, chron__map *out);
     void (*unmap)(const chron__io *io, chron__map *map);
-    /* Put [offset, offset + bytes) of a mapping on disk. fd: the same file, open. */
+    /*
+     * Put [offset, offset + bytes) of a mapping on disk. fd: the same file, open. -EIO if the guard replaced
+     * the mapping: what was stored there is lost.
+     */
     int (*sync_map)(const chron__io *io, int fd, const chron__map *map, uint64_t offset, uint64_t bytes);
     int (*sync_file)(const chron__io *io, int fd);
     int (*sync_dir)(const chron__io *io, int dir);
@@ -139,11 +146,15 @@ int chron__os_lock_held(int fd);
 int chron__os_fs_kind(int fd);
 int chron__os_sync_map(int fd, void *address, size_t bytes);
 int chron__os_sync_file(int fd);
+int64_t chron__os_next_data(int fd, uint64_t offset); /* -ENOSYS if only reading can tell */
 void chron__os_dont_fork(void *address, size_t bytes);
-int chron__os_populate(void *address, size_t bytes); /* 0 done, else touch pages one by one */
+int chron__os_populate(void *address, size_t bytes); /* 0 done as far as possible, -ENOSYS: touch the pages */
 
-/* guard.c: the SIGBUS guard. add returns NULL if it is not installed; *fault is set in every case. */
-void *chron__guard_add(void *base, size_t bytes, chron__a32 **fault);
-void chron__guard_remove(void *slot);
+/*
+ * guard.c: the SIGBUS guard. add sets map->fault in every case, and map->guard_slot if the guard is
+ * installed; `flags` are those of map. -ENOMEM. remove comes before the munmap.
+ */
+int chron__guard_add(chron__map *map, int flags);
+void chron__guard_remove(chron__map *map);
 
 #endif

@@ -92,14 +92,18 @@ static int bridge_gap(chron_reader *r, uint64_t oldest)
     return 0;
 }
 
-/* Enter the segment bases[i]; it is open and found to hold next_seq, or to end there. As attach. */
-static int enter_at(chron_reader *r, uint64_t base_seq, int is_last)
+/* Enter the segment that next_seq must be in. `nearby` (may be NULL) saves mapping it anew. As attach. */
+static int enter_at(chron_reader *r, uint64_t base_seq, int is_last, chron__seg *nearby)
 {
     chron__seg *seg;
     uint64_t offset;
     uint64_t found;
-    int status = chron__seg_open(&r->q, base_seq, 0, &seg);
+    int status = 0;
 
+    if (nearby && nearby->base_seq == base_seq)
+        seg = chron__seg_retain(nearby);
+    else
+        status = chron__seg_open(&r->q, base_seq, 0, &seg);
     if (status < 0)
         return status;
     status = chron__seg_find(seg, r->next_seq, &offset, &found);
@@ -124,7 +128,7 @@ static int enter_at(chron_reader *r, uint64_t base_seq, int is_last)
     return 1;
 }
 
-int chron__reader_attach(chron_reader *r)
+static int attach(chron_reader *r, chron__seg *nearby)
 {
     int status = 0;
 
@@ -149,11 +153,16 @@ int chron__reader_attach(chron_reader *r)
                 return status;
             continue;
         }
-        status = enter_at(r, base_seq, is_last);
+        status = enter_at(r, base_seq, is_last, nearby);
         if (status != -CHRON_EGONE)
             return status;
     }
     return status;
+}
+
+int chron__reader_attach(chron_reader *r)
+{
+    return attach(r, NULL);
 }
 
 int chron__reader_missing(chron_reader *r)
@@ -183,7 +192,7 @@ static int move_to(chron_reader *r, uint64_t seq)
     r->seg = NULL;
     r->next_seq = seq;
     chron__reader_enter_segment(r, NULL, 0, seq);
-    status = chron__reader_attach(r);
+    status = attach(r, before.seg);
     if (status < 0) {
         *r = before;
         return status;
@@ -194,8 +203,8 @@ static int move_to(chron_reader *r, uint64_t seq)
 
 static int seek(chron_reader *r, uint64_t seq)
 {
-    uint64_t end;
-    int status = find_end(r, &end);
+    uint64_t end = r->next_seq; /* what was read exists: only beyond it the end has to be found */
+    int status = seq > end ? find_end(r, &end) : 0;
 
     if (status < 0)
         return status;
