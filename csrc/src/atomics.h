@@ -18,6 +18,7 @@
  *              (acquire) to know what a sync covers.
  *   [TOUCH]    claiming slices of pages to prepare: one compare-and-swap per slice, see prepare.c.
  *   [FAULT]    the SIGBUS guard's flag of a mapping: set in the handler before the pages are replaced.
+ *   [GUARD]    the SIGBUS guard's table: a slot's base is stored (release) after its other fields.
  *   [BUSY]     the one-thread-at-a-time check of CHRON_CHECKED handles.
  *   [STOP]     flags by which one thread asks another to look: keeper's stop, poisoning.
  */
@@ -31,6 +32,7 @@
 
 typedef _Atomic uint32_t chron__a32;
 typedef _Atomic uint64_t chron__a64;
+typedef _Atomic uintptr_t chron__aptr; /* a pointer, as a number */
 
 _Static_assert(sizeof(chron__a32) == 4, "32-bit atomics must be plain words to live in a file");
 
@@ -162,6 +164,23 @@ static inline void chron__add64(chron__a64 *word, uint64_t value)
 static inline int chron__cas64(chron__a64 *word, uint64_t expected, uint64_t value)
 {
     return atomic_compare_exchange_strong_explicit(word, &expected, value, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+
+static inline uintptr_t chron__get_acquire_ptr(const chron__aptr *word)
+{
+    return atomic_load_explicit(word, memory_order_acquire);
+}
+
+static inline void chron__set_release_ptr(chron__aptr *word, uintptr_t value)
+{
+    atomic_store_explicit(word, value, memory_order_release);
+}
+
+/* Publishes what was stored before: pairs with chron__get_acquire_ptr. */
+static inline int chron__cas_ptr(chron__aptr *word, uintptr_t expected, uintptr_t value)
+{
+    return atomic_compare_exchange_strong_explicit(word, &expected, value, memory_order_acq_rel,
                                                    memory_order_relaxed);
 }
 
