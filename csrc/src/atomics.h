@@ -16,7 +16,7 @@
  *   [BELL]     sleeping and waking: seq_cst fences on both sides, see doorbell.c.
  *   [TAIL]     the writer thread stores next_seq (release) after the record; the keeper loads it
  *              (acquire) to know what a sync covers.
- *   [TOUCH]    claiming slices of pages to prepare: one compare-and-swap per slice, see prepare.c.
+ *   [TOUCH]    claiming slices of pages to prepare: one compare-and-swap per slice, see roll.c.
  *   [FAULT]    the SIGBUS guard's flag of a mapping: set in the handler before the pages are replaced.
  *   [GUARD]    the SIGBUS guard's table: a slot's base is stored (release) after its other fields.
  *   [BUSY]     the one-thread-at-a-time check of CHRON_CHECKED handles.

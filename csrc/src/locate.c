@@ -11,6 +11,8 @@
 #include "error.h"
 #include "segment.h"
 
+#define END_TRIES 100 /* the writer may roll between a listing and the look at its last segment, but not for ever */
+
 uint64_t chron__seg_index_get(const chron__seg *seg, uint64_t block)
 {
     const uint8_t *entry = seg->map.base + CHRON__INDEX_AT + block * 4u;
@@ -160,6 +162,45 @@ int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint6
     }
     *offset = walk.offset;
     *found_seq = walk.next_seq;
+    return 0;
+}
+
+int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq)
+{
+    int status = 0;
+
+    for (int tries = 0; tries < END_TRIES; tries++) {
+        chron__bases bases;
+        chron__seg *seg = NULL;
+        chron__rec rec;
+        uint64_t last;
+        uint64_t offset;
+
+        *next_seq = 0;
+        status = chron__queue_list(q, &bases);
+        if (status < 0 || bases.count == 0)
+            return status;
+        last = bases.at[bases.count - 1u];
+        chron__bases_free(&bases);
+        if (held && held->base_seq == last)
+            seg = chron__seg_retain(held);
+        else
+            status = chron__seg_open(q, last, 0, &seg);
+        if (status == -CHRON_EGONE)
+            continue;
+        if (status < 0)
+            return status;
+        status = chron__seg_find(seg, CHRON_SEQ_NONE, &offset, next_seq);
+        if (status == 0 && offset <= seg->size - CHRON__RECORD_HEADER &&
+            chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END && tries < END_TRIES - 1)
+            status = -CHRON_EGONE; /* a roll came in between: look again */
+        if (chron__map_faulted(&seg->map))
+            status = chron__fail(CHRON_EIO, "the segment that begins with seq %" PRIu64 " cannot be read: it was "
+                                 "truncated, or the disk failed", last);
+        chron__seg_release(seg);
+        if (status != -CHRON_EGONE)
+            return status;
+    }
     return 0;
 }
 

@@ -202,7 +202,7 @@ static int same_file(const chron__io *io, int fd, int dir, const char *name)
 
 static int allocate(const chron__io *io, int fd, uint64_t bytes)
 {
-    uint64_t before;
+    uint64_t before = 0;
     int status = file_size(io, fd, &before);
 
     if (status < 0)
@@ -257,7 +257,7 @@ static int64_t write_at(const chron__io *io, int fd, const void *buffer, size_t 
 
 static int64_t next_data(const chron__io *io, int fd, uint64_t offset)
 {
-    uint64_t bytes;
+    uint64_t bytes = 0;
     int64_t at;
     int status = file_size(io, fd, &bytes);
 
@@ -282,7 +282,7 @@ static int fs_kind(const chron__io *io, int fd)
 static int map_file(const chron__io *io, int fd, size_t bytes, int flags, chron__map *out)
 {
     int protection = flags & CHRON__MAP_WRITE ? PROT_READ | PROT_WRITE : PROT_READ;
-    uint64_t size;
+    uint64_t size = 0;
     void *base;
     int status = file_size(io, fd, &size);
 

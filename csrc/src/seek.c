@@ -29,38 +29,7 @@ void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offs
 /* The first seq that does not exist yet; 0 in a queue without segments. */
 static int find_end(chron_reader *r, uint64_t *next_seq)
 {
-    int status = 0;
-
-    for (int tries = 0; tries < TRIES; tries++) {
-        chron__bases bases;
-        chron__seg *seg = NULL;
-        chron__rec rec;
-        uint64_t last;
-        uint64_t offset;
-
-        *next_seq = 0;
-        status = chron__queue_list(&r->q, &bases);
-        if (status < 0 || bases.count == 0)
-            return status;
-        last = bases.at[bases.count - 1u];
-        chron__bases_free(&bases);
-        if (r->seg && r->seg->base_seq == last)
-            seg = chron__seg_retain(r->seg);
-        else
-            status = chron__seg_open(&r->q, last, 0, &seg);
-        if (status == -CHRON_EGONE)
-            continue;
-        if (status < 0)
-            return status;
-        status = chron__seg_find(seg, CHRON_SEQ_NONE, &offset, next_seq);
-        if (status == 0 && offset <= seg->size - CHRON__RECORD_HEADER &&
-            chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END && tries < TRIES - 1)
-            status = -CHRON_EGONE; /* a roll came in between: look again */
-        chron__seg_release(seg);
-        if (status != -CHRON_EGONE)
-            return status;
-    }
-    return 0;
+    return chron__log_end(&r->q, r->seg, next_seq);
 }
 
 static int gone(uint64_t wanted, uint64_t oldest)

@@ -131,6 +131,12 @@ int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint6
 int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t *offset, uint64_t *found_seq);
 
 /*
+ * The first seq of the queue that does not exist yet; 0 in a queue without segments. `held`: a segment that is
+ * open already, or NULL.
+ */
+int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq);
+
+/*
  * Behind damage at `offset`: the next offset with a whole record (or END), CRC checked, whose seq is
  * above `seq` and possible there. 1 with *found, *found_seq; 0 if there is none in this segment.
  */
