@@ -304,6 +304,12 @@ CHRON_API int chron_writer_open(const char *path, const chron_writer_options *op
 CHRON_API int chron_writer_close(chron_writer *w);
 
 /*
+ * The same, but the handle's memory stays, until chron_writer_close() frees it: for language bindings, where
+ * another thread may be about to use the handle. With CHRON_CHECKED every later call answers ECLOSED.
+ */
+CHRON_API int chron_writer_shut(chron_writer *w);
+
+/*
  * Append one record, stamped with the writer's clock. Returns its seq. When it returns, the record
  * survives the death of this process and readers can see it. `data` may be NULL if `length` is 0.
  * No system call, no allocation, except at the roll to a new segment, in a sync that the durability
@@ -444,6 +450,9 @@ CHRON_API int chron_reader_open(const char *path, const chron_reader_options *op
 
 /* Close and free. Does not commit. NULL is allowed. CHRON_EBUSY: as for chron_writer_close(). */
 CHRON_API int chron_reader_close(chron_reader *r);
+
+/* The same, but the handle's memory stays until chron_reader_close(): see chron_writer_shut(). */
+CHRON_API int chron_reader_shut(chron_reader *r);
 
 /*
  * The record at the position, which moves on by one. 1: *out is filled; 0: there is none yet. The CRC

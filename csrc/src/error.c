@@ -113,6 +113,14 @@ int chron__fail_sys(int negative_errno, const char *file, const char *format, ..
     return -code;
 }
 
+int chron__fail_busy(const char *what, uint32_t closed)
+{
+    if (closed)
+        return chron__fail(CHRON_ECLOSED, "this %s is closed", what);
+    return chron__fail(CHRON_EBUSY, "the %s is in use by another thread: give each thread its own handle, or take a lock "
+                       "around it", what);
+}
+
 chron_error *chron__error(void)
 {
     return &last;

@@ -20,6 +20,9 @@ int chron__fail(int code, const char *format, ...) __attribute__((format(printf,
 int chron__fail_sys(int negative_errno, const char *file, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 
+/* A checked handle is in use by another thread, or was shut: `what` is "writer" or "reader". */
+int chron__fail_busy(const char *what, uint32_t closed) __attribute__((cold));
+
 /* The thread's record, to add seq, oldest, offset, file, pid. */
 chron_error *chron__error(void);
 

@@ -323,7 +323,6 @@ static void destroy(chron_writer *w)
     pthread_mutex_destroy(&w->lock);
     pthread_mutex_destroy(&w->sync_lock);
     pthread_mutex_destroy(&w->clean_lock);
-    free(w);
 }
 
 int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
@@ -358,6 +357,7 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
         status = open_writer(w, io, path);
     if (status < 0) {
         destroy(w);
+        free(w);
         return status;
     }
     *out = w;
@@ -382,7 +382,6 @@ static void forget(chron_writer *w)
     if (w->writer_lock.fd >= 0)
         w->q.io->close_file(w->q.io, w->writer_lock.fd); /* closing a copy does not give up the lock */
     chron__queue_close(&w->q);
-    free(w);
 }
 
 static int last_words(chron_writer *w)
@@ -404,21 +403,32 @@ static int last_words(chron_writer *w)
     return chron__writer_store_state(w, w->options.durability != CHRON_DURABILITY_NONE);
 }
 
-int chron_writer_close(chron_writer *w)
+/* With `closed` set the pointers in the handle are stale, and nothing looks at them any more. */
+int chron_writer_shut(chron_writer *w)
 {
-    int status;
+    int status = 0;
 
-    if (!w)
+    if (!w || chron__get_acquire32(&w->closed))
         return 0;
     if (w->fork_count != chron__get32(&chron__fork_count)) {
         forget(w);
-        return 0;
+    } else {
+        status = chron__writer_enter(w);
+        if (status < 0)
+            return status;
+        chron__keeper_stop(w);
+        status = last_words(w);
+        destroy(w);
     }
-    status = chron__writer_enter(w);
-    if (status < 0)
-        return status;
-    chron__keeper_stop(w);
-    status = last_words(w);
-    destroy(w);
+    chron__set_release32(&w->closed, 1); /* [BUSY] with chron__writer_enter */
+    return status;
+}
+
+int chron_writer_close(chron_writer *w)
+{
+    int status = chron_writer_shut(w);
+
+    if (status != -CHRON_EBUSY)
+        free(w);
     return status;
 }

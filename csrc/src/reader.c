@@ -48,7 +48,6 @@ static void destroy(chron_reader *r)
         chron__bell_close(&r->q, &r->bell);
     chron__position_close(&r->q, &r->position);
     chron__queue_close(&r->q);
-    free(r);
 }
 
 static int open_reader(chron_reader *r, const chron__io *io, const char *path)
@@ -95,6 +94,7 @@ int chron_reader_open(const char *path, const chron_reader_options *options, chr
     if (status < 0) {
         r->q.io = &chron__io_posix;
         destroy(r);
+        free(r);
         return status;
     }
     r->options.name = NULL;
@@ -115,24 +115,34 @@ static void forget(chron_reader *r)
     chron__position_close(&r->q, &r->position);
     chron__map_forget(&r->q.meta);
     chron__queue_close(&r->q);
-    free(r);
+}
+
+/* With `closed` set the pointers in the handle are stale, and nothing looks at them any more. */
+int chron_reader_shut(chron_reader *r)
+{
+    int status = 0;
+
+    if (!r || chron__get_acquire32(&r->closed))
+        return 0;
+    if (r->fork_count != chron__get32(&chron__fork_count)) {
+        forget(r);
+    } else {
+        status = chron__reader_enter(r);
+        if (status < 0)
+            return status;
+        destroy(r);
+    }
+    chron__set_release32(&r->closed, 1); /* [BUSY] with chron__reader_enter */
+    return status;
 }
 
 int chron_reader_close(chron_reader *r)
 {
-    int status;
+    int status = chron_reader_shut(r);
 
-    if (!r)
-        return 0;
-    if (r->fork_count != chron__get32(&chron__fork_count)) {
-        forget(r);
-        return 0;
-    }
-    status = chron__reader_enter(r);
-    if (status < 0)
-        return status;
-    destroy(r);
-    return 0;
+    if (status != -CHRON_EBUSY)
+        free(r);
+    return status;
 }
 
 static int commit(chron_reader *r, int sync)

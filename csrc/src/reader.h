@@ -27,6 +27,7 @@ struct chron_reader {
     uint32_t empty_looks;     /* how often in a row there was nothing */
     uint32_t fork_count;
     uint32_t checked;
+    chron__a32 closed;        /* [BUSY] by shut: then `busy` stays taken for good */
     chron__a32 busy;          /* [BUSY] */
     chron_reader_stats stats;
 
@@ -45,9 +46,8 @@ static inline int chron__reader_enter(chron_reader *r)
     if (__builtin_expect(r->fork_count != chron__get32(&chron__fork_count), 0))
         return chron__fail(CHRON_EFORKED, "this reader was opened before a fork, in the parent process: open a new one "
                            "here (the parent's goes on working there)");
-    if (r->checked && chron__take32(&r->busy)) /* [BUSY] with chron__reader_leave */
-        return chron__fail(CHRON_EBUSY, "the reader is in use by another thread: give each thread its own handle, or "
-                           "take a lock around it");
+    if (r->checked && __builtin_expect(chron__take32(&r->busy), 0)) /* [BUSY] with chron__reader_leave */
+        return chron__fail_busy("reader", chron__get_acquire32(&r->closed));
     return 0;
 }
 

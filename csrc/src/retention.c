@@ -32,7 +32,7 @@ typedef struct look {
     chron__registered_list readers;
     const chron__registered *slowest; /* of those that count; NULL: none */
     const chron__registered *damaged; /* one of those whose position cannot be read; NULL: none */
-    uint64_t end_seq;                 /* seq behind the last record; with max_reader_lag only */
+    uint64_t end_seq;                 /* seq behind the last record */
     uint64_t now_ns;
     size_t left;                      /* segments, of which those that were decided to go are taken off */
     int delete_too;
@@ -117,7 +117,7 @@ static void decide(const look *l, size_t i, chron_segment_fate *fate)
 
     memset(fate, 0, sizeof *fate);
     fate->base_seq = l->bases.at[i];
-    fate->next_seq = i + 1u < l->bases.count ? l->bases.at[i + 1u] : CHRON_SEQ_NONE;
+    fate->next_seq = i + 1u < l->bases.count ? l->bases.at[i + 1u] : l->end_seq;
     fate->bytes = l->q->segment_size;
     fate->reason = CHRON_KEPT_ACTIVE;
     if (i + 1u == l->bases.count)
@@ -236,8 +236,7 @@ int chron__retention_apply(const chron__queue *q, const chron_retention *limits,
         status = chron__queue_list(q, &l.bases);
     if (status == 0 && l.bases.count) {
         out->oldest_seq = l.bases.at[0];
-        if (l.limits->max_reader_lag)
-            status = chron__log_end(q, NULL, &l.end_seq);
+        status = chron__log_end(q, NULL, &l.end_seq);
         weigh_readers(&l, out);
         if (status == 0 && (flags & CHRON__RETAIN_SYNC_POSITIONS))
             status = sync_positions(&l);

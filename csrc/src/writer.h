@@ -39,6 +39,7 @@ struct chron_writer {
     chron__a32 poisoned;      /* [STOP] a sync failed, or a mapping faulted: only close is left */
     chron__a32 busy;          /* [BUSY] */
     uint32_t checked;
+    chron__a32 closed;        /* [BUSY] by shut: then `busy` stays taken for good */
     uint32_t coarse_clock;
     uint32_t sync_every;      /* records; 0: appends do not sync */
     uint32_t unsynced;        /* records since the last sync by append */
@@ -99,9 +100,8 @@ static inline int chron__writer_enter(chron_writer *w)
     if (__builtin_expect(w->fork_count != chron__get32(&chron__fork_count), 0))
         return chron__fail(CHRON_EFORKED, "this writer was opened before a fork, in the parent process: open a new "
                            "one here (the parent's goes on working there)");
-    if (w->checked && chron__take32(&w->busy)) /* [BUSY] with chron__writer_leave */
-        return chron__fail(CHRON_EBUSY, "the writer is in use by another thread: give each thread its own handle, or "
-                           "take a lock around it");
+    if (w->checked && __builtin_expect(chron__take32(&w->busy), 0)) /* [BUSY] with chron__writer_leave */
+        return chron__fail_busy("writer", chron__get_acquire32(&w->closed));
     return 0;
 }
 
