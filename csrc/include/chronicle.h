@@ -333,6 +333,15 @@ CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size
 CHRON_API int64_t chron_writer_append_batch(chron_writer *w, const chron_record *records, size_t count);
 
 /*
+ * Append `count` records whose payloads lie one behind the other: record i is bytes[offsets[i]] up to
+ * bytes[offsets[i + 1]] (the layout of an Arrow LargeBinary array; count + 1 offsets, ascending). They become
+ * visible one by one, all with the same timestamp. Returns how many were appended; fewer than count if an
+ * error came up behind the first: the call for the rest then returns that error.
+ */
+CHRON_API int64_t chron_writer_append_packed(chron_writer *w, const void *bytes, const uint64_t *offsets, size_t count,
+                                             uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
+
+/*
  * Claim room for a payload of up to `length` bytes and get a pointer into the mapped segment, to write
  * it in place: 32-byte aligned, zeroed, valid until publish or abort. One claim at a time; until it
  * ends, appends answer ECLAIM. Nobody sees anything before publish.

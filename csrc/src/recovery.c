@@ -269,7 +269,7 @@ int chron__recover(const chron__queue *q, const chron__slot_value *state, int re
 
     memset(out, 0, sizeof *out);
     out->prev_base = CHRON_SEQ_NONE;
-    out->report.clean = (state->flags & CHRON__SLOT_CLEAN) != 0;
+    out->report.clean = (state->flags & CHRON__SLOT_CLEAN) != 0 || state->chron__epoch == 0; /* never opened */
     if (status < 0)
         return status;
     if (s.bases.count == 0) {

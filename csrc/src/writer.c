@@ -239,6 +239,38 @@ int64_t chron_writer_append_batch(chron_writer *w, const chron_record *records, 
     return seq;
 }
 
+static int64_t append_packed(chron_writer *w, const uint8_t *bytes, const uint64_t *offsets, size_t count,
+                             uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
+{
+    for (size_t i = 0; i < count; i++) {
+        int64_t status;
+
+        if (offsets[i] > offsets[i + 1u] || offsets[i + 1u] - offsets[i] > SIZE_MAX / 2u)
+            status = chron__fail(CHRON_EINVAL, "offset %zu of a packed batch lies before the one in front of it", i + 1u);
+        else
+            status = append(w, bytes + offsets[i], (size_t)(offsets[i + 1u] - offsets[i]), type_id, flags, timestamp_ns);
+        if (status < 0)
+            return i > 0 ? (int64_t)i : status;
+    }
+    return (int64_t)count;
+}
+
+int64_t chron_writer_append_packed(chron_writer *w, const void *bytes, const uint64_t *offsets, size_t count,
+                                   uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
+{
+    int64_t status = chron__writer_enter(w);
+
+    if (status < 0)
+        return status;
+    if (!bytes || !offsets)
+        status = chron__fail(CHRON_EINVAL, "a packed batch needs bytes and offsets");
+    else
+        status = append_packed(w, bytes, offsets, count, type_id, flags,
+                               timestamp_ns == CHRON_NOW ? now_ns(w) : timestamp_ns);
+    chron__writer_leave(w);
+    return status;
+}
+
 /* ------------------------------------------------------------------------------------------- claims */
 
 static int claim(chron_writer *w, size_t length, void **payload)

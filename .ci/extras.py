@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: MIT
+"""The packages of one extra in pyproject.toml, for the Makefile: pip cannot install extras without the package."""
+
+import re
+from pathlib import Path
+
+
+def of(name: str) -> list[str]:
+    """Requirements, as pip takes them. Python 3.10 has no tomllib, and the file is ours."""
+    text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(rf"^{name} = \[(.*?)\]$", text, re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"pyproject.toml has no extra named {name}")
+    return re.findall(r'"([^"]+)"', found[1])

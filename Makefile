@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+# Everything that is made goes to build/, but for .venv/ and the extension in chronicle_ffi/.
+# Variables: PYTHON (to make .venv with), CC, CFLAGS, PREFIX, DESTDIR.
+
+PYTHON ?= python3
+CC ?= cc
+AR ?= ar
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+DESTDIR ?=
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' chronicle_ffi/_version.py)
+SONAME_MAJOR := 0
+
+WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes
+C_FLAGS := -std=c11 $(WARNINGS) -fvisibility=hidden -Icsrc/include
+SOURCES := $(wildcard csrc/src/*.c)
+HEADERS := $(wildcard csrc/src/*.h) csrc/include/chronicle.h
+TESTS_C := $(notdir $(basename $(wildcard tests/c/test_*.c)))
+BENCH_C := $(wildcard bench/native/*.c)
+
+VENV := .venv
+PY := $(VENV)/bin/python
+EXTENSION := build/extension.stamp
+SHARED := libchron.so.$(VERSION)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+# ------------------------------------------------------------------------------------------- Python
+
+$(VENV)/stamp: pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, sysconfig, os, sys; sys.exit(not os.path.exists( \
+	    os.path.join(sysconfig.get_paths()["include"], "Python.h")))' 2>/dev/null || \
+	    { echo "Python's venv or headers are missing; on Debian: apt-get install python3-venv python3-dev" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check setuptools wheel cffi \
+	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("test"))')
+	touch $@
+
+$(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py
+	@mkdir -p build
+	$(PY) setup.py --quiet build_ext --inplace --build-temp build/extension > build/extension.log 2>&1 || \
+	    { cat build/extension.log; exit 1; }
+	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m chronicle_ffi "$$@"\n' > $(VENV)/bin/chronicle
+	@chmod +x $(VENV)/bin/chronicle
+	@echo "$(CURDIR)" > $$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/chronicle_ffi.pth
+	touch $@
+
+build: $(EXTENSION) ## set up .venv and build the extension in place
+
+run: build ## the main job on real input: journal Python's standard library, read it three times
+	$(PY) -m chronicle_ffi demo
+
+test: build test-c ## the whole test suite
+	$(PY) -m pytest tests
+
+# ------------------------------------------------------------------------------------------------ C
+
+build/test/%.o: csrc/src/%.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(C_FLAGS) -O1 -g -DCHRON_TESTING -fsanitize=address,undefined -fno-sanitize-recover=all -c $< -o $@
+
+build/test/%: tests/c/%.c $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) $(wildcard tests/c/*.h)
+	$(CC) $(C_FLAGS) -Icsrc/src -O1 -g -DCHRON_TESTING -fsanitize=address,undefined -fno-sanitize-recover=all \
+	    $< $(filter %.o,$^) -o $@ -lpthread
+
+test-c: $(addprefix build/test/,$(TESTS_C)) ## the C tests, under AddressSanitizer and UBSan
+	@set -e; for test in $(TESTS_C); do echo $$test; build/test/$$test; done
+
+build/lib/%.o: csrc/src/%.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(C_FLAGS) $(CFLAGS) -fPIC -c $< -o $@
+
+build/lib/libchron.a: $(patsubst csrc/src/%.c,build/lib/%.o,$(SOURCES))
+	rm -f $@
+	$(AR) rcs $@ $^
+
+build/lib/$(SHARED): $(patsubst csrc/src/%.c,build/lib/%.o,$(SOURCES))
+	$(CC) -shared -Wl,-soname,libchron.so.$(SONAME_MAJOR) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lpthread
+	ln -sf $(SHARED) build/lib/libchron.so.$(SONAME_MAJOR)
+	ln -sf libchron.so.$(SONAME_MAJOR) build/lib/libchron.so
+
+build/lib/chron.pc: csrc/chron.pc.in Makefile chronicle_ffi/_version.py
+	@mkdir -p $(@D)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@VERSION@|$(VERSION)|' $< > $@
+
+lib: build/lib/libchron.a build/lib/$(SHARED) build/lib/chron.pc ## libchron.a, libchron.so, chron.pc in build/lib
+
+install: ## install the C library below $(DESTDIR)$(PREFIX)
+	@rm -f build/lib/chron.pc
+	@$(MAKE) --no-print-directory lib
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
+	install -m 644 csrc/include/chronicle.h $(DESTDIR)$(INCLUDEDIR)/
+	install -m 644 build/lib/libchron.a $(DESTDIR)$(LIBDIR)/
+	install -m 755 build/lib/$(SHARED) $(DESTDIR)$(LIBDIR)/
+	cp -P build/lib/libchron.so build/lib/libchron.so.$(SONAME_MAJOR) $(DESTDIR)$(LIBDIR)/
+	install -m 644 build/lib/chron.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
+
+uninstall: ## remove what install installed
+	rm -f $(DESTDIR)$(INCLUDEDIR)/chronicle.h $(DESTDIR)$(LIBDIR)/libchron.a $(DESTDIR)$(LIBDIR)/libchron.so* \
+	    $(DESTDIR)$(LIBDIR)/pkgconfig/chron.pc
+
+portability: $(VENV)/stamp ## compile the library for other systems, with zig's C compiler
+	PY=$(PY) .ci/portability
+
+# -------------------------------------------------------------------------------------------- speed
+
+build/bench/chronbench: $(SOURCES) $(HEADERS) $(BENCH_C) $(wildcard bench/native/*.h)
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARNINGS) -O2 -g -Icsrc/include -Icsrc/src $(SOURCES) $(BENCH_C) -o $@ -lpthread -lm
+
+bench: build build/bench/chronbench ## benchmarks: native, then Python; BENCH_FLAGS=--quick for a short native part
+	build/bench/chronbench $(BENCH_FLAGS)
+	$(PY) -m pytest bench --benchmark-columns=median,min,max,ops --benchmark-sort=name
+
+# ------------------------------------------------------------------------------------------ quality
+
+$(VENV)/lint: $(VENV)/stamp
+	$(PY) -m pip install --quiet --disable-pip-version-check \
+	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("lint"))')
+	touch $@
+
+lint: $(VENV)/lint build ## ruff, mypy --strict, clang-format, warnings of gcc and clang, layers
+	PY=$(PY) .ci/lint
+
+format: $(VENV)/lint ## format Python and C
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*.h tests/c/*.[ch] bench/native/*.[ch] examples/*.c)
+
+sdist: ## a source archive in dist/
+wheel: ## a wheel in dist/
+sdist wheel: $(VENV)/stamp
+	$(PY) -m pip install --quiet --disable-pip-version-check build
+	$(PY) -m build --quiet --$@ --outdir dist .
+
+clean: ## remove everything that was made
+	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/_chronicle*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help build run test test-c bench lint format lib install uninstall portability sdist wheel clean

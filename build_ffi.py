@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Builds ``chronicle_ffi._chronicle``: the C library and its cffi glue in one extension.
+
+The declarations are those of csrc/include/chronicle.h itself, between its two cdef markers; nothing is written
+down twice. setup.py names ``ffibuilder``; ``python build_ffi.py`` prints the declarations, to look at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent
+HEADER = "csrc/include/chronicle.h"
+SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc" / "src").glob("*.c"))
+
+# What Python implements: called for each problem that a verification finds.
+CALLBACKS = 'extern "Python" int chronicle_on_problem(void *context, const chron_problem *problem);\n'
+
+
+def declarations() -> str:
+    """chronicle.h as cffi wants it: no attributes, and the C compiler fills in the constants."""
+    text = (ROOT / HEADER).read_text(encoding="utf-8")
+    part = re.search(r"/\* cdef: begin.*?\*/(.*)/\* cdef: end \*/", text, re.DOTALL)
+    if part is None:
+        raise RuntimeError(f"{HEADER} has no cdef markers")
+    body = re.sub(r"/\*.*?\*/", "", part[1], flags=re.DOTALL).replace("CHRON_API ", "")
+    body = re.sub(r"^#define (\w+).*$", r"#define \1 ...", body, flags=re.MULTILINE)
+    codes = re.findall(r"^    X\((\w+), \d+,", text, re.MULTILINE)
+    return body + "".join(f"#define CHRON_{code} ...\n" for code in codes) + CALLBACKS
+
+
+def builder() -> FFI:
+    ffi = FFI()
+    ffi.cdef(declarations())
+    ffi.set_source(
+        "chronicle_ffi._chronicle",
+        "#include <chronicle.h>",
+        sources=SOURCES,
+        include_dirs=["csrc/include"],
+        libraries=["pthread"],
+        # Behind whatever CFLAGS say, so that a debugging build of Python does not make a slow queue.
+        extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", *os.environ.get("CHRONICLE_CFLAGS", "").split()],
+        extra_link_args=os.environ.get("CHRONICLE_CFLAGS", "").split(),
+    )
+    return ffi
+
+
+ffibuilder = builder()
+
+if __name__ == "__main__":
+    print(declarations())

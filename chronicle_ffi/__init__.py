@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""A persistent, brokerless message log for one host.
+
+One process appends records to memory-mapped segment files, any number of processes read them, live or later,
+each from its own committed position::
+
+    with Queue.open_publisher("/tmp/q") as writer:
+        writer.append(b"hello", type_id=1)
+
+    with Queue.open_subscriber("/tmp/q", "me") as reader:
+        for message in reader:
+            print(message.seq, message.payload)
+        reader.commit()
+"""
+
+from chronicle_ffi._version import __version__
+from chronicle_ffi.errors import (
+    AccessDenied,
+    BufferTooSmall,
+    ChronicleError,
+    ClaimError,
+    ClosedHandle,
+    ConcurrentUse,
+    Corrupt,
+    ForkedHandle,
+    HistoryRewritten,
+    Interrupted,
+    InvalidArgument,
+    NetworkFileSystem,
+    NoSpace,
+    NotDurable,
+    NotSupported,
+    OutOfMemory,
+    PayloadTooLarge,
+    Poisoned,
+    QueueFull,
+    QueueNotFound,
+    ReaderAlreadyActive,
+    ReadOnly,
+    SegmentGone,
+    SeqOutOfRange,
+    StorageError,
+    UnsupportedFormat,
+    WriterAlreadyActive,
+)
+from chronicle_ffi.model import (
+    CleanupReport,
+    Message,
+    Problem,
+    QueueInfo,
+    ReaderInfo,
+    ReaderStats,
+    Recovery,
+    Retention,
+    SegmentFate,
+    SegmentInfo,
+    VerifyReport,
+    WriterStats,
+)
+from chronicle_ffi.queue import SEGMENT_SIZE, Queue
+from chronicle_ffi.reader import QueueReader
+from chronicle_ffi.writer import QueueWriter
+
+__all__ = [
+    "SEGMENT_SIZE",
+    "AccessDenied",
+    "BufferTooSmall",
+    "ChronicleError",
+    "ClaimError",
+    "CleanupReport",
+    "ClosedHandle",
+    "ConcurrentUse",
+    "Corrupt",
+    "ForkedHandle",
+    "HistoryRewritten",
+    "Interrupted",
+    "InvalidArgument",
+    "Message",
+    "NetworkFileSystem",
+    "NoSpace",
+    "NotDurable",
+    "NotSupported",
+    "OutOfMemory",
+    "PayloadTooLarge",
+    "Poisoned",
+    "Problem",
+    "Queue",
+    "QueueFull",
+    "QueueInfo",
+    "QueueNotFound",
+    "QueueReader",
+    "QueueWriter",
+    "ReadOnly",
+    "ReaderAlreadyActive",
+    "ReaderInfo",
+    "ReaderStats",
+    "Recovery",
+    "Retention",
+    "SegmentFate",
+    "SegmentGone",
+    "SegmentInfo",
+    "SeqOutOfRange",
+    "StorageError",
+    "UnsupportedFormat",
+    "VerifyReport",
+    "WriterAlreadyActive",
+    "WriterStats",
+    "__version__",
+]

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""The only module that imports the extension, and the only place where a C status becomes an exception."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from chronicle_ffi import errors
+from chronicle_ffi._chronicle import ffi, lib
+
+SEQ_NONE: Final[int] = lib.CHRON_SEQ_NONE
+NOW: Final[int] = lib.CHRON_NOW
+SLICE_NS: Final[int] = 100_000_000  # of one blocking call: after it Python handles signals
+
+_CLASSES: Final = {getattr(lib, f"CHRON_{name}"): kind for name, kind in errors.BY_CODE.items()}
+EBUFFER: Final[int] = -lib.CHRON_EBUFFER
+EINTR: Final[int] = -lib.CHRON_EINTR
+EFULL: Final[int] = -lib.CHRON_EFULL
+ETOOBIG: Final[int] = -lib.CHRON_ETOOBIG
+
+
+def error() -> errors.ChronicleError:
+    """The calling thread's last failure."""
+    last = lib.chron_last_error()
+    kind = _CLASSES.get(last.code, errors.ChronicleError)
+    file = string(last.file)
+    return kind(
+        string(last.text),
+        code=last.code,
+        sys_errno=last.sys_errno or None,
+        file=file or None,
+        offset=last.offset if file else None,
+        seq=optional_seq(last.seq),
+        oldest=optional_seq(last.oldest),
+        pid=last.pid or None,
+    )
+
+
+def check(status: int) -> int:
+    """A C status: what it is if it is not a failure, an exception if it is."""
+    if status < 0:
+        raise error()
+    return status
+
+
+def optional_seq(seq: int) -> int | None:
+    return None if seq == SEQ_NONE else seq
+
+
+def string(text: Any) -> str:
+    """A char array of C."""
+    return os.fsdecode(ffi.string(text))
+
+
+def path_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A path as C wants it."""
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise errors.InvalidArgument("a path cannot hold a NUL byte")
+    return encoded
+
+
+def deadline_ns(timeout: float | None, now_ns: int) -> int | None:
+    """When a wait that begins now ends; None for never. Seconds in, nanoseconds out."""
+    if timeout is None:
+        return None
+    if timeout != timeout:  # NaN
+        raise errors.InvalidArgument("a time-out is a number of seconds, or None")
+    return now_ns + int(min(max(timeout, 0.0), 1e9) * 1e9)
+
+
+check(lib.chron_guard_install())

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: MIT
+"""`Queue`: opening writers and readers, and looking at queues from outside."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias
+
+from chronicle_ffi._binding import check, error, ffi, lib, optional_seq, path_bytes, string
+from chronicle_ffi.errors import InvalidArgument
+from chronicle_ffi.model import (
+    CleanupReport,
+    Problem,
+    QueueInfo,
+    ReaderInfo,
+    Retention,
+    SegmentInfo,
+    VerifyReport,
+    to_ns,
+)
+from chronicle_ffi.reader import QueueReader
+from chronicle_ffi.reports import all_of, cleanup_report
+from chronicle_ffi.writer import QueueWriter
+
+SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment file unless told otherwise: 64 MiB
+
+Path: TypeAlias = "str | os.PathLike[str]"
+Durability: TypeAlias = 'Literal["none", "interval", "batch", "always"]'
+
+_DURABILITY = {
+    "none": lib.CHRON_DURABILITY_NONE,
+    "interval": lib.CHRON_DURABILITY_INTERVAL,
+    "batch": lib.CHRON_DURABILITY_BATCH,
+    "always": lib.CHRON_DURABILITY_ALWAYS,
+}
+_CLOCK = {"realtime": lib.CHRON_CLOCK_REALTIME, "coarse": lib.CHRON_CLOCK_COARSE}
+_START = {
+    "resume": lib.CHRON_START_RESUME,
+    "earliest": lib.CHRON_START_EARLIEST,
+    "latest": lib.CHRON_START_LATEST,
+}
+_ON_GAP = {"error": lib.CHRON_GAP_ERROR, "oldest": lib.CHRON_GAP_OLDEST, "latest": lib.CHRON_GAP_LATEST}
+_WAIT = {"hybrid": lib.CHRON_WAIT_HYBRID, "spin": lib.CHRON_WAIT_SPIN, "sleep": lib.CHRON_WAIT_SLEEP}
+_KINDS = {
+    lib.CHRON_PROBLEM_META: "meta",
+    lib.CHRON_PROBLEM_HEADER: "header",
+    lib.CHRON_PROBLEM_RECORD: "record",
+    lib.CHRON_PROBLEM_CHAIN: "chain",
+    lib.CHRON_PROBLEM_SEAL: "seal",
+    lib.CHRON_PROBLEM_INDEX: "index",
+    lib.CHRON_PROBLEM_TAIL: "tail",
+    lib.CHRON_PROBLEM_POSITION: "position",
+    lib.CHRON_PROBLEM_DOORBELL: "doorbell",
+    lib.CHRON_PROBLEM_FILE: "file",
+}
+
+
+class Queue:
+    """A directory that holds a log. Never instantiated: each function takes the path."""
+
+    @staticmethod
+    def open_publisher(
+        path: Path,
+        *,
+        segment_size: int = SEGMENT_SIZE,
+        durability: Durability = "none",
+        durability_n: int | None = None,
+        keeper: bool = True,
+        max_bytes: int | None = None,
+        max_segments: int | None = None,
+        backpressure: Literal["fail"] | float = "fail",
+        retention: Retention | None = None,
+        clock: Literal["realtime", "coarse"] = "realtime",
+        mode: int | None = None,
+        repair: bool = False,
+        create: bool = True,
+    ) -> QueueWriter:
+        """Open a queue for writing; create it if it is not there, recover it if the last writer died.
+
+        :param segment_size: bytes of each segment file, a multiple of 64 KiB; counts when the queue is created.
+        :param durability: when records are put on disk: "none" (by `QueueWriter.sync` only: they survive the death
+            of any process, not a loss of power), "interval" (every `durability_n` milliseconds, default 100, in the
+            background), "batch" (inside append, every `durability_n` records, default 1000), "always" (in each append).
+        :param keeper: prepare segments and pages in a background thread of C.
+        :param max_bytes: back-pressure: do not let segment files grow beyond this; see `backpressure`.
+        :param max_segments: the same as a number of segments, at least 2.
+        :param backpressure: what an append does when they have: "fail" raises QueueFull at once, a number waits so
+            many seconds for readers first.
+        :param retention: what the keeper deletes by itself, and `QueueWriter.cleanup` on request. None: nothing is
+            deleted before a call of cleanup(), which then deletes what all readers have consumed.
+        :param clock: for timestamps: "coarse" is cheaper and 1 to 4 ms rough.
+        :param mode: permission bits of new files, default 0o600.
+        :param repair: cut off, into quarantine/, even damaged records that were on disk once.
+        :param create: False raises QueueNotFound instead of making a queue.
+
+        Raises WriterAlreadyActive, Corrupt (a durable record is damaged: restore it, or `repair`), NotDurable,
+        NoSpace, AccessDenied, UnsupportedFormat, NetworkFileSystem, QueueNotFound, InvalidArgument.
+        """
+        options = ffi.new("chron_writer_options *")
+        lib.chron_writer_options_init(options)
+        options.flags = lib.CHRON_CHECKED
+        if keeper:
+            options.flags |= lib.CHRON_KEEPER
+        if repair:
+            options.flags |= lib.CHRON_REPAIR
+        if not create:
+            options.flags |= lib.CHRON_MUST_EXIST
+        options.segment_size = _count("segment_size", segment_size)
+        options.durability = _choice("durability", _DURABILITY, durability)
+        if durability_n is not None:
+            options.durability_n = _count("durability_n", durability_n, limit=1 << 32)
+        options.clock = _choice("clock", _CLOCK, clock)
+        options.mode = 0 if mode is None else _count("mode", mode, limit=0o1000)
+        options.max_bytes = _limit("max_bytes", max_bytes)
+        options.max_segments = _limit("max_segments", max_segments)
+        if retention is not None:
+            options.retention.automatic = 1
+            _fill_retention(options.retention, retention)
+        wait_seconds = _backpressure(backpressure)
+        out = ffi.new("chron_writer **")
+        check(lib.chron_writer_open(path_bytes(path), options, out))
+        return QueueWriter(out[0], os.fspath(path), wait_seconds)
+
+    @staticmethod
+    def open_subscriber(
+        path: Path,
+        name: str | None = None,
+        *,
+        start: Literal["resume", "earliest", "latest"] | int | datetime = "resume",
+        on_gap: Literal["error", "oldest", "latest"] = "error",
+        durable_only: bool = False,
+        wait: Literal["hybrid", "spin", "sleep"] = "hybrid",
+        mode: int | None = None,
+    ) -> QueueReader:
+        """Open a queue for reading.
+
+        :param name: [A-Za-z0-9._-]{1,64}, not beginning with a dot: registers the reader; it gets a stored position,
+            and retention waits for it. None: nothing is stored, and read permission suffices.
+        :param start: "resume" (at the committed position; at the oldest record if there is none), "earliest", "latest",
+            a seq, or a datetime (a naive one is local time).
+        :param on_gap: what to do if the record wanted next was deleted: raise SegmentGone, or go on at the "oldest" or
+            "latest" one; `QueueReader.stats` counts what was skipped.
+        :param durable_only: see only records that survive a loss of power.
+        :param wait: how `QueueReader.wait` waits: "spin" has the lowest latency and uses a whole processor, "sleep" the
+            least work, "hybrid" spins for some microseconds first.
+        :param mode: permission bits of a new position file, default 0o600.
+
+        Raises QueueNotFound, ReaderAlreadyActive, SegmentGone, SeqOutOfRange, HistoryRewritten, Corrupt,
+        UnsupportedFormat, AccessDenied, InvalidArgument.
+        """
+        options = ffi.new("chron_reader_options *")
+        lib.chron_reader_options_init(options)
+        options.flags = lib.CHRON_CHECKED | (lib.CHRON_DURABLE_ONLY if durable_only else 0)
+        encoded = None
+        if name is not None:
+            if "\0" in name:
+                raise InvalidArgument("a reader's name cannot hold a NUL")
+            encoded = ffi.new("char[]", name.encode("utf-8", "surrogateescape"))
+            options.name = encoded
+        if isinstance(start, str):
+            options.start = _choice("start", _START, start)
+        elif isinstance(start, datetime):
+            options.start = lib.CHRON_START_TIME
+            options.start_value = _count("start", to_ns(start), limit=1 << 64)
+        else:
+            options.start = lib.CHRON_START_SEQ
+            options.start_value = _count("start", start)
+        options.on_gap = _choice("on_gap", _ON_GAP, on_gap)
+        options.wait = _choice("wait", _WAIT, wait)
+        options.mode = 0 if mode is None else _count("mode", mode, limit=0o1000)
+        out = ffi.new("chron_reader **")
+        check(lib.chron_reader_open(path_bytes(path), options, out))
+        return QueueReader(out[0], os.fspath(path), name)
+
+    @staticmethod
+    def info(path: Path) -> QueueInfo:
+        """Look at a queue, in use or not. Read permission suffices."""
+        out = ffi.new("chron_queue_info *")
+        check(lib.chron_queue_info_get(path_bytes(path), out))
+        durable = optional_seq(out.durable_seq)
+        return QueueInfo(
+            uuid=uuid.UUID(bytes=bytes(out.uuid)),
+            segment_size=out.segment_size,
+            created_ns=out.created_ns,
+            oldest_seq=out.oldest_seq,
+            next_seq=out.next_seq,
+            durable_seq=-1 if durable is None else durable,
+            epoch=out.epoch,
+            segments=out.segments,
+            bytes=out.bytes,
+            writer_pid=out.writer_pid or None,
+            writer_start_ns=out.writer_start_ns,
+            writer_host=string(out.writer_host) or None,
+            writer_alive=bool(out.writer_alive),
+            clean=bool(out.clean),
+            format_version=out.format_version,
+        )
+
+    @staticmethod
+    def segments(path: Path) -> list[SegmentInfo]:
+        """The segment files, oldest first."""
+        where = path_bytes(path)
+        found = all_of("chron_segment_info", lambda out, n: lib.chron_queue_segments(where, out, n))
+        return [
+            SegmentInfo(
+                base_seq=one.base_seq,
+                next_seq=one.next_seq,
+                bytes=one.bytes,
+                used_bytes=one.used_bytes,
+                first_ts_ns=one.first_ts_ns,
+                last_ts_ns=one.last_ts_ns,
+                created_ns=one.created_ns,
+                epoch=one.epoch,
+                sealed=bool(one.sealed),
+                damaged=bool(one.damaged),
+            )
+            for one in found
+        ]
+
+    @staticmethod
+    def readers(path: Path) -> list[ReaderInfo]:
+        """The registered readers, by name."""
+        where = path_bytes(path)
+        found = all_of("chron_reader_info", lambda out, n: lib.chron_queue_readers(where, out, n))
+        return [
+            ReaderInfo(
+                name=string(one.name),
+                position=one.position,
+                lag=one.lag,
+                updated_ns=one.updated_ns,
+                alive=bool(one.alive),
+                damaged=bool(one.damaged),
+            )
+            for one in found
+        ]
+
+    @staticmethod
+    def remove_reader(path: Path, name: str) -> None:
+        """Unregister a reader that is not running. Raises ReaderAlreadyActive if it is, QueueNotFound if unknown."""
+        check(lib.chron_queue_reader_remove(path_bytes(path), name.encode("utf-8", "surrogateescape")))
+
+    @staticmethod
+    def cleanup_plan(path: Path, retention: Retention | None = None) -> CleanupReport:
+        """What `QueueWriter.cleanup` would do with this retention, and why. Deletes nothing."""
+        limits = ffi.new("chron_retention *")
+        _fill_retention(limits, retention or Retention())
+        where = path_bytes(path)
+        return cleanup_report(lambda out, fates, n: lib.chron_queue_cleanup_plan(where, limits, out, fates, n))
+
+    @staticmethod
+    def verify(path: Path, progress: Callable[[str, int], None] | None = None) -> VerifyReport:
+        """Read everything and check it: every CRC, every link between files. May run beside a live writer.
+
+        `progress(file, seq)` is called now and then. Ctrl-C works, and so does an exception from `progress`.
+        """
+        walk = _Walk(progress)
+        handle = ffi.new_handle(walk)
+        summary = ffi.new("chron_verify_summary *")
+        status = lib.chron_queue_verify(path_bytes(path), lib.chronicle_on_problem, handle, summary)
+        if walk.raised is not None:
+            raise walk.raised
+        if status < 0:
+            raise error()
+        return VerifyReport(
+            ok=not walk.problems,
+            records=summary.records,
+            payload_bytes=summary.payload_bytes,
+            segments=summary.segments,
+            readers=summary.readers,
+            oldest_seq=summary.oldest_seq,
+            next_seq=summary.next_seq,
+            problems=walk.problems,
+        )
+
+
+class _Walk:
+    """What a verification's callback collects."""
+
+    def __init__(self, progress: Callable[[str, int], None] | None) -> None:
+        self.progress = progress
+        self.problems: list[Problem] = []
+        self.raised: BaseException | None = None
+
+    def see(self, problem: Any) -> None:
+        if problem.kind == 0:
+            if self.progress is not None:
+                self.progress(string(problem.file), problem.seq)
+            return
+        self.problems.append(
+            Problem(
+                kind=_KINDS[problem.kind],
+                file=string(problem.file),
+                offset=problem.offset,
+                seq=optional_seq(problem.seq),
+                seq_end=optional_seq(problem.seq_end),
+                text=string(problem.text),
+            )
+        )
+
+
+@ffi.def_extern()  # type: ignore[untyped-decorator]
+def chronicle_on_problem(context: Any, problem: Any) -> int:
+    walk: _Walk = ffi.from_handle(context)
+    try:
+        walk.see(problem)
+    except BaseException as raised:  # also KeyboardInterrupt: to be raised where verify() was called
+        walk.raised = raised
+        return 1
+    return 0
+
+
+# ------------------------------------------------------------------------------------------- arguments
+
+
+def _choice(what: str, choices: dict[str, int], value: str) -> int:
+    try:
+        return choices[value]
+    except (KeyError, TypeError):
+        allowed = ", ".join(repr(choice) for choice in choices)
+        raise InvalidArgument(f"{what} is {value!r}; it can be {allowed}") from None
+
+
+def _count(what: str, value: int, limit: int = 1 << 63) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} is a number, not {value!r}")
+    if not 0 <= value < limit:
+        raise InvalidArgument(f"{what} is {value}: out of range")
+    return value
+
+
+def _limit(what: str, value: int | None) -> int:
+    if value is None:
+        return 0
+    if _count(what, value) == 0:
+        raise InvalidArgument(f"{what} is 0: use None for no limit")
+    return value
+
+
+def _milliseconds(what: str, value: float | timedelta | None) -> int:
+    if value is None:
+        return 0
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not 0.001 <= seconds < 1e12:
+        raise InvalidArgument(f"{what} is {value}: a time of at least a millisecond, or None")
+    return int(seconds * 1000)
+
+
+def _backpressure(value: str | float) -> float:
+    if value == "fail":
+        return 0.0
+    if isinstance(value, str) or not 0 <= value < 1e9:
+        raise InvalidArgument(f'backpressure is {value!r}; it can be "fail", or how many seconds an append waits')
+    return float(value)
+
+
+def _fill_retention(struct: Any, retention: Retention) -> None:
+    struct.max_bytes = _limit("max_bytes", retention.max_bytes)
+    struct.max_segments = _limit("max_segments", retention.max_segments)
+    struct.max_age_ms = _milliseconds("max_age", retention.max_age)
+    struct.reader_ttl_ms = _milliseconds("reader_ttl", retention.reader_ttl)
+    struct.max_reader_lag = _limit("max_reader_lag", retention.max_reader_lag)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""From structs of C to the dataclasses in model.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from chronicle_ffi._binding import check, ffi, lib, string
+from chronicle_ffi.model import CleanupReport, SegmentFate
+
+T = TypeVar("T")
+
+_REASONS = {
+    lib.CHRON_KEPT_ACTIVE: "the writer appends to it, or will",
+    lib.CHRON_KEPT_READER: "reader {reader} has not committed past it",
+    lib.CHRON_KEPT_NO_READERS: "no reader is registered, and no limit asks for its deletion",
+    lib.CHRON_KEPT_EARLIER: "an older segment is kept",
+    lib.CHRON_KEPT_DAMAGED: "the position file of reader {reader} is damaged",
+    lib.CHRON_GONE_CONSUMED: "every reader that counts has committed past it",
+    lib.CHRON_GONE_BYTES: "limit max_bytes",
+    lib.CHRON_GONE_SEGMENTS: "limit max_segments",
+    lib.CHRON_GONE_AGE: "limit max_age",
+}
+
+
+def fields_of(kind: type[T], struct: Any) -> T:
+    """A dataclass from a struct whose members have the names of its fields."""
+    values = {}
+    for item in fields(kind):  # type: ignore[arg-type]
+        value = getattr(struct, item.name)
+        values[item.name] = bool(value) if item.type in ("bool", bool) else value
+    return kind(**values)
+
+
+def all_of(struct: str, fill: Callable[[Any, int], int]) -> list[Any]:
+    """Call `fill` with ever larger arrays until everything fits; what it returns is how many there are."""
+    capacity = 64
+    while True:
+        array = ffi.new(f"{struct}[]", capacity)
+        count = check(fill(array, capacity))
+        if count <= capacity:
+            return [array[i] for i in range(count)]
+        capacity = count + 16
+
+
+def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
+    """`call(out, fates, capacity)` is one of C's cleanup functions; it tells about all segments of now."""
+    out = ffi.new("chron_cleanup *")
+    collected: list[SegmentFate] = []
+    # A cleanup cannot be repeated to see more, so the room is ample: 64 Ki segments, 7 MiB, for a moment.
+    capacity = 1 << 16
+    fates = ffi.new("chron_segment_fate[]", capacity)
+    check(call(out, fates, capacity))
+    for fate in (fates[i] for i in range(min(out.segments, capacity))):
+        reader = string(fate.reader) or None
+        collected.append(
+            SegmentFate(
+                base_seq=fate.base_seq,
+                next_seq=fate.next_seq,
+                bytes=fate.bytes,
+                reason=_REASONS[fate.reason].format(reader=reader),
+                deleted=fate.reason >= lib.CHRON_GONE_CONSUMED,
+                reader=reader,
+            )
+        )
+    return CleanupReport(
+        deleted_segments=out.deleted_segments,
+        deleted_bytes=out.deleted_bytes,
+        oldest_seq=out.oldest_seq,
+        readers=out.readers,
+        readers_ignored=out.readers_ignored,
+        readers_behind=out.readers_behind,
+        segments=collected,
+    )

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""`QueueWriter`: appending, claims, durability, cleanup."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate, islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, ffi, lib, optional_seq
+from chronicle_ffi.errors import InvalidArgument
+from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
+from chronicle_ffi.reports import cleanup_report, fields_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+CHUNK_RECORDS = 4096  # of one crossing of append_many
+CHUNK_BYTES = 1 << 20
+
+
+class QueueWriter:
+    """The one process that appends to a queue. Made by `Queue.open_publisher`.
+
+    A writer belongs to one thread at a time (another one meets `ConcurrentUse`) and to the process that opened it
+    (a forked child meets `ForkedHandle`). Close it, best with ``with``: only then is the queue marked as properly
+    closed. Nothing is lost without that, but the next writer has more to check.
+    """
+
+    def __init__(self, handle: Any, path: str, wait_seconds: float) -> None:
+        self._handle = ffi.gc(handle, lib.chron_writer_close)
+        self._path = path
+        self._wait_seconds = wait_seconds
+        self._closed = False
+
+    # ------------------------------------------------------------------------------------ appending
+
+    def append(
+        self, data: Buffer, type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0
+    ) -> int:
+        """Append one record and return its seq. When this returns, it survives the death of this process.
+
+        `data` is any C-contiguous buffer (bytes, bytearray, memoryview, an array ...), read in place; `str` is
+        refused. `type_id` is 0 to 65534, `flags` 0 to 255. `timestamp_ns` None reads the clock; timestamps may go
+        back. Blocks only under back-pressure, and for the disk with durability "always" or "batch".
+
+        Raises PayloadTooLarge, QueueFull, NoSpace (each: nothing was appended), Poisoned, StorageError.
+        """
+        payload = data if type(data) is bytes else _buffer(data)
+        length = len(payload)
+        stamp = NOW if timestamp_ns is None else timestamp_ns
+        seq: int = lib.chron_writer_append_at(self._handle, payload, length, type_id, flags, stamp)
+        if seq >= 0:
+            return seq
+        return self._again(
+            seq, lambda: lib.chron_writer_append_at(self._handle, payload, length, type_id, flags, stamp)
+        )
+
+    def append_many(
+        self, payloads: Iterable[Buffer], type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0
+    ) -> tuple[int, int]:
+        """Append many records, in few calls of C; returns (seq of the first, how many).
+
+        They become visible one by one. Without `timestamp_ns` a run of records shares one reading of the clock. If
+        an append fails, or the iterable raises, the records before it stay appended: `next_seq` tells how many.
+        """
+        first = self.next_seq
+        count = 0
+        remaining = iter(payloads)
+        while chunk := list(islice(remaining, CHUNK_RECORDS)):
+            for part in _parts(chunk):
+                count += self._append_packed(part, type_id, flags, NOW if timestamp_ns is None else timestamp_ns)
+        return first, count
+
+    def _append_packed(self, part: list[Buffer], type_id: int, flags: int, stamp: int) -> int:
+        try:
+            packed = b"".join(part)  # type: ignore[arg-type]  # any buffer will do
+        except TypeError as wrong:
+            raise TypeError(f"payloads are bytes or other buffers, not text: {wrong}") from None
+        lengths = (len(item) if type(item) is bytes else memoryview(item).nbytes for item in part)
+        offsets = ffi.from_buffer("uint64_t[]", array("Q", accumulate(lengths, initial=0)))
+        done = 0
+        while done < len(part):
+            left = len(part) - done
+
+            def step(done: int = done, left: int = left) -> int:
+                at = offsets + done
+                got: int = lib.chron_writer_append_packed(self._handle, packed, at, left, type_id, flags, stamp)
+                return got
+
+            got = step()
+            done += got if got >= 0 else self._again(got, step)
+        return done
+
+    def append_batch(
+        self, payloads: Iterable[Buffer], type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0
+    ) -> tuple[int, int]:
+        """Append records that readers, and recovery after a crash, see either all or none of.
+
+        Returns (seq of the first, how many). They must fit one segment together: else PayloadTooLarge, and nothing
+        was appended.
+        """
+        items = [_buffer(item) for item in payloads]
+        records = ffi.new("chron_record[]", len(items))
+        stamp = NOW if timestamp_ns is None else timestamp_ns
+        for record, item in zip(records, items, strict=True):
+            record.payload = item
+            record.length = len(item)
+            record.timestamp_ns = stamp
+            record.type_id = type_id
+            record.flags = flags
+        first: int = lib.chron_writer_append_batch(self._handle, records, len(items))
+        if first < 0:
+            first = self._again(first, lambda: lib.chron_writer_append_batch(self._handle, records, len(items)))
+        return first, len(items)
+
+    def _again(self, status: int, call: Callable[[], int]) -> int:
+        """An append failed. If that was back-pressure, try again until there is room or the time is up."""
+        deadline = time.monotonic_ns() + int(self._wait_seconds * 1e9)
+        while status == EFULL:
+            full = error()
+            left = deadline - time.monotonic_ns()
+            if left <= 0:
+                raise full
+            self._wait_room(min(left, SLICE_NS))
+            status = call()
+        return check(status)
+
+    def _wait_room(self, ns: int) -> None:
+        status = lib.chron_writer_wait_room(self._handle, ns)
+        if status < 0 and status != -lib.CHRON_EINTR:
+            raise error()
+
+    @contextmanager
+    def claim(
+        self, size: int, type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0
+    ) -> Iterator[memoryview]:
+        """Write a record in place: ``with writer.claim(64) as buf: buf[:] = ...``
+
+        The memoryview lies in the mapped segment, is writable, zeroed and `size` bytes long. Leaving the block
+        publishes the record; an exception in it aborts the claim, as if it had never been. The view is released at
+        the end of the block; a slice that was kept alive makes that fail with BufferError, and the claim is aborted.
+        """
+        if size < 0:
+            raise InvalidArgument(f"a claim of {size} bytes")
+        target = ffi.new("void **")
+        status = lib.chron_writer_claim(self._handle, size, target)
+        if status < 0:
+            self._again(status, lambda: lib.chron_writer_claim(self._handle, size, target))
+        view = memoryview(ffi.buffer(target[0], size))
+        try:
+            yield view
+            view.release()
+        except BaseException:
+            check(lib.chron_writer_abort(self._handle))
+            raise
+        stamp = NOW if timestamp_ns is None else timestamp_ns
+        check(lib.chron_writer_publish(self._handle, size, type_id, flags, stamp))
+
+    # ------------------------------------------------------------------------- durability, retention
+
+    def sync(self) -> None:
+        """Put everything appended so far on disk; afterwards `durable_seq` is the last seq. Blocks for the disk.
+
+        The first failure poisons the writer for good: close it, and open the queue again.
+        """
+        check(lib.chron_writer_sync(self._handle))
+
+    def cleanup(self) -> CleanupReport:
+        """Delete the segments that the retention given at opening allows to, and tell why each other one stays."""
+        return cleanup_report(lambda out, fates, n: lib.chron_writer_cleanup(self._handle, out, fates, n))
+
+    # ---------------------------------------------------------------------------------------- state
+
+    @property
+    def path(self) -> str:
+        """The queue's directory, as given."""
+        return self._path
+
+    @property
+    def next_seq(self) -> int:
+        """The seq that the next append will return."""
+        self._check_open()
+        seq: int = lib.chron_writer_next_seq(self._handle)
+        return seq
+
+    @property
+    def durable_seq(self) -> int:
+        """The last seq that survives a loss of power; -1 if there is none."""
+        self._check_open()
+        seq = optional_seq(lib.chron_writer_durable_seq(self._handle))
+        return -1 if seq is None else seq
+
+    @property
+    def recovery(self) -> Recovery:
+        """What was found when this writer opened the queue."""
+        self._check_open()
+        out = ffi.new("chron_recovery *")
+        check(lib.chron_writer_recovery_get(self._handle, out))
+        return fields_of(Recovery, out)
+
+    def stats(self) -> WriterStats:
+        """Counters since the writer was opened."""
+        self._check_open()
+        out = ffi.new("chron_writer_stats *")
+        check(lib.chron_writer_stats_get(self._handle, out))
+        return fields_of(WriterStats, out)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def _check_open(self) -> None:
+        if self._closed:
+            check(lib.chron_writer_abort(self._handle))  # answers "closed", in its own words
+
+    def close(self) -> None:
+        """Close the queue properly: sync (unless durability is "none"), stop the keeper, give up the lock.
+
+        May be called twice. Raises what the sync raises; the handle is closed in any case but ConcurrentUse.
+        """
+        status = lib.chron_writer_shut(self._handle)
+        self._closed = status != -lib.CHRON_EBUSY
+        check(status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=1, source=self)
+            lib.chron_writer_shut(self._handle)
+
+    def __repr__(self) -> str:
+        return f"<QueueWriter {self._path!r}{' (closed)' if self._closed else ''}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a QueueWriter cannot be pickled: open the queue in the other process, once this one is closed")
+
+
+def _buffer(data: Any) -> Any:
+    """Any C-contiguous buffer as something that has a length in bytes and that cffi takes as a pointer."""
+    if isinstance(data, str):
+        raise TypeError("a payload is bytes or another buffer, not str: encode it, for example with .encode()")
+    return ffi.from_buffer(data)
+
+
+def _parts(chunk: list[Buffer]) -> Iterator[list[Buffer]]:
+    """Cut a chunk so that no part is much larger than CHUNK_BYTES, if its records are large."""
+    begin = 0
+    size = 0
+    for i, item in enumerate(chunk):
+        size += len(item)  # type: ignore[arg-type]  # items of a memoryview: good enough for a cut
+        if size >= CHUNK_BYTES:
+            yield chunk[begin : i + 1]
+            begin = i + 1
+            size = 0
+    if begin < len(chunk):
+        yield chunk[begin:]
