@@ -12,8 +12,13 @@
 #include <nmmintrin.h>
 #include <wmmintrin.h>
 
-#define STEP __attribute__((target("sse4.2")))
-#define LANES __attribute__((target("sse4.2,pclmul")))
+#if defined(__clang__) && __clang_major__ >= 15
+#define CRC_FEATURES "sse4.2,crc32" /* where the instruction has a name of its own */
+#else
+#define CRC_FEATURES "sse4.2"
+#endif
+#define STEP __attribute__((target(CRC_FEATURES)))
+#define LANES __attribute__((target(CRC_FEATURES ",pclmul")))
 
 STEP static inline uint32_t step4(uint32_t crc, uint32_t word)
 {

@@ -46,7 +46,7 @@ static inline int chron__reader_enter(chron_reader *r)
     if (__builtin_expect(r->fork_count != chron__get32(&chron__fork_count), 0))
         return chron__fail(CHRON_EFORKED, "this reader was opened before a fork, in the parent process: open a new one "
                            "here (the parent's goes on working there)");
-    if (r->checked && __builtin_expect(chron__take32(&r->busy), 0)) /* [BUSY] with chron__reader_leave */
+    if (r->checked && __builtin_expect(chron__take32(&r->busy) != 0, 0)) /* [BUSY] with chron__reader_leave */
         return chron__fail_busy("reader", chron__get_acquire32(&r->closed));
     return 0;
 }

@@ -40,7 +40,7 @@ static int faulted(chron_writer *w)
 
 static int check_ready(const chron_writer *w)
 {
-    if (__builtin_expect(chron__get32(&w->poisoned), 0)) /* [STOP] set by whoever met the failure */
+    if (__builtin_expect(chron__get32(&w->poisoned) != 0, 0)) /* [STOP] set by whoever met the failure */
         return poisoned(w);
     if (__builtin_expect(w->claimed != 0, 0))
         return chron__fail(CHRON_ECLAIM, "a claim is open: publish or abort it first");
