@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""The C library as others meet it: installed, found by pkg-config, used by the examples, from C and from C++."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chronicle_ffi import Queue
+
+ROOT = Path(__file__).parent.parent
+CC = os.environ.get("CC", "cc")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prefix that `make install` installed to."""
+    if shutil.which("pkg-config") is None:
+        pytest.skip("pkg-config is not installed")
+    prefix = tmp_path_factory.mktemp("prefix")
+    run("make", "install", f"PREFIX={prefix}", cwd=ROOT)
+    return prefix
+
+
+def run(*command: str | Path, **keywords: object) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, **keywords)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+def flags(prefix: Path, *what: str) -> list[str]:
+    environment = os.environ | {"PKG_CONFIG_PATH": str(prefix / "lib" / "pkgconfig")}
+    return run("pkg-config", *what, "chron", env=environment).split()
+
+
+def test_examples_with_the_shared_library(installed: Path, tmp_path: Path) -> None:
+    for name in ("writer", "reader"):
+        run(CC, "-Wall", "-Werror", ROOT / "examples" / f"{name}.c", *flags(installed, "--cflags", "--libs"), "-o",
+            tmp_path / name)  # fmt: skip
+    environment = os.environ | {"LD_LIBRARY_PATH": str(installed / "lib")}
+    queue = tmp_path / "queue"
+    assert run(tmp_path / "writer", queue, input="one\ntwo\n\nfour", env=environment) == "next seq: 4\n"
+    assert run(tmp_path / "reader", queue, "me", env=environment) == "0 one\n1 two\n2 \n3 four\n"
+    assert run(tmp_path / "reader", queue, "me", env=environment) == ""
+    with Queue.open_subscriber(queue) as reader:  # the same queue, from Python
+        assert [message.payload for message in reader] == [b"one", b"two", b"", b"four"]
+
+
+def test_examples_with_the_static_library(installed: Path, tmp_path: Path) -> None:
+    run(CC, ROOT / "examples" / "writer.c", *flags(installed, "--cflags"), installed / "lib" / "libchron.a",
+        "-lpthread", "-o", tmp_path / "writer")  # fmt: skip
+    assert run(tmp_path / "writer", tmp_path / "queue", input="x\n") == "next seq: 1\n"
+
+
+def test_header_is_cpp(installed: Path, tmp_path: Path) -> None:
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    source = tmp_path / "x.cpp"
+    source.write_text('#include <chronicle.h>\n#include <cstdio>\nint main() { std::puts(chron_version()); }\n')
+    run(compiler, "-Wall", "-Wextra", "-Wpedantic", "-Werror", source, *flags(installed, "--cflags"),
+        installed / "lib" / "libchron.a", "-lpthread", "-o", tmp_path / "x")  # fmt: skip
+    assert run(tmp_path / "x").strip() == flags(installed, "--modversion")[0]
+
+
+def test_shared_library_exports_only_the_api(installed: Path) -> None:
+    names = set(re.findall(r" [TDBR] (\w+)$", run("nm", "-D", "--defined-only", installed / "lib" / "libchron.so"), re.M))
+    declared = set(re.findall(r"\b(chron_\w+)\(", (ROOT / "csrc/include/chronicle.h").read_text()))
+    assert names <= declared
+    assert {"chron_writer_open", "chron_reader_next", "chron_queue_verify"} <= names
+
+
+def test_soname(installed: Path) -> None:
+    if shutil.which("readelf") is None:
+        pytest.skip("readelf is not installed")
+    assert "Library soname: [libchron.so.0]" in run("readelf", "-d", installed / "lib" / "libchron.so")
+
+
+def test_python_examples(tmp_path: Path) -> None:
+    queue = str(tmp_path / "prices")
+    said = run(sys.executable, ROOT / "examples" / "publish.py", queue, "250")
+    assert said == "published 250, next seq 250\n"
+    assert "risk saw 250 prices" in run(sys.executable, ROOT / "examples" / "subscribe.py", queue, "risk", "0")
+    assert "risk saw 0 prices" in run(sys.executable, ROOT / "examples" / "subscribe.py", queue, "risk", "0")
