@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from array import array
@@ -144,7 +145,8 @@ class QueueWriter:
 
         The memoryview lies in the mapped segment, is writable, zeroed and `size` bytes long. Leaving the block
         publishes the record; an exception in it aborts the claim, as if it had never been. The view is released at
-        the end of the block; a slice that was kept alive makes that fail with BufferError, and the claim is aborted.
+        the end of the block. If a slice of it was kept, that slice would lead into the log: then the claim is aborted
+        and BufferError raised; drop the slice at once.
         """
         if size < 0:
             raise InvalidArgument(f"a claim of {size} bytes")
@@ -152,10 +154,13 @@ class QueueWriter:
         status = lib.chron_writer_claim(self._handle, size, target)
         if status < 0:
             self._again(status, lambda: lib.chron_writer_claim(self._handle, size, target))
-        view = memoryview(ffi.buffer(target[0], size))
+        exporter = ffi.buffer(target[0], size)
+        view = memoryview(exporter)
         try:
             yield view
             view.release()
+            if sys.getrefcount(exporter) > 2:  # ours, and the call's: views made from `view` have another one
+                raise BufferError("a slice of the claimed memory was kept: copy what you need")
         except BaseException:
             check(lib.chron_writer_abort(self._handle))
             raise

@@ -562,7 +562,7 @@ typedef struct chron_reader_info {
     char name[68];
     uint64_t position;      /* committed: seq it will resume from */
     uint64_t lag;           /* records between there and the end */
-    uint64_t updated_ns;    /* when it last committed */
+    uint64_t updated_ns;    /* when it last committed, or was registered */
     uint32_t alive;         /* some process has it open */
     uint32_t damaged;       /* its position file cannot be read: position and lag are 0 */
 } chron_reader_info;

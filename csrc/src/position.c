@@ -48,6 +48,7 @@ static int format_file(const chron__queue *q, chron__position *p)
     chron__header_encode(&header, page);
     memset(&p->value, 0, sizeof p->value);
     p->value.next_seq = CHRON_SEQ_NONE;
+    p->value.time_ns = header.created_ns; /* for reader_ttl_ms: it is not silent since 1970 */
     chron__slots_store(page, &p->value);
     n = q->io->write_at(q->io, p->fd, page, sizeof page, 0);
     return n < 0 ? (int)n : 0;

@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: MIT
+"""Any bytes in any file: the right data or a typed error, never a crash, a hang or a wrong payload."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import chronicle_ffi as c
+from chronicle_ffi import Queue
+
+SEGMENT = 1 << 16
+HEADER_VERSION, HEADER_INCOMPAT, HEADER_UUID = 8, 16, 24
+
+
+def crc32c(data: bytes) -> int:
+    from chronicle_ffi._chronicle import lib
+
+    return int(lib.chron_crc32c(0, data, len(data)))
+
+
+def make(path: Path, segments: int = 3) -> list[bytes]:
+    """A small queue with a reader named "me" in the middle; returns its payloads."""
+    payloads = []
+    with Queue.open_publisher(path, segment_size=SEGMENT, keeper=False) as writer:
+        while writer.stats().rolls < segments - 1 or len(payloads) % 7:
+            payloads.append(b"%d:" % len(payloads) + b"p" * (len(payloads) * 977 % 9000))
+            writer.append(payloads[-1], timestamp_ns=len(payloads))
+    with Queue.open_subscriber(path, "me", start=len(payloads) // 2) as reader:
+        reader.commit()
+    return payloads
+
+
+def patch(file: Path, offset: int, data: bytes) -> None:
+    with file.open("r+b") as out:
+        out.seek(offset)
+        out.write(data)
+
+
+def patch_header(file: Path, offset: int, data: bytes) -> None:
+    """Change a header and make its CRC right again."""
+    head = bytearray(file.read_bytes()[:128])
+    head[offset : offset + len(data)] = data
+    head[124:128] = struct.pack("<I", crc32c(bytes(head[:124])))
+    patch(file, 0, bytes(head))
+
+
+def segment(path: Path, index: int = 0) -> Path:
+    return sorted(path.glob("*.seg"))[index]
+
+
+# ------------------------------------------------------------------------------------- each single byte
+
+FLIP = """
+import sys, json
+from pathlib import Path
+import chronicle_ffi as c
+from chronicle_ffi import Queue
+
+path, file, begin, end, step = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
+payloads = json.loads(sys.stdin.read())
+bits = random_bits = [1, 0x80, 0xFF]
+for offset in range(begin, end, step):
+    with open(path / file, "r+b", buffering=0) as f:
+        f.seek(offset)
+        before = f.read(1)
+        f.seek(offset)
+        f.write(bytes([before[0] ^ bits[offset % 3]]))
+    try:
+        verified = True
+        try:
+            verified = Queue.verify(path).ok
+        except c.ChronicleError:
+            verified = False
+        complete = False
+        for name in (None, "me"):
+            try:
+                with Queue.open_subscriber(path, name) as reader:
+                    seen = []
+                    for message in reader:
+                        if message.payload.decode() != payloads[message.seq]:
+                            sys.exit(f"wrong payload: {file} {offset} seq {message.seq}")
+                        seen.append(message.seq)
+                    if seen != list(range(seen[0] if seen else 0, (seen[0] if seen else 0) + len(seen))):
+                        sys.exit(f"gap: {file} {offset} {seen}")
+                    complete = seen[-1:] == [len(payloads) - 1]
+            except c.ChronicleError:
+                complete = False
+            if name is None and not complete and verified:
+                sys.exit(f"verify did not notice: {file} {offset}")
+        try:
+            Queue.info(path), Queue.segments(path), Queue.readers(path), Queue.cleanup_plan(path)
+        except c.ChronicleError:
+            pass
+    finally:
+        with open(path / file, "r+b", buffering=0) as f:
+            f.seek(offset)
+            f.write(before)
+print("done")
+"""
+
+
+def flip_every(path: Path, payloads: list[bytes], file: str, begin: int, end: int, step: int = 1) -> None:
+    """In a process of its own, so that a crash is a failure of this test and not of the whole run."""
+    done = subprocess.run(
+        [sys.executable, "-c", FLIP, path, file, str(begin), str(end), str(step)],
+        input=json.dumps([payload.decode() for payload in payloads]),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stdout + done.stderr
+
+
+def test_every_byte_of_the_small_files(queue: Path) -> None:
+    payloads = make(queue)
+    for file, end in [("queue.meta", 1100), ("doorbell", 600), ("readers/me.pos", 1100), ("writer.lock", 256)]:
+        flip_every(queue, payloads, file, 0, end)
+
+
+def test_every_byte_of_a_segments_header_and_index(queue: Path) -> None:
+    payloads = make(queue)
+    for index in (0, 2):
+        flip_every(queue, payloads, segment(queue, index).name, 0, 200)
+        flip_every(queue, payloads, segment(queue, index).name, 4096, 4104)
+
+
+def test_every_byte_of_records(queue: Path) -> None:
+    """Every byte of the last segment's records: headers, payloads, and what lies behind the tail."""
+    payloads = [b"abc", b"", b"x" * 33, b"d" * 100, b"last"]
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        for payload in payloads:
+            writer.append(payload)
+    with Queue.open_subscriber(queue, "me", start=2) as reader:
+        reader.commit()
+    flip_every(queue, payloads, segment(queue).name, 8192, 8192 + 600)
+
+
+def test_bytes_here_and_there(queue: Path) -> None:
+    payloads = make(queue)
+    for index in (0, 1, 2):
+        flip_every(queue, payloads, segment(queue, index).name, 8192 + index, SEGMENT, step=499)
+
+
+def test_random_garbage_in_every_file(queue: Path, tmp_path: Path) -> None:
+    payloads = make(queue)
+    dice = random.Random(1)
+    for round_ in range(60):
+        copy = tmp_path / f"copy{round_}"
+        shutil.copytree(queue, copy)
+        for file in dice.sample([f for f in copy.rglob("*") if f.is_file()], 2):
+            size = file.stat().st_size
+            for _ in range(dice.randrange(1, 6)):
+                patch(file, dice.randrange(size), dice.randbytes(dice.choice([1, 4, 32, 500])))
+            os.truncate(file, size)
+        try:
+            with Queue.open_subscriber(copy) as reader:
+                for message in reader:
+                    assert message.payload == payloads[message.seq]
+        except c.ChronicleError:
+            pass
+        Queue.verify(copy)
+        try:
+            Queue.open_publisher(copy, keeper=False, repair=True).close()
+        except c.ChronicleError:
+            continue
+        with Queue.open_subscriber(copy, on_gap="oldest") as reader:
+            for message in reader:
+                assert message.payload == payloads[message.seq]
+        shutil.rmtree(copy)
+
+
+# -------------------------------------------------------------------------------------- files as a whole
+
+
+def read_all(path: Path) -> list[bytes]:
+    with Queue.open_subscriber(path) as reader:
+        return [message.payload for message in reader]
+
+
+def truncate_to(size: int) -> Callable[[Path], None]:
+    return lambda file: os.truncate(file, size)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (truncate_to(0), c.Corrupt),
+        (truncate_to(100), c.Corrupt),
+        (truncate_to(SEGMENT - 4096), c.Corrupt),
+        (truncate_to(SEGMENT + 4096), c.Corrupt),
+        (lambda file: file.write_bytes(b"this is not a segment" * 5000), c.Corrupt),
+        (lambda file: patch_header(file, HEADER_UUID, b"x" * 16), c.Corrupt),
+        (lambda file: patch_header(file, HEADER_VERSION, b"\x02\0\0\0"), c.UnsupportedFormat),
+        (lambda file: patch_header(file, HEADER_INCOMPAT, b"\x01\0\0\0"), c.UnsupportedFormat),
+        (lambda file: (file.unlink(), file.mkdir()), c.ChronicleError),
+        (lambda file: (file.rename(file.with_suffix(".x")), file.symlink_to(file.with_suffix(".x"))), c.ChronicleError),
+        (lambda file: (file.unlink(), os.mkfifo(file)), c.ChronicleError),
+    ],
+    ids=["empty", "100 bytes", "cut", "longer", "garbage", "uuid", "version", "incompat", "directory", "link", "fifo"],
+)
+def test_a_segment_that_is_none(queue: Path, change: Callable[[Path], None], error: type[Exception]) -> None:
+    payloads = make(queue)
+    change(segment(queue, 1))
+    with pytest.raises(error) as caught:
+        read_all(queue)
+    assert segment(queue, 1).name in str(caught.value)
+    report = Queue.verify(queue)
+    assert not report.ok
+    assert any(problem.file == segment(queue, 1).name for problem in report.problems)
+    with Queue.open_subscriber(queue) as reader:  # what is whole can be read
+        first = [message.payload for _, message in zip(range(5), reader, strict=False)]
+    assert first == payloads[:5]
+
+
+def test_unknown_compat_flags_and_newer_queue_meta(queue: Path) -> None:
+    make(queue)
+    patch_header(queue / "queue.meta", 12, b"\x01\0\0\0")  # compat: may be ignored
+    assert Queue.info(queue).segments == 3
+    patch_header(queue / "queue.meta", HEADER_VERSION, b"\x02\0\0\0")
+    for call in (Queue.info, Queue.verify, Queue.open_subscriber, Queue.open_publisher):
+        with pytest.raises(c.UnsupportedFormat) as caught:
+            call(queue)
+        assert "newer" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [0, 50, 4095])
+def test_queue_meta_cut_short(queue: Path, size: int) -> None:
+    make(queue)
+    os.truncate(queue / "queue.meta", size)
+    for call in (Queue.info, Queue.open_subscriber, Queue.open_publisher):
+        with pytest.raises(c.Corrupt, match="queue.meta"):
+            call(queue)
+    assert [problem.kind for problem in Queue.verify(queue).problems] == ["meta"]
+
+
+def test_queue_meta_missing(queue: Path) -> None:
+    make(queue)
+    (queue / "queue.meta").unlink()
+    with pytest.raises(c.QueueNotFound, match="no queue.meta"):
+        Queue.open_subscriber(queue)
+    with pytest.raises(c.Corrupt, match="restore it"):
+        Queue.open_publisher(queue)
+
+
+def test_damaged_position(queue: Path) -> None:
+    make(queue)
+    patch(queue / "readers" / "me.pos", 512, b"\xff" * 64)
+    patch(queue / "readers" / "me.pos", 1024, b"\xff" * 64)
+    with pytest.raises(c.Corrupt, match="other than resume"):
+        Queue.open_subscriber(queue, "me")
+    assert Queue.readers(queue)[0].damaged
+    assert [problem.kind for problem in Queue.verify(queue).problems] == ["position"]
+    plan = Queue.cleanup_plan(queue)
+    assert plan.deleted_segments == 0
+    assert "damaged" in plan.segments[0].reason
+    with Queue.open_subscriber(queue, "me", start="earliest") as reader:
+        reader.commit()
+    assert Queue.verify(queue).ok
+
+
+def test_history_rewritten_behind_a_reader(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        for _ in range(10):
+            writer.append(b"old")
+    with Queue.open_subscriber(queue, "me", start="latest") as reader:
+        reader.commit()
+    # As after a loss of power: records 5 to 9 never reached the disk, and the next writer made others.
+    patch(segment(queue), 8192 + 5 * 64, bytes(5 * 64))
+    with Queue.open_publisher(queue, keeper=False) as writer:
+        assert writer.recovery.lost_records == 5
+        with pytest.raises(c.HistoryRewritten):
+            Queue.open_subscriber(queue, "me")
+        for _ in range(10):
+            writer.append(b"new")
+    with pytest.raises(c.HistoryRewritten) as caught:
+        Queue.open_subscriber(queue, "me")
+    assert isinstance(caught.value, LookupError)
+    assert {problem.kind for problem in Queue.verify(queue).problems} == {"position"}
+    Queue.open_subscriber(queue, "me", start="earliest").close()
+
+
+# ----------------------------------------------------------------------------------------- skip, repair
+
+
+def test_skip_damaged(queue: Path) -> None:
+    payloads = make(queue)
+    names = sorted(queue.glob("*.seg"))
+    patch(names[0], 8192 + 4, b"\xff")  # seq 0
+    patch(names[1], 8192 + 40, b"\xff" * 8)  # the first record of the second segment
+    broken = [0, int(names[1].stem)]
+    seen = []
+    with Queue.open_subscriber(queue) as reader:
+        assert reader.skip_damaged() == 1
+        while True:
+            try:
+                message = reader.next()
+            except c.Corrupt as damage:
+                assert damage.seq == reader.position
+                assert damage.file == names[1].name
+                assert damage.offset == 8192
+                assert reader.skip_damaged() == 1
+                continue
+            if message is None:
+                break
+            assert message.payload == payloads[message.seq]
+            seen.append(message.seq)
+        assert reader.skip_damaged() == 0
+        assert reader.stats().skipped == 2
+    assert seen == [seq for seq in range(len(payloads)) if seq not in broken]
+    problems = Queue.verify(queue).problems
+    assert [(problem.kind, problem.seq, problem.seq_end) for problem in problems] == [
+        ("record", seq, seq + 1) for seq in broken
+    ]
+
+
+def test_durable_damage_refuses_the_writer_until_repair(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        for _ in range(10):
+            writer.append(b"x")
+        writer.sync()
+    patch(segment(queue), 8192 + 3 * 64 + 32, b"y")
+    before = {file: file.read_bytes() for file in queue.rglob("*.seg")}
+    with pytest.raises(c.Corrupt, match="repair") as caught:
+        Queue.open_publisher(queue)
+    assert caught.value.seq == 3
+    assert {file: file.read_bytes() for file in queue.rglob("*.seg")} == before
+    with Queue.open_publisher(queue, repair=True, keeper=False) as writer:
+        assert writer.next_seq == 3
+        assert (writer.recovery.cut_records, writer.recovery.quarantined) == (6, True)
+    assert len(list((queue / "quarantine").iterdir())) == 1
+    assert Queue.verify(queue).ok
+
+
+def test_torn_tail_is_cut_and_kept(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        for _ in range(4):
+            writer.append(b"good")
+    torn = struct.pack("<IIQQHHI", 5, 0xBAD, 4, 0, 0, 0, 1) + b"torn"
+    patch(segment(queue), 8192 + 4 * 64, torn)
+    assert [problem.kind for problem in Queue.verify(queue).problems] == ["tail"]
+    with Queue.open_subscriber(queue) as reader:
+        with pytest.raises(c.Corrupt):
+            list(reader)
+        assert reader.position == 4
+    with Queue.open_publisher(queue, keeper=False) as writer:
+        assert writer.next_seq == 4
+        assert writer.recovery.cut_bytes >= len(torn)
+        writer.append(b"good")
+    (kept,) = (queue / "quarantine").iterdir()
+    assert kept.read_bytes().startswith(torn)
+    assert read_all(queue) == [b"good"] * 5
+    assert Queue.verify(queue).ok
+
+
+def test_zombies_of_an_earlier_epoch_stay_dead(queue: Path) -> None:
+    """A record of the right seq and CRC, but of an older epoch than the one before it, is no record."""
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        for _ in range(3):
+            writer.append(b"same length")
+    zombie = segment(queue).read_bytes()[8192 + 2 * 64 : 8192 + 3 * 64]
+    patch(segment(queue), 8192 + 64, bytes(128))  # records 1 and 2 are lost
+    with Queue.open_publisher(queue, keeper=False) as writer:
+        assert writer.append(b"same length") == 1
+    patch(segment(queue), 8192 + 2 * 64, zombie)
+    with Queue.open_subscriber(queue) as reader:
+        assert [message.seq for _, message in zip(range(2), reader, strict=False)] == [0, 1]
+        with pytest.raises(c.Corrupt, match="epoch"):
+            reader.next()
+    with Queue.open_publisher(queue, keeper=False) as writer:
+        assert writer.next_seq == 2
+
+
+def test_foreign_files_are_left_alone_and_told(queue: Path) -> None:
+    payloads = make(queue)
+    (queue / "notes.txt").write_text("mine")
+    (queue / "readers" / "x").write_text("mine")
+    (queue / "1.seg").write_text("mine")
+    with Queue.open_publisher(queue):
+        pass
+    assert read_all(queue) == payloads
+    assert {problem.file for problem in Queue.verify(queue).problems} == {"notes.txt", "readers/x", "1.seg"}
+
+
+def test_a_directory_with_other_things_does_not_become_a_queue(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(c.ChronicleError, match="empty"):
+        Queue.open_publisher(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
