@@ -35,17 +35,17 @@ void chron_writer_options_init(chron_writer_options *options)
     options->mode = DEFAULT_MODE;
 }
 
-static int check_limits(chron_writer *w)
+static int check_limits(chron_writer *w, uint64_t segment_size)
 {
     const chron_writer_options *o = &w->options;
-    uint64_t by_bytes = o->max_bytes / w->q.segment_size;
+    uint64_t by_bytes = o->max_bytes / segment_size;
 
     w->limit_segments = o->max_segments;
     if (o->max_bytes && (!w->limit_segments || by_bytes < w->limit_segments))
         w->limit_segments = by_bytes;
     if ((o->max_bytes || o->max_segments) && w->limit_segments < 2)
         return chron__fail(CHRON_EINVAL, "back-pressure needs room for two segments at least (here %" PRIu64 " bytes "
-                           "each): raise max_bytes or max_segments", w->q.segment_size);
+                           "each): raise max_bytes or max_segments", segment_size);
     return 0;
 }
 
@@ -281,13 +281,16 @@ static int open_writer(chron_writer *w, const chron__io *io, const char *path)
     if (o->durability != CHRON_DURABILITY_NONE && (w->q.fs & CHRON__FS_VOLATILE))
         return chron__fail(CHRON_ENOTDURABLE, "%s lies on a file system in memory, which keeps nothing over a loss of "
                            "power: use a disk, or durability none", path);
-    status = take_lock(w, path);
+    if (!has_meta(&w->q))
+        status = check_limits(w, o->segment_size); /* before a queue is made for nothing */
+    if (status == 0)
+        status = take_lock(w, path);
     if (status == 0)
         status = write_lock_line(w); /* at once: whoever is refused meanwhile wants to know by whom */
     if (status == 0)
         status = open_files(w, path);
     if (status == 0)
-        status = check_limits(w);
+        status = check_limits(w, w->q.segment_size);
     if (status == 0)
         status = take_over(w);
     if (status == 0)

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: MIT
+"""Several processes: a second writer, forks, deaths at bad moments, Ctrl-C, files pulled away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import chronicle_ffi as c
+from chronicle_ffi import Queue
+
+SEGMENT = 1 << 16
+
+
+def python(code: str, *arguments: object, **keywords: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)]
+    return subprocess.Popen(
+        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **keywords
+    )  # type: ignore[call-overload, no-any-return]
+
+
+def finish(process: subprocess.Popen[str], status: int = 0) -> str:
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, out + err
+    return out
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+HOLD = """
+import sys
+from chronicle_ffi import Queue
+writer = Queue.open_publisher(sys.argv[1], segment_size=1 << 16)
+writer.append(b"x")
+print("open", flush=True)
+sys.stdin.read()
+writer.close()
+"""
+
+
+def test_a_second_writer_is_told_who_the_first_is(queue: Path) -> None:
+    process = python(HOLD, queue)
+    assert line(process) == "open"
+    with pytest.raises(c.WriterAlreadyActive) as caught:
+        Queue.open_publisher(queue)
+    assert caught.value.pid == process.pid
+    assert str(process.pid) in str(caught.value)
+    assert isinstance(caught.value, BlockingIOError)
+    info = Queue.info(queue)
+    assert (info.writer_alive, info.writer_pid, info.clean) == (True, process.pid, False)
+    finish(process)
+    info = Queue.info(queue)
+    assert (info.writer_alive, info.writer_pid, info.clean) == (False, None, True)
+    with Queue.open_publisher(queue) as writer:
+        assert writer.recovery.clean
+
+
+def test_a_killed_writer_holds_nothing(queue: Path) -> None:
+    process = python(HOLD, queue)
+    assert line(process) == "open"
+    process.kill()
+    process.communicate()
+    assert not Queue.info(queue).clean
+    with Queue.open_publisher(queue) as writer:
+        assert not writer.recovery.clean
+        assert writer.next_seq == 1
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """Run in a forked child; what it raises fails the test."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException as failure:
+            os.write(2, f"in the child: {failure!r}\n".encode())
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_handles_after_a_fork(queue: Path) -> None:
+    writer = Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False)
+    writer.append(b"before")
+    reader = Queue.open_subscriber(queue, "me")
+
+    def child() -> None:
+        for call in (
+            lambda: writer.append(b"x"),
+            writer.sync,
+            writer.cleanup,
+            reader.next,
+            reader.commit,
+            lambda: reader.wait(1),
+        ):
+            with pytest.raises(c.ForkedHandle) as caught:
+                call()
+            assert isinstance(caught.value, RuntimeError)
+        writer.close()
+        reader.close()
+        with pytest.raises(c.WriterAlreadyActive):  # the parent's lock is untouched
+            Queue.open_publisher(queue)
+        with pytest.raises(c.ReaderAlreadyActive):
+            Queue.open_subscriber(queue, "me")
+        with Queue.open_subscriber(queue) as own:
+            assert own.next() is not None
+
+    in_child(child)
+    assert writer.append(b"after") == 1
+    assert [message.payload for message in reader] == [b"before", b"after"]
+    reader.commit()
+    reader.close()
+    writer.close()
+    assert Queue.verify(queue).ok
+
+
+def test_a_forked_child_does_not_keep_the_lock_alive(queue: Path) -> None:
+    """The writer dies; its child, which never closed the handle, lives on."""
+    process = python(
+        """
+        import os, sys, time
+        from chronicle_ffi import Queue
+        writer = Queue.open_publisher(sys.argv[1])
+        child = os.fork()
+        if child == 0:
+            os.close(1)
+            os.close(2)
+            time.sleep(60)
+            os._exit(0)
+        print(child, flush=True)
+        sys.stdin.read()
+        os.kill(os.getpid(), 9)
+        """,
+        queue,
+    )
+    child = int(line(process))
+    try:
+        process.communicate(timeout=60)
+        os.kill(child, 0)  # it does live
+        Queue.open_publisher(queue).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_killed_at_random_moments(queue: Path) -> None:
+    """A writer that appends, batches, claims, syncs and rolls is killed 25 times, with a reader attached."""
+    code = """
+        import random, sys
+        from chronicle_ffi import Queue
+        dice = random.Random(int(sys.argv[2]))
+        def payload(seq):
+            return b"%d:" % seq + b"p" * (seq * 7919 % 3000)
+        with Queue.open_publisher(sys.argv[1], segment_size=1 << 16) as writer:
+            print("open", flush=True)
+            while True:
+                seq = writer.next_seq
+                what = dice.randrange(20)
+                if what < 10:
+                    writer.append(payload(seq))
+                elif what < 15:
+                    writer.append_batch([payload(seq + i) for i in range(dice.randrange(1, 9))])
+                elif what < 18:
+                    data = payload(seq)
+                    with writer.claim(len(data)) as buffer:
+                        buffer[:] = data
+                elif what < 19:
+                    writer.append_many([payload(seq + i) for i in range(50)])
+                else:
+                    writer.cleanup()
+                    if dice.randrange(10) == 0:
+                        writer.sync()
+                sys.stdout.write(f"{writer.next_seq}\\n")  # acknowledged
+                sys.stdout.flush()
+        """
+    reader: c.QueueReader | None = None
+    expected = 0
+    for round_ in range(25):
+        process = python(code, queue, round_)
+        assert line(process) == "open"
+        if reader is None:
+            reader = Queue.open_subscriber(queue, "live")
+        time.sleep(0.01 + round_ % 5 * 0.004)
+        process.kill()
+        out, err = process.communicate(timeout=60)
+        assert not err
+        acknowledged = [int(text) for text in out.split("\n")[:-1] if text]
+        for message in reader:
+            assert message.seq == expected
+            assert message.payload == b"%d:" % expected + b"p" * (expected * 7919 % 3000)
+            expected += 1
+        assert expected >= (acknowledged[-1] if acknowledged else 0)
+        reader.commit()
+    assert reader is not None
+    reader.close()
+    with Queue.open_publisher(queue) as writer:
+        assert writer.next_seq == expected
+    assert Queue.verify(queue).ok
+    assert expected > 100
+
+
+def test_a_killed_reader_costs_the_writer_nothing(queue: Path) -> None:
+    with Queue.open_publisher(queue) as writer:
+        code = """
+            import sys
+            from chronicle_ffi import Queue
+            with Queue.open_subscriber(sys.argv[1], wait="sleep") as reader:
+                print("waiting", flush=True)
+                reader.wait()
+            """
+        process = python(code, queue)
+        assert line(process) == "waiting"
+        time.sleep(0.2)
+        process.kill()
+        process.communicate()
+        for _ in range(1000):
+            writer.append(b"x")
+        assert writer.stats().wakes <= 1
+
+
+@pytest.mark.parametrize("wait", ["hybrid", "sleep", "spin"])
+def test_ctrl_c_ends_a_blocked_wait(queue: Path, wait: str) -> None:
+    Queue.open_publisher(queue).close()
+    code = """
+        import sys
+        from chronicle_ffi import Queue
+        with Queue.open_subscriber(sys.argv[1], "me", wait=sys.argv[2]) as reader:
+            print("waiting", flush=True)
+            try:
+                reader.wait()
+            except KeyboardInterrupt:
+                print("interrupted")
+        """
+    process = python(code, queue, wait)
+    assert line(process) == "waiting"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert finish(process) == "interrupted\n"
+
+
+def test_ctrl_c_ends_an_append_that_waits_for_room(queue: Path) -> None:
+    code = """
+        import sys
+        from chronicle_ffi import Queue
+        with Queue.open_publisher(sys.argv[1], segment_size=1 << 16, max_segments=2, backpressure=1000) as writer:
+            with Queue.open_subscriber(sys.argv[1], "slow"):
+                print("open", flush=True)
+                try:
+                    writer.append_many(b"x" * 1000 for _ in range(1000))
+                except KeyboardInterrupt:
+                    print("interrupted")
+        """
+    process = python(code, queue)
+    assert line(process) == "open"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert finish(process) == "interrupted\n"
+    assert Queue.verify(queue).ok
+
+
+def test_a_signal_handler_does_not_end_a_wait(queue: Path) -> None:
+    Queue.open_publisher(queue).close()
+    code = """
+        import signal, sys, time
+        from chronicle_ffi import Queue
+        seen = []
+        signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        with Queue.open_subscriber(sys.argv[1]) as reader:
+            started = time.monotonic()
+            assert not reader.wait(0.3)
+            assert time.monotonic() - started >= 0.3
+        assert len(seen) > 3
+        """
+    finish(python(code, queue))
+
+
+def test_a_file_truncated_under_a_reader_and_a_writer(queue: Path) -> None:
+    """SIGBUS becomes an exception; the process lives, and other queues go on working."""
+    code = """
+        import os, sys
+        import chronicle_ffi as c
+        from chronicle_ffi import Queue
+        path = sys.argv[1]
+        writer = Queue.open_publisher(path, segment_size=1 << 20, keeper=False)
+        writer.append_many([b"x" * 1000] * 500)
+        reader = Queue.open_subscriber(path, "me")
+        for _ in range(10):
+            reader.next()
+        os.truncate(next(__import__("pathlib").Path(path).glob("*.seg")), 65536)
+        try:
+            while reader.next() is not None:
+                pass
+            sys.exit("the reader noticed nothing")
+        except (c.StorageError, c.Corrupt) as error:
+            print(type(error).__name__)
+        try:
+            for _ in range(100000):
+                writer.append(b"y" * 1000)
+            sys.exit("the writer noticed nothing")
+        except c.StorageError as error:
+            print(type(error).__name__)
+        try:
+            writer.append(b"y")
+        except (c.Poisoned, c.StorageError) as error:
+            print("still refused")
+        writer.close()
+        reader.close()
+        with Queue.open_publisher(path + "2") as other:
+            other.append(b"fine")
+        """
+    out = finish(python(code, queue))
+    assert out.split("\n")[1:3] == ["StorageError", "still refused"]
+
+
+def test_faulthandler_still_works(tmp_path: Path) -> None:
+    """A SIGBUS outside our mappings reaches the handler that was there before."""
+    code = """
+        import faulthandler, mmap, os, sys
+        faulthandler.enable()
+        import chronicle_ffi
+        with open(sys.argv[1], "w+b") as file:
+            file.truncate(8192)
+            mapped = mmap.mmap(file.fileno(), 8192)
+            file.truncate(0)
+            mapped[5000]
+        """
+    process = python(code, tmp_path / "x")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGBUS
+    assert "Bus error" in err
+
+
+def test_the_segment_under_a_reader_is_deleted(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append_many([b"x" * 1000] * 200)
+        with Queue.open_subscriber(queue) as reader:
+            reader.next()
+            for file in sorted(queue.glob("*.seg"))[:2]:
+                file.unlink()
+            with pytest.raises(c.SegmentGone):
+                list(reader)
+            assert 1 < reader.position < Queue.info(queue).oldest_seq
+
+
+def test_multiprocessing_spawn_and_fork(queue: Path) -> None:
+    """Errors cross process boundaries."""
+    import multiprocessing
+
+    for method in ("spawn", "fork"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            with pytest.raises(c.QueueNotFound) as caught:
+                pool.apply(Queue.info, (queue,))
+            assert str(queue) in str(caught.value)
