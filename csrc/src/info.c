@@ -94,16 +94,18 @@ static void fill_open(const chron__seg *seg, chron_segment_info *out)
         out->last_ts_ns = chron__rec_timestamp(&rec);
 }
 
-static void fill_segment(const chron__queue *q, uint64_t base_seq, chron_segment_info *out)
+/* 1; 0 if it was deleted since it was listed. */
+static int fill_segment(const chron__queue *q, uint64_t base_seq, chron_segment_info *out)
 {
     chron__seal_value seal;
     chron__seg *seg;
+    int status = chron__seg_open(q, base_seq, 0, &seg);
 
     memset(out, 0, sizeof *out);
     out->base_seq = base_seq;
-    if (chron__seg_open(q, base_seq, 0, &seg) < 0) {
+    if (status < 0) {
         out->damaged = 1;
-        return;
+        return status != -CHRON_EGONE;
     }
     out->bytes = seg->size;
     out->created_ns = seg->created_ns;
@@ -120,6 +122,7 @@ static void fill_segment(const chron__queue *q, uint64_t base_seq, chron_segment
     if (chron__map_faulted(&seg->map))
         *out = (chron_segment_info){.base_seq = base_seq, .damaged = 1};
     chron__seg_release(seg);
+    return 1;
 }
 
 int64_t chron_queue_segments(const char *path, chron_segment_info *out, size_t capacity)
@@ -132,9 +135,9 @@ int64_t chron_queue_segments(const char *path, chron_segment_info *out, size_t c
     if (status == 0)
         status = chron__queue_list(&q, &bases);
     if (status == 0) {
-        count = (int64_t)bases.count;
-        for (size_t i = 0; i < bases.count && i < capacity; i++)
-            fill_segment(&q, bases.at[i], &out[i]);
+        for (size_t i = 0; i < bases.count; i++)
+            if ((uint64_t)count >= capacity || fill_segment(&q, bases.at[i], &out[count]))
+                count++;
         chron__bases_free(&bases);
     }
     chron__queue_close(&q);
