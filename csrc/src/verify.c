@@ -17,6 +17,7 @@
 #include "header.h"
 
 #define PROGRESS_BYTES (64u << 20)
+#define LIST_TRIES 100 /* a writer may delete and roll while we read, but not for ever */
 
 void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, uint64_t offset, uint64_t seq,
                            uint64_t seq_end, const char *format, ...)
@@ -191,23 +192,38 @@ static void check_state(chron__verify *v)
                               promised - 1u, v->next_seq);
 }
 
+/* All segments. Again, if retention went past all that were listed: the positions are of before the list. */
+static int check_log(chron__verify *v, chron__bases *bases)
+{
+    for (int tries = 0; tries < LIST_TRIES; tries++) {
+        int status = chron__queue_list(&v->q, bases);
+
+        if (status < 0)
+            return status;
+        for (size_t i = 0; i < bases->count && !v->stopped; i++)
+            chron__verify_segment(v, bases->at[i], i + 1u < bases->count ? bases->at[i + 1u] : CHRON_SEQ_NONE,
+                                  i + 2u < bases->count);
+        if (v->begun || bases->count == 0 || v->stopped)
+            break;
+        chron__bases_free(bases);
+    }
+    if (!v->begun)
+        v->summary->oldest_seq = v->next_seq = v->state.next_seq;
+    v->summary->next_seq = v->next_seq;
+    return 0;
+}
+
 static int check_queue(chron__verify *v)
 {
-    chron__bases bases;
+    chron__bases bases = {0};
     int status;
 
     (void)chron__queue_state(&v->q, &v->state);
     status = chron__registered_load(&v->q, &v->readers);
     if (status == 0)
-        status = chron__queue_list(&v->q, &bases);
+        status = check_log(v, &bases);
     if (status < 0)
         return status;
-    for (size_t i = 0; i < bases.count && !v->stopped; i++)
-        chron__verify_segment(v, bases.at[i], i + 1u < bases.count ? bases.at[i + 1u] : CHRON_SEQ_NONE,
-                              i + 2u < bases.count);
-    if (!v->begun)
-        v->summary->oldest_seq = v->next_seq = v->state.next_seq;
-    v->summary->next_seq = v->next_seq;
     check_state(v);
     for (size_t i = 0; i < v->readers.count && !v->stopped; i++)
         check_position(v, &bases, &v->readers.at[i]);
