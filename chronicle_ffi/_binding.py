@@ -7,7 +7,8 @@ import os
 from typing import Any, Final
 
 from chronicle_ffi import errors
-from chronicle_ffi._chronicle import ffi, lib
+from chronicle_ffi._chronicle import ffi as ffi
+from chronicle_ffi._chronicle import lib as lib
 
 SEQ_NONE: Final[int] = lib.CHRON_SEQ_NONE
 NOW: Final[int] = lib.CHRON_NOW

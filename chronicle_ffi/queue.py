@@ -301,7 +301,7 @@ class _Walk:
         )
 
 
-@ffi.def_extern()  # type: ignore[untyped-decorator]
+@ffi.def_extern()  # type: ignore[misc, unused-ignore]
 def chronicle_on_problem(context: Any, problem: Any) -> int:
     walk: _Walk = ffi.from_handle(context)
     try:

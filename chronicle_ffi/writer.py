@@ -41,9 +41,7 @@ class QueueWriter:
 
     # ------------------------------------------------------------------------------------ appending
 
-    def append(
-        self, data: Buffer, type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0
-    ) -> int:
+    def append(self, data: Buffer, type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0) -> int:
         """Append one record and return its seq. When this returns, it survives the death of this process.
 
         `data` is any C-contiguous buffer (bytes, bytearray, memoryview, an array ...), read in place; `str` is
@@ -80,7 +78,7 @@ class QueueWriter:
 
     def _append_packed(self, part: list[Buffer], type_id: int, flags: int, stamp: int) -> int:
         try:
-            packed = b"".join(part)  # type: ignore[arg-type]  # any buffer will do
+            packed = b"".join(part)
         except TypeError as wrong:
             raise TypeError(f"payloads are bytes or other buffers, not text: {wrong}") from None
         lengths = (len(item) if type(item) is bytes else memoryview(item).nbytes for item in part)

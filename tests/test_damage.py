@@ -30,7 +30,7 @@ def crc32c(data: bytes) -> int:
 
 def make(path: Path, segments: int = 3) -> list[bytes]:
     """A small queue with a reader named "me" in the middle; returns its payloads."""
-    payloads = []
+    payloads: list[bytes] = []
     with Queue.open_publisher(path, segment_size=SEGMENT, keeper=False) as writer:
         while writer.stats().rolls < segments - 1 or len(payloads) % 7:
             payloads.append(b"%d:" % len(payloads) + b"p" * (len(payloads) * 977 % 9000))
@@ -187,6 +187,11 @@ def read_all(path: Path) -> list[bytes]:
         return [message.payload for message in reader]
 
 
+def become_fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
 def truncate_to(size: int) -> Callable[[Path], None]:
     return lambda file: os.truncate(file, size)
 
@@ -204,7 +209,7 @@ def truncate_to(size: int) -> Callable[[Path], None]:
         (lambda file: patch_header(file, HEADER_INCOMPAT, b"\x01\0\0\0"), c.UnsupportedFormat),
         (lambda file: (file.unlink(), file.mkdir()), c.ChronicleError),
         (lambda file: (file.rename(file.with_suffix(".x")), file.symlink_to(file.with_suffix(".x"))), c.ChronicleError),
-        (lambda file: (file.unlink(), os.mkfifo(file)), c.ChronicleError),
+        (become_fifo, c.ChronicleError),
     ],
     ids=["empty", "100 bytes", "cut", "longer", "garbage", "uuid", "version", "incompat", "directory", "link", "fifo"],
 )

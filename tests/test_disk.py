@@ -108,7 +108,7 @@ def test_full_disk_for_a_position_file(small_disk: Path) -> None:
 def test_a_file_system_in_memory_promises_no_durability(small_disk: Path) -> None:
     for durability in ("interval", "batch", "always"):
         with pytest.raises(c.NotDurable) as caught:
-            Queue.open_publisher(small_disk / "queue", segment_size=SEGMENT, durability=durability)  # type: ignore[arg-type]
+            Queue.open_publisher(small_disk / "queue", segment_size=SEGMENT, durability=durability)
         assert "durability none" in str(caught.value)
     with Queue.open_publisher(small_disk / "queue", segment_size=SEGMENT) as writer:
         writer.append(b"x")
@@ -185,7 +185,7 @@ def test_what_is_no_queue(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing", tmp_path / "file", tmp_path):
         for call in (Queue.info, Queue.verify, Queue.segments, Queue.readers, Queue.open_subscriber):
             with pytest.raises(c.QueueNotFound) as caught:
-                call(path)  # type: ignore[operator]
+                call(path)
             assert isinstance(caught.value, FileNotFoundError)
     with pytest.raises(c.QueueNotFound):
         Queue.open_publisher(tmp_path / "nothing", create=False)

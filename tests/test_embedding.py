@@ -63,14 +63,16 @@ def test_header_is_cpp(installed: Path, tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("no C++ compiler")
     source = tmp_path / "x.cpp"
-    source.write_text('#include <chronicle.h>\n#include <cstdio>\nint main() { std::puts(chron_version()); }\n')
+    source.write_text("#include <chronicle.h>\n#include <cstdio>\nint main() { std::puts(chron_version()); }\n")
     run(compiler, "-Wall", "-Wextra", "-Wpedantic", "-Werror", source, *flags(installed, "--cflags"),
         installed / "lib" / "libchron.a", "-lpthread", "-o", tmp_path / "x")  # fmt: skip
     assert run(tmp_path / "x").strip() == flags(installed, "--modversion")[0]
 
 
 def test_shared_library_exports_only_the_api(installed: Path) -> None:
-    names = set(re.findall(r" [TDBR] (\w+)$", run("nm", "-D", "--defined-only", installed / "lib" / "libchron.so"), re.M))
+    names = set(
+        re.findall(r" [TDBR] (\w+)$", run("nm", "-D", "--defined-only", installed / "lib" / "libchron.so"), re.M)
+    )
     declared = set(re.findall(r"\b(chron_\w+)\(", (ROOT / "csrc/include/chronicle.h").read_text()))
     assert names <= declared
     assert {"chron_writer_open", "chron_reader_next", "chron_queue_verify"} <= names

@@ -20,11 +20,10 @@ from chronicle_ffi import Queue
 SEGMENT = 1 << 16
 
 
-def python(code: str, *arguments: object, **keywords: object) -> subprocess.Popen[str]:
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)]
-    return subprocess.Popen(
-        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **keywords
-    )  # type: ignore[call-overload, no-any-return]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def finish(process: subprocess.Popen[str], status: int = 0) -> str:

@@ -166,7 +166,18 @@ def test_readme_c(tmp_path: Path) -> None:
     sources = sorted((ROOT / "csrc" / "src").glob("*.c"))
     include = ROOT / "csrc" / "include"
     subprocess.run(
-        ["cc", "-std=c11", "-Wall", "-Werror", f"-I{include}", source, *sources, "-lpthread", "-o", tmp_path / "example"],
+        [
+            "cc",
+            "-std=c11",
+            "-Wall",
+            "-Werror",
+            f"-I{include}",
+            source,
+            *sources,
+            "-lpthread",
+            "-o",
+            tmp_path / "example",
+        ],
         check=True,
     )
     subprocess.run([tmp_path / "example"], check=True)

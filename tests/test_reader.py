@@ -138,7 +138,16 @@ def test_seek(filled: Path) -> None:
 
 def test_seek_time(filled: Path) -> None:
     with Queue.open_subscriber(filled) as reader:
-        for ns, seq in [(0, 0), (1000, 0), (1001, 1), (1010, 1), (3505, 251), (5990, 499), (5991, COUNT), (2**63, COUNT)]:
+        for ns, seq in [
+            (0, 0),
+            (1000, 0),
+            (1001, 1),
+            (1010, 1),
+            (3505, 251),
+            (5990, 499),
+            (5991, COUNT),
+            (2**63, COUNT),
+        ]:
             reader.seek_time(ns)
             assert reader.position == seq, ns
         with pytest.raises(c.InvalidArgument):

@@ -102,10 +102,12 @@ def run(path: Path, start: Callable[..., Any], results: Any) -> None:
     workers.append(start(target=report, args=(write, results, path, MESSAGES, SEED)))
     for worker in workers:
         worker.start()
-    outcome = dict(results.get(timeout=PATIENCE_SECONDS + MESSAGES / 1000) for _ in workers)
+    outcome: dict[object, object] = dict(results.get(timeout=PATIENCE_SECONDS + MESSAGES / 1000) for _ in workers)
     for worker in workers:
         worker.join()
-    assert outcome == {**dict.fromkeys(names, MESSAGES), SEED: None}
+    expected: dict[object, object] = {SEED: None}
+    expected.update((name, MESSAGES) for name in names)
+    assert outcome == expected
     check_afterwards(path)
 
 

@@ -91,9 +91,9 @@ def test_str_is_refused_and_told_what_to_do(queue: Path) -> None:
 def test_ranges_of_arguments(queue: Path, arguments: dict[str, int], error: type[Exception]) -> None:
     with Queue.open_publisher(queue, keeper=False) as writer:
         with pytest.raises(error):
-            writer.append(b"x", **arguments)  # type: ignore[arg-type]
+            writer.append(b"x", **arguments)
         with pytest.raises(error):
-            writer.append_many([b"x"], **arguments)  # type: ignore[arg-type]
+            writer.append_many([b"x"], **arguments)
         assert writer.next_seq == 0
 
 
@@ -357,9 +357,7 @@ def test_automatic_retention(queue: Path) -> None:
 
 
 def test_automatic_retention_without_the_keeper(queue: Path) -> None:
-    with Queue.open_publisher(
-        queue, segment_size=SEGMENT, keeper=False, retention=Retention(max_segments=3)
-    ) as writer:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False, retention=Retention(max_segments=3)) as writer:
         fill(writer, 20)
         assert len(Queue.segments(queue)) <= 4
 
@@ -445,7 +443,7 @@ def test_closed_writer(queue: Path) -> None:
         lambda: writer.recovery,
     ):
         with pytest.raises(c.ClosedHandle) as caught:
-            call()  # type: ignore[operator]
+            call()
         assert isinstance(caught.value, ValueError)
 
 

@@ -32,9 +32,7 @@ def add(subparsers: Subparsers) -> None:
         EXAMPLES,
     )
     parser.add_argument("--file", metavar="FILE", help="read this file instead of stdin")
-    parser.add_argument(
-        "--type", type=type_id, default=0, metavar="N", help="type_id of the records (default: 0)"
-    )
+    parser.add_argument("--type", type=type_id, default=0, metavar="N", help="type_id of the records (default: 0)")
     add_writer_options(parser)
     parser.set_defaults(run=run)
 

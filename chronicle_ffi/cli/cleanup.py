@@ -33,15 +33,11 @@ def add(subparsers: Subparsers) -> None:
     limits = parser.add_argument_group("limits (off unless given)")
     limits.add_argument("--max-bytes", type=size, metavar="SIZE", help="keep at most this much in segments")
     limits.add_argument("--max-segments", type=count, metavar="N", help="keep at most N segments")
-    limits.add_argument(
-        "--max-age", type=duration, metavar="TIME", help="delete what was sealed before, e.g. 30d"
-    )
+    limits.add_argument("--max-age", type=duration, metavar="TIME", help="delete what was sealed before, e.g. 30d")
     limits.add_argument(
         "--reader-ttl", type=duration, metavar="TIME", help="ignore readers gone and silent for so long"
     )
-    limits.add_argument(
-        "--max-reader-lag", type=count, metavar="N", help="ignore readers more than N records behind"
-    )
+    limits.add_argument("--max-reader-lag", type=count, metavar="N", help="ignore readers more than N records behind")
     parser.set_defaults(run=run)
 
 

@@ -72,9 +72,7 @@ def add(subparsers: Subparsers) -> None:
         help="journal the *.py files below DIR",
     )
     parser.add_argument("--limit-files", type=count, metavar="N", help="only the first N files")
-    parser.add_argument(
-        "--segment-size", type=size, default=SEGMENT_SIZE, metavar="SIZE", help="(default: 4M)"
-    )
+    parser.add_argument("--segment-size", type=size, default=SEGMENT_SIZE, metavar="SIZE", help="(default: 4M)")
     parser.set_defaults(run=run)
 
 
@@ -85,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
     source = measure(args.source, sources)
     plan = Plan(args.source, sources, source.records, args.dir.absolute())
     start_afresh(plan)
-    print(
-        f"to journal: {plural(source.files, 'file')} below {args.source}, {plural(source.records, 'record')}"
-    )
+    print(f"to journal: {plural(source.files, 'file')} below {args.source}, {plural(source.records, 'record')}")
     try:
         with terminated_by_exception():
             written, readers = Demo(plan, args.segment_size).play()
@@ -215,9 +211,7 @@ class Demo:
         self.watch_until(lambda: all(worker.finished for worker in self.workers))
         return writer.result(), {"live": live.result(), "killed": successor.result(), "late": late.result()}
 
-    def start(
-        self, name: str, work: Callable[..., Result], *arguments: object, exit_code: int = 0
-    ) -> Worker[Result]:
+    def start(self, name: str, work: Callable[..., Result], *arguments: object, exit_code: int = 0) -> Worker[Result]:
         worker = Worker(name, exit_code, work, self.plan, *arguments)
         self.workers.append(worker)
         return worker

@@ -53,9 +53,7 @@ def report(source: Tally, written: Written, readers: Mapping[str, Seen], info: Q
     ]
     for name, seen in readers.items():
         own = seen.tally.records - seen.resumed_from  # what this process read; the killed one read the rest
-        rows.append(
-            (f"{name} reader", *counts(seen.tally), *speed(own, seen.seconds), shortened(seen.tally.digest))
-        )
+        rows.append((f"{name} reader", *counts(seen.tally), *speed(own, seen.seconds), shortened(seen.tally.digest)))
     return [
         *table("<>>>><", ("", "records", "bytes", "seconds", "records/s", "SHA-256"), rows),
         "",

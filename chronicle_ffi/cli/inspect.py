@@ -105,9 +105,7 @@ def reader_lines(readers: list[ReaderInfo]) -> list[str]:
     return table("<>><<", ("reader", "committed", "lag", "state", "last commit"), rows)
 
 
-def as_object(
-    path: str, info: QueueInfo, segments: list[SegmentInfo], readers: list[ReaderInfo]
-) -> dict[str, Any]:
+def as_object(path: str, info: QueueInfo, segments: list[SegmentInfo], readers: list[ReaderInfo]) -> dict[str, Any]:
     return {
         "path": path,
         "uuid": str(info.uuid),

@@ -88,9 +88,7 @@ def add(subparsers: Subparsers) -> None:
         metavar="SEQ|TIME",
         help='start there: a seq, an ISO 8601 time, @unix-seconds, or "oldest"',
     )
-    parser.add_argument(
-        "--reader", metavar="NAME", help="resume at the position committed under this name, and commit"
-    )
+    parser.add_argument("--reader", metavar="NAME", help="resume at the position committed under this name, and commit")
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="(default: %(default)s)")
     parser.add_argument("--type", type=type_id, metavar="N", help="only records with this type_id")
     parser.add_argument(

@@ -43,9 +43,7 @@ def table(alignment: str, header: Sequence[str], rows: Iterable[Sequence[str]]) 
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return [
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(line, alignment, widths, strict=True)
-        ).rstrip()
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, alignment, widths, strict=True)).rstrip()
         for line in lines
     ]
 
