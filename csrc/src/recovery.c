@@ -237,13 +237,20 @@ static int cut(survey *s)
     return chron__quarantine_tail(s->q, s->seg, s->walk.offset, s->walk.next_seq, epoch, &out->report);
 }
 
+/* Records above the durable mark may go with a loss of power, even all of them; those below it may not. */
 static int no_segments(const chron__slot_value *state, int repair, chron__recovered *out)
 {
-    out->next_seq = state->next_seq > state->chron__durable_next ? state->next_seq : state->chron__durable_next;
+    out->next_seq = state->chron__durable_next;
     if (out->next_seq > 0 && !repair)
-        return chron__fail(CHRON_ECORRUPT, "queue.meta tells of %" PRIu64 " records, but there is no segment: they were "
-                           "deleted. Restore them, or open with repair to go on behind them", out->next_seq);
+        return chron__fail(CHRON_ECORRUPT, "queue.meta tells of %" PRIu64 " records that were on disk, but there is no "
+                           "segment: they were deleted. Restore them, or open with repair to go on behind them",
+                           out->next_seq);
     return 0;
+}
+
+static uint64_t count_lost(const chron__slot_value *state, uint64_t next_seq)
+{
+    return (state->flags & CHRON__SLOT_CLEAN) && state->next_seq > next_seq ? state->next_seq - next_seq : 0;
 }
 
 static void fill_report(const survey *s)
@@ -256,8 +263,6 @@ static void fill_report(const survey *s)
     out->prev_base = s->at > 0 ? s->bases.at[s->at - 1u] : CHRON_SEQ_NONE;
     out->tally = s->tally;
     out->epoch = s->walk.epoch;
-    if (s->state->next_seq > out->next_seq && (s->state->flags & CHRON__SLOT_CLEAN))
-        out->report.lost_records = s->state->next_seq - out->next_seq;
 }
 
 int chron__recover(const chron__queue *q, const chron__slot_value *state, int repair, chron__recovered *out)
@@ -295,5 +300,6 @@ int chron__recover(const chron__queue *q, const chron__slot_value *state, int re
         out->seg = NULL;
     }
     out->report.next_seq = out->next_seq;
+    out->report.lost_records = count_lost(state, out->next_seq);
     return status;
 }

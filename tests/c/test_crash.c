@@ -15,6 +15,7 @@
 
 #include "check.h"
 #include "chronicle.h"
+#include "records.h"
 #include "step.h"
 #include "temporary.h"
 
@@ -39,21 +40,9 @@ static void on_step(const char *name)
     raise(SIGKILL);
 }
 
-/* The payload is a function of the seq, so that nobody has to remember it. */
-static uint32_t fill(uint64_t seq, uint8_t *payload)
-{
-    uint32_t length = (uint32_t)(seq * 2654435761u % 3000u);
-
-    if (seq % 5 == 0)
-        length %= 40;
-    for (uint32_t i = 0; i < length; i++)
-        payload[i] = (uint8_t)(seq * 31u + i);
-    return length;
-}
-
 static void one_operation(chron_writer *w, int i)
 {
-    static uint8_t payloads[BATCH][3000];
+    static uint8_t payloads[BATCH][RECORD_PAYLOAD_MAX];
     chron_record batch[BATCH];
     uint64_t seq = chron_writer_next_seq(w);
     void *room;
@@ -61,11 +50,11 @@ static void one_operation(chron_writer *w, int i)
     switch (i % 4) {
     case 0:
     case 1:
-        CHECK_EQ(chron_writer_append_at(w, payloads[0], fill(seq, payloads[0]), 1, 2, seq), (int64_t)seq);
+        CHECK_EQ(chron_writer_append_at(w, payloads[0], record_fill(seq, payloads[0]), 1, 2, seq), (int64_t)seq);
         break;
     case 2:
         for (unsigned n = 0; n < BATCH; n++)
-            batch[n] = (chron_record){payloads[n], fill(seq + n, payloads[n]), seq + n, 1, 2};
+            batch[n] = (chron_record){payloads[n], record_fill(seq + n, payloads[n]), seq + n, 1, 2};
         CHECK_EQ(chron_writer_append_batch(w, batch, BATCH), (int64_t)seq);
         break;
     default:
@@ -75,7 +64,7 @@ static void one_operation(chron_writer *w, int i)
             CHECK_EQ(chron_writer_abort(w), 0);
             break;
         }
-        CHECK_EQ(chron_writer_publish(w, fill(seq, room), 1, 2, seq), (int64_t)seq);
+        CHECK_EQ(chron_writer_publish(w, record_fill(seq, room), 1, 2, seq), (int64_t)seq);
     }
     shared->acknowledged = chron_writer_next_seq(w);
 }
@@ -105,29 +94,6 @@ static void child(const char *path, uint64_t kill_at, int sync_every)
     }
     CHECK_EQ(chron_writer_close(w), 0);
     _exit(0);
-}
-
-/* Everything from `from` to the end, checked; returns the seq behind it. */
-static uint64_t read_all(const char *path, uint64_t at_least)
-{
-    static uint8_t expected[3000];
-    chron_reader *r;
-    chron_view v;
-    uint64_t seq = 0;
-    int status;
-
-    CHECK_EQ(chron_reader_open(path, NULL, &r), 0);
-    while ((status = chron_reader_next(r, &v)) == 1) {
-        CHECK_EQ(v.seq, seq);
-        CHECK_EQ(v.timestamp_ns, seq);
-        CHECK_EQ(v.length, fill(seq, expected));
-        CHECK(memcmp(v.payload, expected, v.length) == 0);
-        seq++;
-    }
-    CHECK_EQ(status, 0);
-    CHECK(seq >= at_least);
-    chron_reader_close(r);
-    return seq;
 }
 
 /* 1 if the child died at step kill_at, 0 if it had come to its end before. */
@@ -160,7 +126,7 @@ static void kill_everywhere(int sync_every, uint64_t stride)
         temporary_directory(path);
         died = run_child(path, kill_at, sync_every);
         if (access(path, F_OK) == 0 && shared->acknowledged > 0)
-            seen = read_all(path, shared->acknowledged);
+            seen = records_check(path, shared->acknowledged);
         else
             seen = 0;
         open_writer(path, 1, &w);
@@ -171,7 +137,7 @@ static void kill_everywhere(int sync_every, uint64_t stride)
             one_operation(w, i);
         seen = chron_writer_next_seq(w);
         CHECK_EQ(chron_writer_close(w), 0);
-        CHECK_EQ(read_all(path, seen), seen);
+        CHECK_EQ(records_check(path, seen), seen);
         CHECK_EQ(chron_queue_verify(path, NULL, NULL, &summary), 0);
         if (summary.problems)
             fprintf(stderr, "killed at step %llu, \"%s\"\n", (unsigned long long)kill_at, shared->name);
@@ -210,7 +176,7 @@ static void test_recovery_is_killed(void)
         open_writer(path, 0, &w);
         CHECK(chron_writer_next_seq(w) >= acknowledged);
         CHECK_EQ(chron_writer_close(w), 0);
-        (void)read_all(path, acknowledged);
+        (void)records_check(path, acknowledged);
         temporary_remove(path);
         if (kill_at > 12)
             break;

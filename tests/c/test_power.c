@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_power.c - what a loss of power leaves, simulated. A table of system calls (chron__io) passes everything on to
+ * the real disk and remembers what has been synced: file contents by msync and fsync, names by fsync of their
+ * directory. From that a directory is made as a disk could look afterwards: what was synced is there; of all
+ * else, each sector may be there or not, and of the names that changed since, the first so many.
+ *
+ * The promise: every record up to durable_seq is there and unaltered; the rest is a run of whole records behind
+ * them; the queue opens without repair, goes on, and verifies. Run over several generations, so that remnants of
+ * an earlier one lie under the next.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "chronicle.h"
+#include "platform.h"
+#include "records.h"
+#include "temporary.h"
+#include "writer.h"
+
+#define SECTOR 512u
+#define FILES_MAX 256
+#define CHANGES_MAX 256
+#define GENERATIONS 4
+#define BATCH 5
+
+/* The content of one file, as far as it is on disk. */
+typedef struct synced_file {
+    ino_t inode;
+    uint8_t *bytes;
+    size_t size;
+    int kept_fd; /* keeps the inode from being used again */
+} synced_file;
+
+typedef struct name {
+    char text[64];
+    ino_t inode;
+} name;
+
+typedef struct change {
+    name from; /* inode 0: it was not there */
+    name to;   /* inode 0: it is gone */
+} change;
+
+static synced_file files[FILES_MAX];
+static size_t file_count;
+static name names[FILES_MAX]; /* on disk, in the queue's directory */
+static size_t name_count;
+static change changes[CHANGES_MAX]; /* since, in order */
+static size_t change_count;
+static uint64_t dice_state;
+static chron__io io;
+
+static uint64_t dice(uint64_t sides)
+{
+    dice_state = dice_state * 6364136223846793005u + 1442695040888963407u;
+    return (dice_state >> 33) % sides;
+}
+
+/* ----------------------------------------------------------------------------------------- recording */
+
+static synced_file *file_of(int fd)
+{
+    struct stat st;
+
+    CHECK_EQ(fstat(fd, &st), 0);
+    for (size_t i = 0; i < file_count; i++)
+        if (files[i].inode == st.st_ino)
+            return &files[i];
+    CHECK(file_count < FILES_MAX);
+    files[file_count] = (synced_file){.inode = st.st_ino, .kept_fd = dup(fd)};
+    return &files[file_count++];
+}
+
+static void note_synced(int fd, uint64_t offset, uint64_t bytes)
+{
+    synced_file *file = file_of(fd);
+    struct stat st;
+    size_t end = (size_t)(offset + bytes);
+
+    CHECK_EQ(fstat(fd, &st), 0);
+    if (file->size < (size_t)st.st_size) {
+        file->bytes = realloc(file->bytes, (size_t)st.st_size);
+        memset(file->bytes + file->size, 0, (size_t)st.st_size - file->size);
+        file->size = (size_t)st.st_size;
+    }
+    if (end > file->size)
+        end = file->size;
+    CHECK_EQ(pread(fd, file->bytes + offset, end - offset, (off_t)offset), (ssize_t)(end - offset));
+}
+
+static int sync_map(const chron__io *self, int fd, const chron__map *map, uint64_t offset, uint64_t bytes)
+{
+    int status = chron__io_posix.sync_map(self, fd, map, offset, bytes);
+    uint64_t from = offset / CHRON__PAGE * CHRON__PAGE;
+
+    note_synced(fd, from, offset + bytes - from);
+    return status;
+}
+
+static int sync_file(const chron__io *self, int fd)
+{
+    int status = chron__io_posix.sync_file(self, fd);
+
+    note_synced(fd, 0, UINT32_MAX);
+    return status;
+}
+
+static ino_t inode_of(int dir, const char *text)
+{
+    struct stat st;
+
+    return fstatat(dir, text, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino : 0;
+}
+
+static void note_change(const char *from, ino_t from_inode, const char *to, ino_t to_inode)
+{
+    CHECK(change_count < CHANGES_MAX);
+    changes[change_count] = (change){.from.inode = from_inode, .to.inode = to_inode};
+    (void)snprintf(changes[change_count].from.text, sizeof changes->from.text, "%s", from);
+    (void)snprintf(changes[change_count++].to.text, sizeof changes->to.text, "%s", to);
+}
+
+static void apply_change(name *list, size_t *count, const change *one)
+{
+    for (size_t i = 0; i < *count; i++)
+        if ((one->from.inode && strcmp(list[i].text, one->from.text) == 0) ||
+            (one->to.inode && strcmp(list[i].text, one->to.text) == 0))
+            list[i--] = list[--*count];
+    if (one->to.inode) {
+        CHECK(*count < FILES_MAX);
+        list[(*count)++] = one->to;
+    }
+}
+
+static int sync_dir(const chron__io *self, int dir)
+{
+    int status = chron__io_posix.sync_dir(self, dir);
+
+    for (size_t i = 0; i < change_count; i++)
+        apply_change(names, &name_count, &changes[i]);
+    change_count = 0;
+    return status;
+}
+
+static int open_file(const chron__io *self, int dir, const char *text, int flags, unsigned mode)
+{
+    ino_t before = inode_of(dir, text);
+    int fd = chron__io_posix.open_file(self, dir, text, flags, mode);
+
+    if (fd >= 0 && !before && !strchr(text, '/'))
+        note_change("", 0, text, inode_of(dir, text));
+    return fd;
+}
+
+static int rename_file(const chron__io *self, int from_dir, const char *from, int to_dir, const char *to)
+{
+    ino_t inode = inode_of(from_dir, from);
+    int status = chron__io_posix.rename(self, from_dir, from, to_dir, to);
+
+    if (status == 0)
+        note_change(from, inode, to, strchr(to, '/') ? 0 : inode);
+    return status;
+}
+
+static int unlink_file(const chron__io *self, int dir, const char *text)
+{
+    ino_t inode = inode_of(dir, text);
+    int status = chron__io_posix.unlink(self, dir, text);
+
+    if (status == 0)
+        note_change(text, inode, "", 0);
+    return status;
+}
+
+static void start_recording(const char *path)
+{
+    DIR *stream;
+
+    for (size_t i = 0; i < file_count; i++) {
+        free(files[i].bytes);
+        close(files[i].kept_fd);
+    }
+    file_count = name_count = change_count = 0;
+    io = chron__io_posix;
+    io.sync_map = sync_map;
+    io.sync_file = sync_file;
+    io.sync_dir = sync_dir;
+    io.open_file = open_file;
+    io.rename = rename_file;
+    io.unlink = unlink_file;
+    stream = opendir(path);
+    for (struct dirent *entry; stream && (entry = readdir(stream));) { /* what survived the last one is on disk */
+        int fd = openat(dirfd(stream), entry->d_name, O_RDONLY);
+        struct stat st;
+
+        CHECK_EQ(fstat(fd, &st), 0);
+        if (S_ISREG(st.st_mode)) {
+            note_synced(fd, 0, UINT32_MAX);
+            names[name_count] = (name){.inode = st.st_ino};
+            (void)snprintf(names[name_count++].text, sizeof names->text, "%.63s", entry->d_name);
+        }
+        close(fd);
+    }
+    if (stream)
+        closedir(stream);
+}
+
+/* -------------------------------------------------------------------------------------- losing power */
+
+static void write_survivor(int dir, const name *one)
+{
+    static uint8_t zeros[SECTOR];
+    synced_file *file = NULL;
+    struct stat st;
+    uint8_t *now;
+    int fd;
+
+    for (size_t i = 0; i < file_count; i++)
+        if (files[i].inode == one->inode)
+            file = &files[i];
+    fd = openat(dir, one->text, O_CREAT | O_RDWR | O_TRUNC, 0600);
+    CHECK(fd >= 0);
+    if (file) {
+        CHECK_EQ(fstat(file->kept_fd, &st), 0);
+        now = malloc((size_t)st.st_size + 1);
+        CHECK_EQ(pread(file->kept_fd, now, (size_t)st.st_size, 0), st.st_size);
+        CHECK_EQ(ftruncate(fd, st.st_size), 0);
+        for (size_t at = 0; at < (size_t)st.st_size; at += SECTOR) {
+            const uint8_t *synced = at < file->size ? file->bytes + at : zeros;
+            size_t bytes = (size_t)st.st_size - at < SECTOR ? (size_t)st.st_size - at : SECTOR;
+
+            if (bytes == SECTOR)
+                CHECK_EQ(pwrite(fd, dice(2) ? now + at : synced, bytes, (off_t)at), (ssize_t)bytes);
+        }
+        free(now);
+    }
+    close(fd);
+}
+
+/* Make at `to` what the disk could hold if the power went now. */
+static void lose_power(const char *to)
+{
+    name left[FILES_MAX];
+    size_t count = name_count;
+    size_t applied = dice(change_count + 1);
+    int dir;
+
+    memcpy(left, names, sizeof left);
+    for (size_t i = 0; i < applied; i++)
+        apply_change(left, &count, &changes[i]);
+    CHECK_EQ(mkdir(to, 0700), 0);
+    dir = open(to, O_RDONLY | O_DIRECTORY);
+    CHECK(mkdirat(dir, "readers", 0700) == 0 && mkdirat(dir, "quarantine", 0700) == 0);
+    for (size_t i = 0; i < count; i++)
+        write_survivor(dir, &left[i]);
+    close(dir);
+}
+
+/* ------------------------------------------------------------------------------------------ the work */
+
+static void append_some(chron_writer *w)
+{
+    static uint8_t payloads[BATCH][RECORD_PAYLOAD_MAX];
+    chron_record batch[BATCH];
+    uint64_t seq = chron_writer_next_seq(w);
+    void *room;
+
+    switch (dice(3)) {
+    case 0:
+        CHECK_EQ(chron_writer_append_at(w, payloads[0], record_fill(seq, payloads[0]), 1, 2, seq), (int64_t)seq);
+        break;
+    case 1:
+        for (unsigned n = 0; n < BATCH; n++)
+            batch[n] = (chron_record){payloads[n], record_fill(seq + n, payloads[n]), seq + n, 1, 2};
+        CHECK_EQ(chron_writer_append_batch(w, batch, BATCH), (int64_t)seq);
+        break;
+    default:
+        CHECK_EQ(chron_writer_claim(w, RECORD_PAYLOAD_MAX, &room), 0);
+        CHECK_EQ(chron_writer_publish(w, record_fill(seq, room), 1, 2, seq), (int64_t)seq);
+    }
+}
+
+/* One generation: write to `path`, lose power into `next`. Returns the seq that must survive, exclusive. */
+static uint64_t generation(const char *path, const char *next, uint64_t must_be_there)
+{
+    static const uint32_t durabilities[] = {CHRON_DURABILITY_NONE, CHRON_DURABILITY_BATCH, CHRON_DURABILITY_ALWAYS};
+    chron_writer_options options;
+    chron_writer *w;
+    uint64_t operations = dice(120);
+    uint64_t durable;
+
+    start_recording(path);
+    chron_writer_options_init(&options);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    options.durability = durabilities[dice(3)];
+    options.durability_n = 7;
+    options.flags = dice(2) ? CHRON_KEEPER : 0;
+    CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
+    CHECK(chron_writer_next_seq(w) >= must_be_there);
+    for (uint64_t i = 0; i < operations; i++) {
+        append_some(w);
+        if (dice(10) == 0)
+            CHECK_EQ(chron_writer_sync(w), 0);
+    }
+    CHECK_EQ(chron_writer_keeper_stop(w), 0);
+    durable = chron_writer_durable_seq(w) + 1u; /* none: CHRON_SEQ_NONE + 1 = 0 */
+    if (dice(4) == 0) {
+        if (options.durability != CHRON_DURABILITY_NONE)
+            durable = chron_writer_next_seq(w);
+        CHECK_EQ(chron_writer_close(w), 0);
+        lose_power(next);
+    } else {
+        lose_power(next);
+        CHECK_EQ(chron_writer_close(w), 0);
+    }
+    return durable > must_be_there ? durable : must_be_there;
+}
+
+static void check_survivor(const char *path, uint64_t durable)
+{
+    chron_verify_summary summary;
+    chron_writer *w;
+    char command[TEMPORARY_BYTES * 3];
+    uint64_t end;
+
+    /* On a copy: the next generation meets the survivor as it is. */
+    (void)snprintf(command, sizeof command, "cp -r '%s' '%s.check'", path, path);
+    CHECK_EQ(system(command), 0);
+    (void)snprintf(command, sizeof command, "%s.check", path);
+    if (chron_writer_open(command, NULL, &w) < 0)
+        fprintf(stderr, "%s\n", chron_last_error()->text);
+    CHECK(w != NULL);
+    end = chron_writer_next_seq(w);
+    CHECK(end >= durable);
+    append_some(w);
+    CHECK_EQ(chron_writer_close(w), 0);
+    CHECK(records_check(command, end + 1u) >= end + 1u);
+    CHECK_EQ(chron_queue_verify(command, NULL, NULL, &summary), 0);
+    CHECK_EQ(summary.problems, 0u);
+}
+
+static void test_loss_of_power(void)
+{
+    const char *wanted = getenv("CHRON_POWER_RUNS");
+    uint64_t runs = wanted ? strtoull(wanted, NULL, 10) : 60;
+
+    for (uint64_t seed = 1; seed <= runs; seed++) {
+        char path[TEMPORARY_BYTES];
+        char places[GENERATIONS + 1][TEMPORARY_BYTES + 16];
+        uint64_t durable = 0;
+
+        dice_state = seed;
+        temporary_directory(path);
+        for (int g = 0; g <= GENERATIONS; g++)
+            (void)snprintf(places[g], sizeof places[g], "%s%d", path, g);
+        for (int g = 0; g < GENERATIONS; g++) {
+            durable = generation(places[g], places[g + 1], durable);
+            if (access(places[g + 1], F_OK) != 0)
+                break;
+            check_survivor(places[g + 1], durable);
+        }
+        temporary_remove(path);
+    }
+}
+
+int main(void)
+{
+    RUN(test_loss_of_power);
+    return 0;
+}
