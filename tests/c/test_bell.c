@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_bell.c - no wake-up is lost: two processes hand a number to and fro as fast as they can, one ringing, one
+ * sleeping whenever there is nothing. Without either fence of doorbell.c a ring and an announcement miss each other
+ * within some thousand rounds, and the sleeper stays down for its whole five seconds.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "chronicle.h"
+#include "doorbell.h"
+#include "temporary.h"
+
+#define ROUNDS 1000000u
+#define SLEEP_NS 5000000000u
+#define TOO_LONG_NS 4000000000u
+
+typedef struct words {
+    chron__a32 sent;
+    uint8_t apart[124];
+    chron__a32 seen;
+} words;
+
+static words *shared;
+
+static void open_bell(const char *path, chron__queue *q, chron__bell *bell)
+{
+    CHECK_EQ(chron__queue_open(q, &chron__io_posix, path, 0), 0);
+    chron__bell_open(q, bell);
+    CHECK(bell->map.base != NULL);
+}
+
+static void sleeper(const char *path)
+{
+    chron__queue q;
+    chron__bell bell;
+
+    open_bell(path, &q, &bell);
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        while (chron__get_acquire32(&shared->sent) < round) {
+            uint32_t announced = chron__bell_announce(&bell);
+            uint64_t before = chron__monotonic_ns();
+
+            if (chron__get_acquire32(&shared->sent) >= round)
+                break;
+            CHECK_EQ(chron__bell_sleep(&bell, announced, SLEEP_NS), 0);
+            CHECK(chron__monotonic_ns() - before < TOO_LONG_NS);
+        }
+        chron__set_release32(&shared->seen, round);
+    }
+    _exit(0);
+}
+
+static void test_no_wake_up_is_lost(void)
+{
+    char path[TEMPORARY_BYTES];
+    chron_writer_options options;
+    chron_writer *w;
+    chron__queue q;
+    chron__bell bell;
+    pid_t child;
+    int status;
+
+    temporary_directory(path);
+    chron_writer_options_init(&options);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    child = fork();
+    if (child == 0)
+        sleeper(path);
+    open_bell(path, &q, &bell);
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        chron__set_release32(&shared->sent, round);
+        (void)chron__bell_ring(&bell);
+        while (chron__get_acquire32(&shared->seen) < round)
+            if (waitpid(child, &status, WNOHANG) == child)
+                CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    (void)waitpid(child, &status, 0);
+    chron__bell_close(&q, &bell);
+    chron__queue_close(&q);
+    CHECK_EQ(chron_writer_close(w), 0);
+    temporary_remove(path);
+}
+
+int main(void)
+{
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(shared != MAP_FAILED);
+    RUN(test_no_wake_up_is_lost);
+    return 0;
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_faults.c - every system call fails once: the n-th call of the writer's table (chron__io) answers ENOSPC, EIO
+ * or EACCES, for n = 1, 2, ... until a run meets no fault. Whatever the writer then says, it must not crash or leak
+ * (the test runs under AddressSanitizer), what it acknowledged must be there, and the next writer must open.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "chronicle.h"
+#include "platform.h"
+#include "records.h"
+#include "temporary.h"
+#include "writer.h"
+
+#define OPERATIONS 80
+
+static uint64_t calls;
+static uint64_t fail_at;
+static int fail_with;
+static const char *failed_call;
+
+static int fails(const char *name)
+{
+    if (++calls != fail_at)
+        return 0;
+    failed_call = name;
+    return 1;
+}
+
+/* One wrapper a call: `name` with its parameters as declared and as passed. */
+#define WRAP(name, parameters, ...)                                          \
+    static int faulty_##name parameters                                     \
+    {                                                                        \
+        return fails(#name) ? -fail_with : chron__io_posix.name(__VA_ARGS__); \
+    }
+
+WRAP(open_dir, (const chron__io *io, int at, const char *path), io, at, path)
+WRAP(make_dir, (const chron__io *io, int at, const char *path, unsigned mode), io, at, path, mode)
+WRAP(open_file, (const chron__io *io, int dir, const char *name, int flags, unsigned mode), io, dir, name, flags, mode)
+WRAP(file_size, (const chron__io *io, int fd, uint64_t *bytes), io, fd, bytes)
+WRAP(allocate, (const chron__io *io, int fd, uint64_t bytes), io, fd, bytes)
+WRAP(map, (const chron__io *io, int fd, size_t bytes, int flags, chron__map *out), io, fd, bytes, flags, out)
+WRAP(sync_map, (const chron__io *io, int fd, const chron__map *map, uint64_t offset, uint64_t bytes), io, fd, map,
+     offset, bytes)
+WRAP(sync_file, (const chron__io *io, int fd), io, fd)
+WRAP(sync_dir, (const chron__io *io, int dir), io, dir)
+WRAP(rename, (const chron__io *io, int from_dir, const char *from, int to_dir, const char *to), io, from_dir, from,
+     to_dir, to)
+WRAP(unlink, (const chron__io *io, int dir, const char *name), io, dir, name)
+WRAP(list, (const chron__io *io, int dir, int (*visit)(void *context, const char *name), void *context), io, dir,
+     visit, context)
+WRAP(lock, (const chron__io *io, int fd, chron__lock *out), io, fd, out)
+WRAP(fs_kind, (const chron__io *io, int fd), io, fd)
+
+static int64_t faulty_read_at(const chron__io *io, int fd, void *buffer, size_t bytes, uint64_t offset)
+{
+    return fails("read_at") ? -fail_with : chron__io_posix.read_at(io, fd, buffer, bytes, offset);
+}
+
+static int64_t faulty_write_at(const chron__io *io, int fd, const void *buffer, size_t bytes, uint64_t offset)
+{
+    return fails("write_at") ? -fail_with : chron__io_posix.write_at(io, fd, buffer, bytes, offset);
+}
+
+static int64_t faulty_next_data(const chron__io *io, int fd, uint64_t offset)
+{
+    return fails("next_data") ? -fail_with : chron__io_posix.next_data(io, fd, offset);
+}
+
+static chron__io faulty_io(void)
+{
+    chron__io io = chron__io_posix;
+
+    io.open_dir = faulty_open_dir;
+    io.make_dir = faulty_make_dir;
+    io.open_file = faulty_open_file;
+    io.file_size = faulty_file_size;
+    io.allocate = faulty_allocate;
+    io.map = faulty_map;
+    io.sync_map = faulty_sync_map;
+    io.sync_file = faulty_sync_file;
+    io.sync_dir = faulty_sync_dir;
+    io.rename = faulty_rename;
+    io.unlink = faulty_unlink;
+    io.list = faulty_list;
+    io.lock = faulty_lock;
+    io.read_at = faulty_read_at;
+    io.write_at = faulty_write_at;
+    io.next_data = faulty_next_data;
+    io.fs_kind = faulty_fs_kind;
+    return io;
+}
+
+static void check_error(int64_t status)
+{
+    CHECK(status < 0);
+    CHECK_EQ(chron_last_error()->code, -status);
+    CHECK(strlen(chron_last_error()->text) > 10);
+}
+
+/* Appends that go on after a failure, as a patient user would. *durable: promised to be on disk. */
+static void work(chron_writer *w, uint64_t *durable)
+{
+    static uint8_t payload[RECORD_PAYLOAD_MAX];
+    int poisoned = 0;
+
+    for (int i = 0; i < OPERATIONS; i++) {
+        uint64_t seq = chron_writer_next_seq(w);
+        int64_t status = chron_writer_append_at(w, payload, record_fill(seq, payload), 1, 2, seq);
+
+        if (status < 0) {
+            check_error(status);
+            if (!poisoned)
+                CHECK_EQ(chron_writer_next_seq(w), seq);
+        }
+        if (i % 20 == 19) {
+            int synced = chron_writer_sync(w);
+
+            if (synced < 0) {
+                check_error(synced);
+                poisoned = 1;
+            } else {
+                CHECK_EQ(poisoned, 0); /* after a failed sync there is no success any more */
+            }
+        }
+        if (i % 30 == 29 && (status = chron_writer_cleanup(w, NULL, NULL, 0)) < 0)
+            check_error(status);
+        *durable = chron_writer_durable_seq(w) + 1u;
+    }
+}
+
+static void plant_torn_tail(const char *path)
+{
+    char name[TEMPORARY_BYTES + 32];
+    int fd;
+
+    (void)snprintf(name, sizeof name, "%s/00000000000000000000.seg", path);
+    fd = open(name, O_WRONLY);
+    CHECK(fd >= 0);
+    CHECK_EQ(pwrite(fd, "torn", 4, CHRON_SEGMENT_SIZE_MIN - 64), 4);
+    close(fd);
+}
+
+/* A queue of one segment that has to be recovered. */
+static void prepare(const char *path, const chron_writer_options *options)
+{
+    chron_writer *w;
+
+    CHECK_EQ(chron_writer_open(path, options, &w), 0);
+    for (uint64_t seq = 0; seq < 10; seq++) {
+        uint8_t payload[RECORD_PAYLOAD_MAX];
+
+        CHECK_EQ(chron_writer_append_at(w, payload, record_fill(seq, payload), 1, 2, seq), (int64_t)seq);
+    }
+    CHECK_EQ(chron_writer_close(w), 0);
+    plant_torn_tail(path);
+}
+
+/* 1: a fault was met. */
+static int one_run(uint64_t at, int with, int on_existing)
+{
+    char path[TEMPORARY_BYTES];
+    chron__io io = faulty_io();
+    chron_writer_options options;
+    chron_verify_summary summary;
+    chron_writer *w = NULL;
+    uint64_t end = on_existing ? 10 : 0;
+    uint64_t durable = 0;
+    int status;
+
+    temporary_directory(path);
+    chron_writer_options_init(&options);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    if (on_existing)
+        prepare(path, &options);
+    calls = 0;
+    fail_at = at;
+    fail_with = with;
+    failed_call = "";
+    status = chron__writer_open_with(&io, path, &options, &w);
+    if (status < 0) {
+        CHECK(w == NULL);
+        check_error(status);
+    } else {
+        work(w, &durable);
+        end = chron_writer_next_seq(w);
+        (void)chron_writer_close(w);
+    }
+    status = chron_writer_open(path, &options, &w);
+    if (status < 0)
+        fprintf(stderr, "call %llu, %s: %s\n", (unsigned long long)at, failed_call, chron_last_error()->text);
+    CHECK_EQ(status, 0);
+    CHECK(chron_writer_next_seq(w) >= end);
+    CHECK(chron_writer_next_seq(w) >= durable);
+    end = chron_writer_next_seq(w);
+    CHECK_EQ(chron_writer_close(w), 0);
+    CHECK_EQ(records_check(path, end), end);
+    CHECK_EQ(chron_queue_verify(path, NULL, NULL, &summary), 0);
+    CHECK_EQ(summary.problems, 0u);
+    temporary_remove(path);
+    return calls >= at;
+}
+
+static int open_descriptors(void)
+{
+    int count = 0;
+
+    for (int fd = 0; fd < 256; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+static void fail_everywhere(int with, int on_existing)
+{
+    uint64_t at = 1;
+    int before = open_descriptors();
+
+    while (one_run(at, with, on_existing))
+        at++;
+    CHECK(at > 60);
+    CHECK_EQ(open_descriptors(), before);
+}
+
+static void test_no_space(void)
+{
+    fail_everywhere(ENOSPC, 0);
+}
+
+static void test_input_output_errors(void)
+{
+    fail_everywhere(EIO, 0);
+}
+
+static void test_no_access_to_an_existing_queue(void)
+{
+    fail_everywhere(EACCES, 1);
+}
+
+static void test_errors_in_recovery(void)
+{
+    fail_everywhere(EIO, 1);
+}
+
+int main(void)
+{
+    RUN(test_no_space);
+    RUN(test_input_output_errors);
+    RUN(test_no_access_to_an_existing_queue);
+    RUN(test_errors_in_recovery);
+    return 0;
+}
