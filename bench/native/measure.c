@@ -168,7 +168,7 @@ unsigned processors(void)
 void pin(unsigned which)
 {
     cpu_set_t one;
-    int cpu = 0;
+    size_t cpu = 0;
 
     which %= processors();
     for (;; cpu++)
@@ -177,7 +177,7 @@ void pin(unsigned which)
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
     if (sched_setaffinity(0, sizeof one, &one) < 0)
-        die("cannot pin a thread to processor %d", cpu);
+        die("cannot pin a thread to processor %zu", cpu);
 }
 
 void unpin(void)

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * main.c - the native benchmark. Each topic measures the library beside the raw loop that does the same to the
+ * same kind of memory, in turns, in one run; what is compared is the ratio of the two.
+ */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include <ftw.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+const unsigned payload_sizes[PAYLOAD_SIZES] = {16, 64, 256, 1024, 4096};
+
+void places_of(const config *c, place out[PLACES])
+{
+    out[0] = (place){"disk", c->disk};
+    out[1] = (place){"shm", c->shm};
+}
+
+const char *queue_path(const char *directory)
+{
+    static char path[4096];
+
+    (void)snprintf(path, sizeof path, "%s/chronbench-%ld", directory, (long)getpid());
+    return path;
+}
+
+chron_writer *queue_new(const char *directory, uint64_t segment_bytes, uint32_t flags)
+{
+    chron_writer_options options;
+    chron_writer *w;
+
+    queue_delete(directory);
+    chron_writer_options_init(&options);
+    options.segment_size = segment_bytes;
+    options.flags = flags;
+    must(chron_writer_open(queue_path(directory), &options, &w), "open a writer");
+    return w;
+}
+
+chron_reader *queue_reader(const char *directory)
+{
+    chron_reader *r;
+
+    must(chron_reader_open(queue_path(directory), NULL, &r), "open a reader");
+    return r;
+}
+
+static int delete_one(const char *path, const struct stat *info, int kind, struct FTW *level)
+{
+    (void)info;
+    (void)kind;
+    (void)level;
+    return remove(path);
+}
+
+void queue_delete(const char *directory)
+{
+    (void)nftw(queue_path(directory), delete_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+spread ratio_of(const samples *value, const samples *limit)
+{
+    samples ratios = {.count = 0};
+
+    for (size_t i = 0; i < value->count && i < limit->count; i++)
+        samples_add(&ratios, value->value[i] / limit->value[i]);
+    return samples_spread(&ratios);
+}
+
+static const struct topic {
+    const char *name;
+    void (*run)(const config *c);
+} topics[] = {
+    {"append", topic_append}, {"read", topic_read},         {"roundtrip", topic_roundtrip},
+    {"stream", topic_stream}, {"syscalls", topic_syscalls},
+};
+
+static void usage(void)
+{
+    puts("usage: chronbench [--quick] [--dir DIR] [--shm DIR] [--only TOPIC] [--json FILE]\n\n"
+         "  --dir DIR     directory on a disk (default: build/bench, or .)\n"
+         "  --shm DIR     directory in memory (default: /dev/shm)\n"
+         "  --only TOPIC  append, read, roundtrip, stream or syscalls\n"
+         "  --json FILE   write all rows to a file as well");
+}
+
+static void parse(int argc, char **argv, config *c)
+{
+    static const struct option known[] = {
+        {"quick", no_argument, NULL, 'q'},      {"dir", required_argument, NULL, 'd'},
+        {"shm", required_argument, NULL, 's'},  {"only", required_argument, NULL, 'o'},
+        {"json", required_argument, NULL, 'j'}, {"inner", required_argument, NULL, 'i'},
+        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
+    };
+    const char *inner = NULL;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+        switch (option) {
+        case 'q': c->quick = 1; break;
+        case 'd': c->disk = optarg; break;
+        case 's': c->shm = optarg; break;
+        case 'o': c->only = optarg; break;
+        case 'j': c->json = optarg; break;
+        case 'i': inner = optarg; break;
+        case 'h': usage(); exit(0);
+        default: usage(); exit(2);
+        }
+    }
+    if (inner) {
+        syscalls_inner(c->disk, strtoull(inner, NULL, 10));
+        exit(0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    config c = {.disk = access("build/bench", W_OK) == 0 ? "build/bench" : ".", .shm = "/dev/shm", .program = argv[0]};
+    int found = 0;
+
+    pool_fill();
+    parse(argc, argv, &c);
+    (void)ns_per_tick();
+    printf("CRC-32C: %s. Processors: %u. Every figure is of rounds in turn with the raw loop; see bench/README.md.\n",
+           chron_crc32c_name(), processors());
+    for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
+        if (c.only && strcmp(c.only, topics[i].name) != 0)
+            continue;
+        topics[i].run(&c);
+        found = 1;
+    }
+    if (!found)
+        die("there is no topic %s", c.only);
+    if (c.json)
+        report_json(c.json);
+    return 0;
+}
