@@ -131,6 +131,9 @@ $(VENV)/lint: $(VENV)/stamp
 lint: $(VENV)/lint build ## ruff, mypy --strict, clang-format, warnings of gcc and clang, layers
 	PY=$(PY) .ci/lint
 
+mutants: build ## break the C code on purpose, and show that the tests notice
+	$(PY) tests/mutants.py
+
 format: $(VENV)/lint ## format Python and C
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .

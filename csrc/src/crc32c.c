@@ -9,11 +9,12 @@
  */
 #include "crc32c.h"
 
-#include "../include/chronicle.h"
+#include "chronicle.h"
 #include "crc32c_impl.h"
 
 #define IMPL(name, impl)                                                                                \
-    {name, chron__crc32c_##impl##_update, chron__crc32c_##impl##_record, chron__crc32c_##impl##_available}
+    {name, chron__crc32c_##impl##_update, chron__crc32c_##impl##_record, chron__crc32c_##impl##_put,    \
+     chron__crc32c_##impl##_available}
 
 const chron__crc32c_impl chron__crc32c_impls[] = {
 #if CHRON__CRC32C_X86
@@ -24,12 +25,14 @@ const chron__crc32c_impl chron__crc32c_impls[] = {
     IMPL("armv8", arm),
 #endif
     IMPL("portable", portable),
-    {NULL, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 #define PORTABLE (&chron__crc32c_impls[sizeof chron__crc32c_impls / sizeof chron__crc32c_impls[0] - 2])
 
 static const chron__crc32c_impl *chosen = PORTABLE;
+chron__crc32c_record_fn chron__crc32c_chosen_record = chron__crc32c_portable_record;
+chron__record_put_fn chron__chosen_record_put = chron__crc32c_portable_put;
 
 __attribute__((constructor)) static void choose(void)
 {
@@ -38,16 +41,13 @@ __attribute__((constructor)) static void choose(void)
     while (!impl->available())
         impl++;
     chosen = impl;
+    chron__crc32c_chosen_record = impl->record;
+    chron__chosen_record_put = impl->put;
 }
 
 const chron__crc32c_impl *chron__crc32c_best(void)
 {
     return chosen;
-}
-
-uint32_t chron__crc32c_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
-{
-    return chosen->record(commit, header, payload, bytes);
 }
 
 uint32_t chron_crc32c(uint32_t crc, const void *data, size_t len)

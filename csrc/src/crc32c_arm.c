@@ -55,6 +55,8 @@ uint32_t chron__crc32c_arm_lanes_update(uint32_t crc, const void *data, size_t b
 uint32_t chron__crc32c_arm_lanes_record(uint32_t commit, const void *header, const void *payload,
                                         size_t bytes)
 {
+    if (bytes < 8u * LANE_MIN)
+        return short_record(commit, header, payload, bytes);
     return ~parallel(header_state(commit, header), payload, bytes, BEHIND_HEADER);
 }
 
@@ -66,6 +68,27 @@ uint32_t chron__crc32c_arm_update(uint32_t crc, const void *data, size_t bytes)
 uint32_t chron__crc32c_arm_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
 {
     return ~serial(header_state(commit, header), payload, bytes);
+}
+
+void chron__crc32c_arm_lanes_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns,
+                                uint64_t word, const void *data)
+{
+    uint8_t *payload = at + 32;
+    uint32_t crc = put_header(at, length, seq, timestamp_ns, word);
+
+    if (length < 8u * LANE_MIN) {
+        crc = copy_short(crc, payload, data, length);
+    } else {
+        memcpy(payload, data, length);
+        crc = parallel(crc, payload, length, BEHIND_HEADER);
+    }
+    chron__write_le32(at + 4, ~crc);
+}
+
+void chron__crc32c_arm_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                          const void *data)
+{
+    chron__write_le32(at + 4, ~copy_short(put_header(at, length, seq, timestamp_ns, word), at + 32, data, length));
 }
 
 /* Every arm64 Mac has both. On a system that is not known here, what the compiler was told decides. */

@@ -66,6 +66,12 @@ STEP static inline uint32_t tail(uint32_t crc, const uint8_t *p, size_t total)
 
 STEP static inline uint32_t serial_words(uint32_t crc, const uint8_t *p, size_t words)
 {
+    for (; words >= 4; words -= 4, p += 32) {
+        crc = step8(crc, chron__read_le64(p));
+        crc = step8(crc, chron__read_le64(p + 8));
+        crc = step8(crc, chron__read_le64(p + 16));
+        crc = step8(crc, chron__read_le64(p + 24));
+    }
     for (; words > 0; words--, p += 8)
         crc = step8(crc, chron__read_le64(p));
     return crc;
@@ -79,7 +85,9 @@ STEP static inline uint32_t serial(uint32_t crc, const uint8_t *p, size_t bytes)
 /* The commit word and the header, up to the payload. */
 STEP static inline uint32_t header_state(uint32_t commit, const uint8_t *header)
 {
-    return serial_words(step4(~0u, commit), header + 8, 3);
+    uint32_t crc = step8(step4(~0u, commit), chron__read_le64(header + 8));
+
+    return step8(step8(crc, chron__read_le64(header + 16)), chron__read_le64(header + 24));
 }
 
 /* a + 2b words in three lanes; 0 <= a <= b, 1 <= b <= LANE_BLOCK + 1. */
@@ -101,6 +109,59 @@ LANES static inline uint32_t lanes(uint32_t crc_a, const uint8_t *p, size_t a, s
     }
     return crc_c ^
            step8(0, products(crc_a, chron__crc32c_shift[2u * b - 1u], crc_b, chron__crc32c_shift[b - 1u]));
+}
+
+/* All of it, if there are too few words for lanes. A loop without calls: most records are short. */
+STEP static inline __attribute__((always_inline)) uint32_t short_record(uint32_t commit, const uint8_t *header,
+                                                                        const uint8_t *payload, size_t bytes)
+{
+    return ~serial(header_state(commit, header), payload, bytes);
+}
+
+/* Copy one word and sum it up. */
+STEP static inline uint32_t copy8(uint32_t crc, uint8_t *to, const uint8_t *from)
+{
+    uint64_t word = chron__read_le64(from);
+
+    chron__write_le64(to, word);
+    return step8(crc, word);
+}
+
+/* The last bytes & 7, behind words that have been copied: summed up from where they were copied to. */
+STEP static inline uint32_t copy_tail(uint32_t crc, uint8_t *to, const uint8_t *from, size_t bytes)
+{
+    if ((bytes & 7u) == 0)
+        return crc;
+    if (bytes >= 8)
+        memcpy(to + bytes - 8, from + bytes - 8, 8);
+    else
+        for (size_t i = 0; i < bytes; i++)
+            to[i] = from[i];
+    return tail(crc, to, bytes);
+}
+
+/* The header, and its sum. */
+STEP static inline uint32_t put_header(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word)
+{
+    chron__write_le64(at + 8, seq);
+    chron__write_le64(at + 16, timestamp_ns);
+    chron__write_le64(at + 24, word);
+    return step8(step8(step8(step4(~0u, length + 1u), seq), timestamp_ns), word);
+}
+
+STEP static inline uint32_t copy_short(uint32_t crc, uint8_t *to, const uint8_t *from, size_t bytes)
+{
+    size_t at = 0;
+
+    for (; at + 32 <= bytes; at += 32) {
+        crc = copy8(crc, to + at, from + at);
+        crc = copy8(crc, to + at + 8, from + at + 8);
+        crc = copy8(crc, to + at + 16, from + at + 16);
+        crc = copy8(crc, to + at + 24, from + at + 24);
+    }
+    for (; at + 8 <= bytes; at += 8)
+        crc = copy8(crc, to + at, from + at);
+    return copy_tail(crc, to, from, bytes);
 }
 
 /* All of it. `behind` is one of BEHIND_... */

@@ -77,6 +77,17 @@ uint32_t chron__crc32c_portable_record(uint32_t commit, const void *header, cons
     return ~run(run(crc, (const uint8_t *)header + 8, 24), payload, bytes);
 }
 
+void chron__crc32c_portable_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                                const void *data)
+{
+    chron__write_le64(at + 8, seq);
+    chron__write_le64(at + 16, timestamp_ns);
+    chron__write_le64(at + 24, word);
+    if (length)
+        memcpy(at + 32, data, length);
+    chron__write_le32(at + 4, chron__crc32c_portable_record(length + 1u, at, at + 32, length));
+}
+
 int chron__crc32c_portable_available(void)
 {
     return 1;

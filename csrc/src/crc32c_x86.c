@@ -48,6 +48,8 @@ LANES uint32_t chron__crc32c_x86_lanes_update(uint32_t crc, const void *data, si
 LANES uint32_t chron__crc32c_x86_lanes_record(uint32_t commit, const void *header, const void *payload,
                                               size_t bytes)
 {
+    if (bytes < 8u * LANE_MIN)
+        return short_record(commit, header, payload, bytes);
     return ~parallel(header_state(commit, header), payload, bytes, BEHIND_HEADER);
 }
 
@@ -59,6 +61,27 @@ STEP uint32_t chron__crc32c_x86_update(uint32_t crc, const void *data, size_t by
 STEP uint32_t chron__crc32c_x86_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
 {
     return ~serial(header_state(commit, header), payload, bytes);
+}
+
+LANES void chron__crc32c_x86_lanes_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns,
+                                      uint64_t word, const void *data)
+{
+    uint8_t *payload = at + 32;
+    uint32_t crc = put_header(at, length, seq, timestamp_ns, word);
+
+    if (length < 8u * LANE_MIN) {
+        crc = copy_short(crc, payload, data, length);
+    } else {
+        memcpy(payload, data, length);
+        crc = parallel(crc, payload, length, BEHIND_HEADER);
+    }
+    chron__write_le32(at + 4, ~crc);
+}
+
+STEP void chron__crc32c_x86_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                               const void *data)
+{
+    chron__write_le32(at + 4, ~copy_short(put_header(at, length, seq, timestamp_ns, word), at + 32, data, length));
 }
 
 int chron__crc32c_x86_available(void)

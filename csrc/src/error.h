@@ -5,7 +5,7 @@
 #ifndef CHRON_ERROR_H
 #define CHRON_ERROR_H
 
-#include "../include/chronicle.h"
+#include "chronicle.h"
 
 /*
  * Start a failure: clears the thread's record, stores code and a printf-formatted sentence, returns

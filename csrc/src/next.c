@@ -142,28 +142,6 @@ int chron__reader_peek(chron_reader *r, chron__rec *rec)
     }
 }
 
-void chron__reader_view(const chron__rec *rec, const void *payload, chron_view *out)
-{
-    out->seq = chron__rec_seq(rec);
-    out->timestamp_ns = chron__rec_timestamp(rec);
-    out->payload = payload;
-    out->length = rec->length;
-    out->type_id = chron__rec_type(rec);
-    out->flags = (uint8_t)(chron__rec_flags(rec) & CHRON__USER_FLAGS);
-}
-
-void chron__reader_advance(chron_reader *r, const chron__rec *rec)
-{
-    r->last_crc = rec->crc;
-    r->last_offset = r->offset;
-    r->has_last = 1;
-    r->epoch = chron__rec_epoch(rec);
-    r->offset += chron__rec_bytes(rec);
-    r->next_seq++;
-    r->stats.records++;
-    r->stats.payload_bytes += rec->length;
-}
-
 /* The record that peek found: is it whole, with the payload at `payload`, and does it follow? */
 static inline int check(const chron_reader *r, const chron__rec *rec, const void *payload)
 {
@@ -177,12 +155,24 @@ static inline int check(const chron_reader *r, const chron__rec *rec, const void
     return 0;
 }
 
+/* What chron__reader_peek says when nothing is the matter, without a call. */
+static inline int peek(chron_reader *r, chron__rec *rec)
+{
+    if (__builtin_expect(r->seg && r->next_seq < r->visible, 1) &&
+        __builtin_expect(chron__rec_load(r->base, r->size, r->offset, rec) == CHRON__REC_DATA, 1) &&
+        __builtin_expect(chron__rec_seq(rec) == r->next_seq, 1)) {
+        r->empty_looks = 0;
+        return 1;
+    }
+    return chron__reader_peek(r, rec);
+}
+
 static inline int next(chron_reader *r, chron_view *out)
 {
     chron__rec rec;
-    int status = chron__reader_peek(r, &rec);
+    int status = peek(r, &rec);
 
-    if (status <= 0)
+    if (__builtin_expect(status <= 0, 0))
         return status;
     status = check(r, &rec, rec.payload);
     if (__builtin_expect(status < 0, 0))
@@ -206,7 +196,7 @@ int chron_reader_next(chron_reader *r, chron_view *out)
 static int next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view *out)
 {
     chron__rec rec;
-    int status = chron__reader_peek(r, &rec);
+    int status = peek(r, &rec);
 
     if (status <= 0)
         return status;
@@ -242,30 +232,58 @@ int chron_reader_next_copy(chron_reader *r, void *buffer, size_t capacity, chron
     return status;
 }
 
+/*
+ * Up to `count` records that are plainly there: END, damage and the durable mark are left to the next call. The
+ * position is kept in registers meanwhile.
+ */
+static size_t take_plain(chron_reader *r, chron_view *out, size_t count)
+{
+    const uint8_t *base = r->base;
+    uint64_t size = r->size;
+    uint64_t offset = r->offset;
+    uint64_t seq = r->next_seq;
+    uint64_t payload_bytes = 0;
+    uint32_t crc = r->last_crc;
+    uint64_t last_offset = r->last_offset;
+    size_t n;
+
+    if (count > r->visible - seq)
+        count = (size_t)(r->visible - seq);
+    for (n = 0; n < count; n++, seq++) {
+        chron__rec rec;
+
+        if (chron__rec_load(base, size, offset, &rec) != CHRON__REC_DATA || chron__rec_seq(&rec) != seq ||
+            chron__rec_epoch(&rec) != r->epoch || !chron__rec_crc_ok(&rec, rec.payload))
+            break;
+        chron__reader_view(&rec, rec.payload, &out[n]);
+        crc = rec.crc;
+        last_offset = offset;
+        offset += chron__rec_bytes(&rec);
+        payload_bytes += rec.length;
+    }
+    r->last_crc = crc;
+    r->last_offset = last_offset;
+    r->offset = offset;
+    r->next_seq = seq;
+    r->stats.records += n;
+    r->stats.payload_bytes += payload_bytes;
+    return n;
+}
+
 static int64_t next_batch(chron_reader *r, chron_view *out, size_t count)
 {
     const chron__seg *seg;
-    size_t n;
+    size_t n = 1;
     int status;
 
     if (count == 0)
         return 0;
-    status = next(r, &out[0]);
+    status = next(r, &out[0]); /* what is not plain */
     if (status <= 0)
         return status;
     seg = r->seg;
-    for (n = 1; n < count; n++) {
-        chron__rec rec;
-
-        /* Only what is plainly there: END, damage and the durable mark are left to the next call. */
-        if (r->next_seq >= r->visible ||
-            chron__rec_load(r->base, r->size, r->offset, &rec) != CHRON__REC_DATA ||
-            chron__rec_seq(&rec) != r->next_seq || chron__rec_epoch(&rec) != r->epoch ||
-            !chron__rec_crc_ok(&rec, rec.payload))
-            break;
-        chron__reader_view(&rec, rec.payload, &out[n]);
-        chron__reader_advance(r, &rec);
-    }
+    if (r->next_seq < r->visible)
+        n += take_plain(r, out + 1, count - 1u);
     if (chron__map_faulted(&seg->map)) /* [FAULT] then the views lead to zeros */
         return chron__reader_damaged(r, "");
     return (int64_t)n;

@@ -6,7 +6,7 @@
 #ifndef CHRON_QUEUE_H
 #define CHRON_QUEUE_H
 
-#include "../include/chronicle.h"
+#include "chronicle.h"
 #include "format.h"
 #include "platform.h"
 #include "slots.h"

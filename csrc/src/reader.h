@@ -64,9 +64,28 @@ static inline void chron__reader_leave(chron_reader *r)
 int chron__reader_peek(chron_reader *r, chron__rec *rec);
 /* next.c: the record in *rec at the position is damaged, or its mapping is. */
 int chron__reader_damaged(const chron_reader *r, const char *why);
-/* next.c: *rec has been consumed. */
-void chron__reader_advance(chron_reader *r, const chron__rec *rec);
-void chron__reader_view(const chron__rec *rec, const void *payload, chron_view *out);
+/* *rec has been consumed. */
+static inline void chron__reader_advance(chron_reader *r, const chron__rec *rec)
+{
+    r->last_crc = rec->crc;
+    r->last_offset = r->offset;
+    r->has_last = 1;
+    r->epoch = chron__rec_epoch(rec);
+    r->offset += chron__rec_bytes(rec);
+    r->next_seq++;
+    r->stats.records++;
+    r->stats.payload_bytes += rec->length;
+}
+
+static inline void chron__reader_view(const chron__rec *rec, const void *payload, chron_view *out)
+{
+    out->seq = chron__rec_seq(rec);
+    out->timestamp_ns = chron__rec_timestamp(rec);
+    out->payload = payload;
+    out->length = rec->length;
+    out->type_id = chron__rec_type(rec);
+    out->flags = (uint8_t)(chron__rec_flags(rec) & CHRON__USER_FLAGS);
+}
 
 /* seek.c: enter `seg` (takes over the reference) at a record; nothing is known of the one before. */
 void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offset, uint64_t next_seq);

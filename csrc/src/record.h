@@ -103,6 +103,14 @@ static inline void chron__rec_write_header(uint8_t *at, uint64_t seq, uint64_t t
                       (uint64_t)type_id | (uint64_t)flags << 16 | (uint64_t)epoch << 32);
 }
 
+/* The same, the payload and the CRC: everything but the commit word. */
+static inline void chron__rec_put(uint8_t *at, uint64_t seq, uint64_t timestamp_ns, uint16_t type_id, uint16_t flags,
+                                  uint32_t epoch, const void *data, uint32_t length)
+{
+    chron__chosen_record_put(at, length, seq, timestamp_ns,
+                             (uint64_t)type_id | (uint64_t)flags << 16 | (uint64_t)epoch << 32, data);
+}
+
 /* Write the CRC of a record that is otherwise in place. */
 static inline void chron__rec_write_crc(uint8_t *at, uint32_t length)
 {

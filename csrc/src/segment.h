@@ -46,9 +46,9 @@ typedef struct chron__tally {
 
 static inline void chron__tally_add(chron__tally *tally, uint64_t timestamp_ns)
 {
-    if (tally->records++ == 0)
+    if (__builtin_expect(tally->records++ == 0, 0))
         tally->first_ts = timestamp_ns;
-    else if (timestamp_ns < tally->last_ts)
+    if (__builtin_expect(timestamp_ns < tally->last_ts, 0))
         tally->goes_back = 1;
     tally->last_ts = timestamp_ns;
 }

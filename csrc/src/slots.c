@@ -6,7 +6,7 @@
 #include "slots.h"
 
 #include "atomics.h"
-#include "../include/chronicle.h"
+#include "chronicle.h"
 #include "format.h"
 
 #define SLOT_WORDS (sizeof(chron__slot) / 4u)

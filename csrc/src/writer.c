@@ -23,7 +23,7 @@ static uint64_t now_ns(const chron_writer *w)
     return chron__clock_ns((int)w->coarse_clock);
 }
 
-static int poisoned(const chron_writer *w)
+static __attribute__((cold, noinline)) int poisoned(const chron_writer *w)
 {
     (void)w;
     return chron__fail(CHRON_EPOISONED, "this writer can no longer vouch for its data, because a sync failed or the "
@@ -31,14 +31,14 @@ static int poisoned(const chron_writer *w)
 }
 
 /* The pages under the current segment were replaced by zeros: what went there is gone. */
-static int faulted(chron_writer *w)
+static __attribute__((cold, noinline)) int faulted(chron_writer *w)
 {
     chron__set32(&w->poisoned, 1);
     return chron__fail(CHRON_EIO, "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
                        "truncated, or the disk failed. Close the writer and open the queue again", w->seg->base_seq);
 }
 
-static int check_ready(const chron_writer *w)
+static inline int check_ready(const chron_writer *w)
 {
     if (__builtin_expect(chron__get32(&w->poisoned) != 0, 0)) /* [STOP] set by whoever met the failure */
         return poisoned(w);
@@ -47,16 +47,23 @@ static int check_ready(const chron_writer *w)
     return 0;
 }
 
-static int check_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
+static int refuse_record(const chron_writer *w, size_t length, uint16_t type_id) __attribute__((cold, noinline));
+
+static int refuse_record(const chron_writer *w, size_t length, uint16_t type_id)
 {
-    if (__builtin_expect(length > w->max_payload, 0))
+    if (length > w->max_payload)
         return chron__fail(CHRON_ETOOBIG, "a payload of %zu bytes is larger than one segment of this queue holds (%"
                            PRIu64 " bytes): split it, or create the queue with larger segments", length,
                            w->max_payload);
-    if (__builtin_expect(type_id > CHRON_TYPE_MAX, 0))
+    if (type_id > CHRON_TYPE_MAX)
         return chron__fail(CHRON_EINVAL, "type_id 0x%x is reserved: use 0 to 0x%x", (unsigned)type_id, CHRON_TYPE_MAX);
-    if (__builtin_expect(!data && length > 0, 0))
-        return chron__fail(CHRON_EINVAL, "the data is NULL, but its length is %zu", length);
+    return chron__fail(CHRON_EINVAL, "the data is NULL, but its length is %zu", length);
+}
+
+static inline int check_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
+{
+    if (__builtin_expect(length > w->max_payload || type_id > CHRON_TYPE_MAX || (!data && length > 0), 0))
+        return refuse_record(w, length, type_id);
     return 0;
 }
 
@@ -74,17 +81,12 @@ void chron__writer_note_block(chron_writer *w, uint64_t offset)
 static inline void place(chron_writer *w, uint8_t *at, uint64_t seq, const void *data, uint32_t length,
                          uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
 {
-    chron__rec_write_header(at, seq, timestamp_ns, type_id, flags, w->epoch);
-    CHRON__STEP("record: header");
-    if (length)
-        memcpy(at + CHRON__RECORD_HEADER, data, length);
-    CHRON__STEP("record: payload");
-    chron__rec_write_crc(at, length);
-    CHRON__STEP("record: crc");
+    chron__rec_put(at, seq, timestamp_ns, type_id, flags, w->epoch, data, length);
+    CHRON__STEP("record: placed");
 }
 
 /* After the commit word: `count` records that end at `tail` are visible now. */
-static inline int64_t finish(chron_writer *w, uint64_t offset, uint64_t tail, uint64_t seq, uint32_t count)
+static inline __attribute__((always_inline)) int64_t finish(chron_writer *w, uint64_t offset, uint64_t tail, uint64_t seq, uint32_t count)
 {
     chron__set64(&w->tail, tail);
     chron__set_release64(&w->next_seq, seq + count); /* [TAIL] with chron__writer_sync */
@@ -94,7 +96,8 @@ static inline int64_t finish(chron_writer *w, uint64_t offset, uint64_t tail, ui
     chron__fence_signal();
     if (__builtin_expect(chron__get32(w->fault) != 0, 0)) /* [FAULT] with guard.c */
         return faulted(w);
-    w->wakes += (uint64_t)chron__bell_ring(&w->bell);
+    if (__builtin_expect(chron__bell_ring(&w->bell), 0))
+        w->wakes++;
     if (__builtin_expect(w->sync_every != 0, 0)) {
         w->unsynced += count;
         if (w->unsynced >= w->sync_every) {
@@ -108,7 +111,7 @@ static inline int64_t finish(chron_writer *w, uint64_t offset, uint64_t tail, ui
     return (int64_t)seq;
 }
 
-static inline int64_t append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags,
+static inline __attribute__((always_inline)) int64_t append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags,
                              uint64_t timestamp_ns)
 {
     uint64_t bytes = chron__record_bytes(length);
