@@ -16,7 +16,6 @@
 
 #define SPIN_NS 20000u       /* hybrid waiting: about what a sleep and a wake-up cost */
 #define SPIN_LOOKS 64u       /* looks between two readings of the clock */
-#define RECHECK_MASK 0xFFFu  /* a reader that polls an empty tail has it proven empty again so often */
 
 int chron__reader_damaged(const chron_reader *r, const char *why)
 {
@@ -47,23 +46,20 @@ static int check_history(const chron_reader *r)
 /* A zero commit word at the position. 0: nothing there yet; 1: look again; ECORRUPT: it was erased. */
 static int check_empty(chron_reader *r)
 {
-    chron__slot_value state;
+    const chron__slot_value *mark = &r->mark;
     chron__seal_value seal;
-    const char *why = NULL;
+    const char *why;
 
     if (chron__map_faulted(&r->seg->map))
         return chron__reader_damaged(r, "");
-    if ((r->empty_looks++ & RECHECK_MASK) != 0)
-        return 0;
+    chron__slots_refresh(r->q.meta.base, &r->mark); /* at each look at an empty tail: it costs next to nothing */
     if (chron__seg_seal_load(r->seg, &seal) == 1) /* [SEAL] END, and all before it, are visible now */
         why = "it was erased: the segment's seal says that there is one";
-    else if (chron__queue_state(&r->q, &state) &&
-             (state.chron__durable_next > r->next_seq ||
-              ((state.flags & CHRON__SLOT_CLEAN) && state.next_seq > r->next_seq)))
+    else if (mark->chron__durable_next > r->next_seq ||
+             ((mark->flags & CHRON__SLOT_CLEAN) && mark->next_seq > r->next_seq))
         why = "it was erased: queue.meta says that there is one";
-    if (!why)
+    else
         return 0;
-    r->empty_looks = 0;
     if (chron__load_acquire_le32(r->base + r->offset) != 0)
         return 1; /* it came in between */
     return chron__reader_damaged(r, why);
@@ -108,10 +104,8 @@ int chron__reader_peek(chron_reader *r, chron__rec *rec)
         int status;
 
         if (__builtin_expect(r->next_seq >= r->visible, 0)) {
-            chron__slot_value mark;
-
-            if (chron__queue_state(&r->q, &mark))
-                r->visible = mark.chron__durable_next;
+            chron__slots_refresh(r->q.meta.base, &r->mark);
+            r->visible = r->mark.chron__durable_next;
             if (r->next_seq >= r->visible)
                 return 0;
         }
@@ -128,7 +122,6 @@ int chron__reader_peek(chron_reader *r, chron__rec *rec)
                 return status;
             continue;
         }
-        r->empty_looks = 0;
         if (__builtin_expect(state == CHRON__REC_DATA, 1)) {
             if (__builtin_expect(chron__rec_seq(rec) != r->next_seq, 0))
                 return chron__reader_damaged(r, "another seq stands in its place");
@@ -161,7 +154,6 @@ static inline int peek(chron_reader *r, chron__rec *rec)
     if (__builtin_expect(r->seg && r->next_seq < r->visible, 1) &&
         __builtin_expect(chron__rec_load(r->base, r->size, r->offset, rec) == CHRON__REC_DATA, 1) &&
         __builtin_expect(chron__rec_seq(rec) == r->next_seq, 1)) {
-        r->empty_looks = 0;
         return 1;
     }
     return chron__reader_peek(r, rec);
@@ -332,7 +324,6 @@ static int doze(chron_reader *r, uint64_t start, uint64_t ns)
         uint64_t passed;
         uint64_t slice = CHRON__SLEEP_SLICE_NS;
 
-        r->empty_looks = 0; /* have an empty tail proven empty before sleeping on it */
         if (is_ready(r))
             return 1;
         passed = chron__monotonic_ns() - start;

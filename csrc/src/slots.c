@@ -55,6 +55,21 @@ int chron__slots_load(const uint8_t *base, chron__slot_value *out)
     return 0;
 }
 
+void chron__slots_refresh(const uint8_t *base, chron__slot_value *value)
+{
+    /* The low words of both generations tell which slot is newer. [SLOT] with chron__slots_store */
+    uint32_t a = chron__load_relaxed_le32(base + CHRON__SLOT_A);
+    uint32_t b = chron__load_relaxed_le32(base + CHRON__SLOT_B);
+    uint32_t newest = (int32_t)(a - b) > 0 ? a : b;
+    chron__slot_value now;
+
+    if (value->generation != 0 && (uint32_t)value->generation == newest)
+        return;
+    /* While the newest is being written, this gives the one before, and the next call looks again. */
+    if (chron__slots_load(base, &now))
+        *value = now;
+}
+
 void chron__slots_store(uint8_t *base, chron__slot_value *value)
 {
     uint8_t copy[sizeof(chron__slot)] = {0};

@@ -27,6 +27,9 @@ typedef struct chron__slot_value {
 /* The newest valid slot of the file mapped at `base`: 1, or 0 if neither is valid (then *out is zeroed). */
 int chron__slots_load(const uint8_t *base, chron__slot_value *out);
 
+/* The same, when *value is what an earlier call gave (zeros at first): two loads if nothing was stored since. */
+void chron__slots_refresh(const uint8_t *base, chron__slot_value *value);
+
 /* Store *value with the next generation, which is also set in *value. One thread of one process only. */
 void chron__slots_store(uint8_t *base, chron__slot_value *value);
 
