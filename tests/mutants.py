@@ -180,7 +180,7 @@ MUTANTS = [
         "slots.c",
         "value->generation % 2u",
         "1u",
-        ("test_crash", READER, PROCESSES),
+        (DAMAGE,),
     ),
     Mutant(
         "the fork counter does not count",

@@ -367,6 +367,36 @@ def test_torn_tail_is_cut_and_kept(queue: Path) -> None:
     assert Queue.verify(queue).ok
 
 
+def test_a_whole_record_in_the_wrong_place(queue: Path) -> None:
+    """Its CRC is right, but it is not the record that must come next."""
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        for i in range(6):
+            writer.append(b"record %d" % i)
+    other = segment(queue).read_bytes()[8192 + 4 * 64 : 8192 + 5 * 64]
+    patch(segment(queue), 8192 + 2 * 64, other)
+    with Queue.open_subscriber(queue) as reader:
+        assert [message.seq for _, message in zip(range(2), reader, strict=False)] == [0, 1]
+        with pytest.raises(c.Corrupt, match="another seq"):
+            reader.next()
+        assert reader.skip_damaged() == 1
+        assert [message.payload for message in reader] == [b"record 3", b"record 4", b"record 5"]
+    assert [(problem.kind, problem.seq) for problem in Queue.verify(queue).problems] == [("record", 2)]
+
+
+def test_a_commit_that_was_cut_off_leaves_the_one_before(queue: Path) -> None:
+    make(queue)
+    with Queue.open_subscriber(queue, "twice", start=3) as reader:
+        for _ in range(5):
+            reader.commit()
+            reader.next()
+    file = queue / "readers" / "twice.pos"
+    slots = {struct.unpack("<Q", file.read_bytes()[at : at + 8])[0]: at for at in (512, 1024)}
+    assert sorted(slots) == [5, 6]  # generation 1 said "no position yet"
+    patch(file, slots[6] + 8, b"\xff")
+    with Queue.open_subscriber(queue, "twice") as reader:
+        assert reader.position == 6  # that of the fourth commit; the fifth was at 7
+
+
 def test_zombies_of_an_earlier_epoch_stay_dead(queue: Path) -> None:
     """A record of the right seq and CRC, but of an older epoch than the one before it, is no record."""
     with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:

@@ -303,7 +303,7 @@ def test_a_file_truncated_under_a_reader_and_a_writer(queue: Path) -> None:
             while reader.next() is not None:
                 pass
             sys.exit("the reader noticed nothing")
-        except (c.StorageError, c.Corrupt) as error:
+        except c.StorageError as error:
             print(type(error).__name__)
         try:
             for _ in range(100000):
@@ -321,7 +321,7 @@ def test_a_file_truncated_under_a_reader_and_a_writer(queue: Path) -> None:
             other.append(b"fine")
         """
     out = finish(python(code, queue))
-    assert out.split("\n")[1:3] == ["StorageError", "still refused"]
+    assert out.split() == ["StorageError", "StorageError", "still", "refused"]
 
 
 def test_faulthandler_still_works(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@
 /* Shared with the child: how many records it was told are in, and which step it is at. */
 typedef struct progress {
     volatile uint64_t acknowledged;
+    volatile uint64_t in_progress; /* records of the operation that is under way: all of them, or none */
     volatile uint64_t steps;
     volatile uint64_t kill_at;
     char name[64];
@@ -47,6 +48,7 @@ static void one_operation(chron_writer *w, int i)
     uint64_t seq = chron_writer_next_seq(w);
     void *room;
 
+    shared->in_progress = i % 4 == 2 ? BATCH : i % 8 == 3 ? 0 : 1;
     switch (i % 4) {
     case 0:
     case 1:
@@ -132,6 +134,9 @@ static void kill_everywhere(int sync_every, uint64_t stride)
         open_writer(path, 1, &w);
         CHECK_EQ(chron_writer_recovery_get(w, &recovery), 0);
         CHECK(chron_writer_next_seq(w) >= seen);
+        if (died && shared->acknowledged)
+            CHECK(chron_writer_next_seq(w) == shared->acknowledged ||
+                  chron_writer_next_seq(w) == shared->acknowledged + shared->in_progress);
         CHECK_EQ(recovery.clean, died ? recovery.clean : 1u);
         for (int i = 0; i < OPERATIONS / 2; i++)
             one_operation(w, i);

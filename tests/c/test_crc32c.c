@@ -154,6 +154,29 @@ static void all_lengths_at_all_alignments(void)
     }
 }
 
+/* put writes what a record must hold, and nothing around it. */
+static void put_is_copy_and_sum(void)
+{
+    static uint8_t place[32 + 3000 + 32];
+
+    for (size_t bytes = 0; bytes <= 3000; bytes += bytes < 300 ? 1 : 37) {
+        const uint8_t *from = data + bytes % 16;
+        uint32_t length = (uint32_t)bytes;
+
+        FOR_EACH(impl)
+        {
+            memset(place, 0xA5, sizeof place);
+            impl->put(place, length, 11, 22, 33, from);
+            CHECK(place[0] == 0xA5 && place[3] == 0xA5); /* the commit word is for the caller */
+            CHECK(place[8] == 11 && place[16] == 22 && place[24] == 33 && place[31] == 0);
+            CHECK(memcmp(place + 32, from, bytes) == 0);
+            CHECK_EQ(place[32 + bytes], 0xA5);
+            check_impl(impl, "put", bytes, 0, (uint32_t)place[4] | (uint32_t)place[5] << 8 | (uint32_t)place[6] << 16 |
+                       (uint32_t)place[7] << 24, chron__crc32c_impls[0].record(length + 1u, place, from, bytes));
+        }
+    }
+}
+
 /* Where one block of lanes is full and the next begins, several times over. */
 static void all_lengths_around_blocks(void)
 {
@@ -234,6 +257,7 @@ int main(void)
     RUN(table_is_in_order);
     RUN(rfc_3720_vectors);
     RUN(shift_constants);
+    RUN(put_is_copy_and_sum);
     RUN(all_lengths_at_all_alignments);
     RUN(all_lengths_around_blocks);
     RUN(large_ones);
