@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: MIT
+"""A second reader of queues, written from docs/FORMAT.md alone: no code of the library is used or looked at.
+
+It is strict where the text says *must*, and slow everywhere. `open_queue` reads a directory whose writer is not
+active; `Image` holds files by name, so that a queue can also come out of an archive or out of the document.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+NONE = 0xFFFF_FFFF_FFFF_FFFF
+STRIDE = 65536
+END_TYPE = 0xFFFF
+SLOT_OFFSETS = (512, 1024)
+FLAG_FINGERPRINT, FLAG_CLEAN = 1, 2
+SEAL_MONOTONE = 1
+SEGMENT_NAME = re.compile(r"(\d{20})\.seg")
+READER_NAME = re.compile(r"readers/([A-Za-z0-9_-][A-Za-z0-9._-]{0,63})\.pos")
+
+Image = Mapping[str, bytes]
+
+
+class FormatError(Exception):
+    """Damage, or a file of a newer program: where, and what."""
+
+    def __init__(self, file: str, offset: int, what: str) -> None:
+        super().__init__(f"{file}, byte {offset}: {what}")
+        self.file = file
+        self.offset = offset
+
+
+def _table() -> list[int]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return table
+
+
+TABLE = _table()
+
+
+def crc(data: bytes) -> int:
+    """CRC-32C."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value = value >> 8 ^ TABLE[(value ^ byte) & 0xFF]
+    return value ^ 0xFFFFFFFF
+
+
+def up(value: int, to: int) -> int:
+    return -(-value // to) * to
+
+
+@dataclass(frozen=True)
+class Header:
+    magic: bytes
+    version: int
+    compat: int
+    incompat: int
+    stride: int
+    uuid: bytes
+    created_ns: int
+    segment_size: int
+    base_seq: int
+    prev_base: int
+    data_offset: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Slot:
+    generation: int
+    next_seq: int
+    segment_base: int  # queue.meta: durable_next
+    offset: int  # queue.meta: epoch
+    time_ns: int
+    fingerprint: int
+    flags: int
+
+
+@dataclass(frozen=True)
+class Record:
+    seq: int
+    timestamp_ns: int
+    type_id: int
+    flags: int
+    epoch: int
+    payload: bytes
+    crc: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Everything a queue says."""
+
+    uuid: bytes
+    segment_size: int
+    state: Slot
+    records: list[Record]
+    oldest_seq: int
+    next_seq: int
+    positions: dict[str, Slot]
+
+
+def header(file: str, data: bytes, size: int, magic: bytes, uuid: bytes | None) -> Header:
+    """Section 3, in its order."""
+    if len(data) != size:
+        raise FormatError(file, 0, f"{len(data)} bytes instead of {size}")
+    fields = struct.unpack("<8sIIII16sQQQQQQ36xI", data[:128])
+    found = Header(*fields[:-1])
+    if found.magic != magic:
+        raise FormatError(file, 0, f"begins with {found.magic!r}")
+    if found.version != 1:
+        raise FormatError(file, 8, f"version {found.version}")
+    if fields[-1] != crc(data[:124]):
+        raise FormatError(file, 124, "CRC of the header")
+    if found.incompat != 0:
+        raise FormatError(file, 16, f"incompat flags {found.incompat:#x}")
+    if uuid is not None and found.uuid != uuid:
+        raise FormatError(file, 24, "uuid of another queue")
+    return found
+
+
+def slot(file: str, data: bytes) -> Slot:
+    """Section 4: the newer valid one."""
+    valid = []
+    for at in SLOT_OFFSETS:
+        *fields, stored = struct.unpack("<QQQQQ8xII4xI", data[at : at + 64])
+        if stored == crc(data[at : at + 60]) and any(data[at : at + 64]):
+            valid.append(Slot(*fields))
+    if not valid:
+        raise FormatError(file, SLOT_OFFSETS[0], "no valid slot")
+    if len(valid) == 2 and 0 < (valid[0].generation - valid[1].generation) % 2**64 < 2**63:
+        return valid[0]
+    return valid[-1]
+
+
+class Segment:
+    """Section 6, and the records of section 7."""
+
+    def __init__(self, file: str, data: bytes, meta: Header) -> None:
+        self.file = file
+        self.data = data
+        self.size = meta.segment_size
+        self.header = header(file, data, self.size, b"CHRONSEG", meta.uuid)
+        self.base_seq = int(file[:20])
+        self.begin = 4096 + up(self.size // STRIDE * 4, 4096)
+        wanted = (self.base_seq, self.size, STRIDE, self.begin)
+        if (self.header.base_seq, self.header.segment_size, self.header.stride, self.header.data_offset) != wanted:
+            raise FormatError(file, 56, "geometry")
+
+    def walk(self, epoch: int) -> Iterator[tuple[int, Record]]:
+        """(offset, record), END included as the last one if there is one."""
+        offset, seq = self.begin, self.base_seq
+        while True:
+            if offset > self.size - 32:
+                raise FormatError(self.file, offset, "records run over the end")
+            commit, stored, *rest = struct.unpack("<IIQQHHI", self.data[offset : offset + 32])
+            if commit == 0:
+                return
+            length = commit - 1
+            is_end = rest[2] == END_TYPE
+            if is_end and (length != 0 or offset == self.begin):
+                raise FormatError(self.file, offset, "not an END")
+            if not is_end and offset + up(32 + length, 32) + 32 > self.size:
+                raise FormatError(self.file, offset, f"length {length}")
+            payload = self.data[offset + 32 : offset + 32 + length]
+            record = Record(rest[0], rest[1], rest[2], rest[3], rest[4], payload, stored)
+            if record.seq != seq:
+                raise FormatError(self.file, offset, f"seq {record.seq} instead of {seq}")
+            if record.epoch < epoch:
+                raise FormatError(self.file, offset, f"epoch {record.epoch} after {epoch}")
+            if stored != crc(self.data[offset : offset + 4] + self.data[offset + 8 : offset + 32] + payload):
+                raise FormatError(self.file, offset, "CRC of the record")
+            if record.flags >> 8:
+                raise FormatError(self.file, offset, "reserved flags")
+            yield offset, record
+            if is_end:
+                if any((record.timestamp_ns, record.flags)):
+                    raise FormatError(self.file, offset, "END with a timestamp or flags")
+                return
+            padding = self.data[offset + 32 + length : offset + up(32 + length, 32)]
+            if any(padding):
+                raise FormatError(self.file, offset + 32 + length, "padding")
+            epoch = record.epoch
+            offset += up(32 + length, 32)
+            seq += 1
+
+    def check_index(self, offsets: list[int]) -> None:
+        """Every entry that is set is the first header that starts in its block."""
+        first: dict[int, int] = {}
+        for offset in offsets:
+            first.setdefault((offset - self.begin) // STRIDE, offset)
+        for block in range(up(self.size - self.begin, STRIDE) // STRIDE):
+            (entry,) = struct.unpack_from("<I", self.data, 4096 + 4 * block)
+            if entry and entry * 32 != first.get(block):
+                raise FormatError(self.file, 4096 + 4 * block, f"index entry {block}")
+
+    def check_seal(self, records: list[Record], end_offset: int) -> None:
+        """A seal that is there is right."""
+        seal = self.data[128:192]
+        state, flags, count, end, last_seq, first_ts, last_ts, _sealed, stored = struct.unpack("<IIQQQQQQ4xI", seal)
+        if state == 0:
+            return
+        stamps = [record.timestamp_ns for record in records]
+        monotone = all(a <= b for a, b in zip(stamps, stamps[1:], strict=False))
+        wanted = (1, len(records), end_offset, self.base_seq + len(records) - 1, stamps[0], stamps[-1], crc(seal[4:60]))
+        if (state, count, end, last_seq, first_ts, last_ts, stored) != wanted or bool(flags & SEAL_MONOTONE) != monotone:
+            raise FormatError(self.file, 128, "seal")
+
+
+def decode(image: Image) -> Decoded:
+    """All of a queue whose writer is not active."""
+    if "queue.meta" not in image:
+        raise FormatError("queue.meta", 0, "not a queue")
+    meta = header("queue.meta", image["queue.meta"], 4096, b"CHRONQUE", None)
+    state = slot("queue.meta", image["queue.meta"])
+    names = sorted(name for name in image if SEGMENT_NAME.fullmatch(name))
+    segments = [Segment(name, image[name], meta) for name in names]
+    records: list[Record] = []
+    epoch = 0
+    next_seq = segments[0].base_seq if segments else state.segment_base
+    oldest = next_seq
+    for i, segment in enumerate(segments):
+        if segment.base_seq != next_seq or (i and segment.header.prev_base != segments[i - 1].base_seq):
+            raise FormatError(segment.file, 56, f"does not follow: {next_seq} comes next")
+        found = list(segment.walk(epoch))
+        ended = bool(found) and found[-1][1].type_id == END_TYPE
+        own = [record for _, record in found if record.type_id != END_TYPE]
+        segment.check_index([offset for offset, _ in found])
+        if ended:
+            segment.check_seal(own, found[-1][0])
+        if ended and i + 1 == len(segments):
+            raise FormatError(segment.file, found[-1][0], "END leads to a segment that is missing")
+        if not ended and i + 1 < len(segments) - 1:
+            raise FormatError(segment.file, 0, "END is missing")
+        records += own
+        next_seq += len(own)
+        epoch = found[-1][1].epoch if found else epoch
+    if state.segment_base > next_seq:
+        raise FormatError("queue.meta", 512, f"durable up to {state.segment_base}, the log ends before {next_seq}")
+    if state.flags & FLAG_CLEAN and state.next_seq > next_seq:
+        raise FormatError("queue.meta", 512, f"closed at {state.next_seq}, the log ends before {next_seq}")
+    positions = {match[1]: position(name, image, meta, records, next_seq) for name, match in readers_of(image)}
+    if "doorbell" in image:
+        header("doorbell", image["doorbell"], 4096, b"CHRONBEL", meta.uuid)
+    return Decoded(meta.uuid, meta.segment_size, state, records, oldest, next_seq, positions)
+
+
+def readers_of(image: Image) -> list[tuple[str, re.Match[str]]]:
+    return [(name, match) for name in sorted(image) if (match := READER_NAME.fullmatch(name))]
+
+
+def position(file: str, image: Image, meta: Header, records: list[Record], next_seq: int) -> Slot:
+    """Section 10, with the proof that the history is the one that was read."""
+    header(file, image[file], 4096, b"CHRONPOS", meta.uuid)
+    found = slot(file, image[file])
+    if found.next_seq == NONE:
+        return found
+    if found.next_seq > next_seq:
+        raise FormatError(file, 512, f"position {found.next_seq}, the log ends before {next_seq}")
+    before = [record for record in records if record.seq == found.next_seq - 1]
+    if found.flags & FLAG_FINGERPRINT and before and before[0].crc != found.fingerprint:
+        raise FormatError(file, 512, "fingerprint: history was rewritten")
+    return found
+
+
+def open_queue(path: Path) -> Decoded:
+    return decode({file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()})
