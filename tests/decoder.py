@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 NONE = 0xFFFF_FFFF_FFFF_FFFF
@@ -210,9 +211,11 @@ class Segment:
         if state == 0:
             return
         stamps = [record.timestamp_ns for record in records]
-        monotone = all(a <= b for a, b in zip(stamps, stamps[1:], strict=False))
+        monotone = all(a <= b for a, b in pairwise(stamps))
         wanted = (1, len(records), end_offset, self.base_seq + len(records) - 1, stamps[0], stamps[-1], crc(seal[4:60]))
-        if (state, count, end, last_seq, first_ts, last_ts, stored) != wanted or bool(flags & SEAL_MONOTONE) != monotone:
+        if (state, count, end, last_seq, first_ts, last_ts, stored) != wanted or bool(
+            flags & SEAL_MONOTONE
+        ) != monotone:
             raise FormatError(self.file, 128, "seal")
 
 

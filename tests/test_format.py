@@ -29,7 +29,7 @@ SEGMENT = 1 << 16
 
 def library_reads(path: Path) -> list[tuple[int, int, int, int, bytes]]:
     with Queue.open_subscriber(path) as reader:
-        return [tuple(message) for message in reader]
+        return [(m.seq, m.timestamp_ns, m.type_id, m.flags, m.payload) for m in reader]
 
 
 def decoder_reads(decoded: decoder.Decoded) -> list[tuple[int, int, int, int, bytes]]:
@@ -129,7 +129,10 @@ def test_golden(archive: Path, tmp_path: Path) -> None:
 @given(
     batches=st.lists(
         st.tuples(
-            st.lists(st.binary(max_size=400), max_size=8), st.integers(0, 2**64 - 2), st.integers(0, 0xFFFE), st.integers(0, 255)
+            st.lists(st.binary(max_size=400), max_size=8),
+            st.integers(0, 2**64 - 2),
+            st.integers(0, 0xFFFE),
+            st.integers(0, 255),
         ),
         max_size=12,
     ),

@@ -147,7 +147,8 @@ def record(command: Sequence[str], journal: Journal, longest: int) -> int:
             return status
         forwarder.attach(child)
         journal.note(STARTED, argv=command, pid=child.pid, cwd=os.getcwd())
-        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
         with selectors.DefaultSelector() as selector:
             for pipe, type_id in ((child.stdout, STDOUT), (child.stderr, STDERR)):
                 selector.register(Stream(pipe, type_id, journal, longest), selectors.EVENT_READ)

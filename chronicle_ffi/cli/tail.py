@@ -125,7 +125,7 @@ def step_back(reader: QueueReader, count: int, type_id: int | None) -> None:
     try:
         reader.seek(max(0, reader.position - count))
     except SegmentGone as gone:
-        reader.seek(gone.oldest)
+        reader.seek(gone.oldest or 0)
 
 
 def print_records(reader: QueueReader, args: argparse.Namespace, limit: int | None) -> None:
