@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ SIZES = (64, 256, 1024)
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Callable[[], Path]]:
+def fresh(tmp_path: Path) -> Callable[[], Path]:
     """A path that nothing lies at, another one at each call."""
     count = 0
 

@@ -9,12 +9,12 @@
 #include "report.h"
 
 typedef struct config {
-    const char *disk;     /* directory on a disk */
-    const char *shm;      /* directory in memory */
+    const char *disk; /* directory on a disk */
+    const char *shm;  /* directory in memory */
     int quick;
-    const char *only;     /* a topic, or NULL */
-    const char *json;     /* file, or NULL */
-    const char *program;  /* to run itself under strace */
+    const char *only;    /* a topic, or NULL */
+    const char *json;    /* file, or NULL */
+    const char *program; /* to run itself under strace */
 } config;
 
 typedef struct place {

@@ -101,14 +101,30 @@ static void parse(int argc, char **argv, config *c)
 
     while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {
         switch (option) {
-        case 'q': c->quick = 1; break;
-        case 'd': c->disk = optarg; break;
-        case 's': c->shm = optarg; break;
-        case 'o': c->only = optarg; break;
-        case 'j': c->json = optarg; break;
-        case 'i': inner = optarg; break;
-        case 'h': usage(); exit(0);
-        default: usage(); exit(2);
+        case 'q':
+            c->quick = 1;
+            break;
+        case 'd':
+            c->disk = optarg;
+            break;
+        case 's':
+            c->shm = optarg;
+            break;
+        case 'o':
+            c->only = optarg;
+            break;
+        case 'j':
+            c->json = optarg;
+            break;
+        case 'i':
+            inner = optarg;
+            break;
+        case 'h':
+            usage();
+            exit(0);
+        default:
+            usage();
+            exit(2);
         }
     }
     if (inner) {

@@ -76,8 +76,7 @@ static inline size_t record_bytes(size_t length)
     return (RAW_HEADER + length + 31u) & ~(size_t)31u;
 }
 
-RAW_CODE static inline void raw_put(uint8_t *at, uint64_t seq, uint64_t timestamp_ns, const void *data,
-                                    size_t length)
+RAW_CODE static inline void raw_put(uint8_t *at, uint64_t seq, uint64_t timestamp_ns, const void *data, size_t length)
 {
     raw_header *header = (raw_header *)(void *)at;
     uint32_t commit = (uint32_t)length + 1u;

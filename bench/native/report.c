@@ -36,8 +36,8 @@ void report_section(const char *name, const char *how)
 {
     section = name;
     printf("\n== %s\n%s\n\n", name, how);
-    printf("%-34s %-5s %-5s %6s  %9s %9s %9s %-4s  %8s  %s\n", "", "where", "cpus", "bytes", "min", "median", "max",
-           "", "of raw", "goal");
+    printf("%-34s %-5s %-5s %6s  %9s %9s %9s %-4s  %8s  %s\n", "", "where", "cpus", "bytes", "min", "median", "max", "",
+           "of raw", "goal");
 }
 
 static int reached(const row *r)

@@ -10,14 +10,14 @@
 
 typedef struct row {
     const char *name;
-    const char *where;   /* "disk", "shm" */
+    const char *where;    /* "disk", "shm" */
     const char *distance; /* "near", "far": how far the two processors were from each other; or "" */
     const char *unit;
-    unsigned bytes;      /* of payload; 0: does not apply */
+    unsigned bytes; /* of payload; 0: does not apply */
     spread value;
-    spread ratio;        /* to the limit measured in the same round; count 0: none */
-    double ratio_goal;   /* the median ratio is to be at most this; 0: no goal */
-    double value_goal;   /* the median value is to be at least this; 0: no goal */
+    spread ratio;      /* to the limit measured in the same round; count 0: none */
+    double ratio_goal; /* the median ratio is to be at most this; 0: no goal */
+    double value_goal; /* the median value is to be at least this; 0: no goal */
 } row;
 
 void report_section(const char *name, const char *how);

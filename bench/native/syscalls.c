@@ -66,6 +66,8 @@ void topic_syscalls(const config *c)
         report_note("strace is not installed, or may not trace here: nothing was counted");
         return;
     }
-    report_note("%ld system calls with %u records, %ld with %u: %.6f calls a record (one madvise for each slice of pages "
-                "prepared ahead)", few, FEW, many, MANY, (double)(many - few) / (MANY - FEW));
+    report_note(
+        "%ld system calls with %u records, %ld with %u: %.6f calls a record (one madvise for each slice of pages "
+        "prepared ahead)",
+        few, FEW, many, MANY, (double)(many - few) / (MANY - FEW));
 }

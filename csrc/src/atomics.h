@@ -163,8 +163,7 @@ static inline void chron__add64(chron__a64 *word, uint64_t value)
 
 static inline int chron__cas64(chron__a64 *word, uint64_t expected, uint64_t value)
 {
-    return atomic_compare_exchange_strong_explicit(word, &expected, value, memory_order_relaxed,
-                                                   memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(word, &expected, value, memory_order_relaxed, memory_order_relaxed);
 }
 
 static inline uintptr_t chron__get_acquire_ptr(const chron__aptr *word)
@@ -180,8 +179,7 @@ static inline void chron__set_release_ptr(chron__aptr *word, uintptr_t value)
 /* Publishes what was stored before: pairs with chron__get_acquire_ptr. */
 static inline int chron__cas_ptr(chron__aptr *word, uintptr_t expected, uintptr_t value)
 {
-    return atomic_compare_exchange_strong_explicit(word, &expected, value, memory_order_acq_rel,
-                                                   memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(word, &expected, value, memory_order_acq_rel, memory_order_relaxed);
 }
 
 #endif

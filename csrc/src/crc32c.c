@@ -12,8 +12,8 @@
 #include "chronicle.h"
 #include "crc32c_impl.h"
 
-#define IMPL(name, impl)                                                                                \
-    {name, chron__crc32c_##impl##_update, chron__crc32c_##impl##_record, chron__crc32c_##impl##_put,    \
+#define IMPL(name, impl)                                                                             \
+    {name, chron__crc32c_##impl##_update, chron__crc32c_##impl##_record, chron__crc32c_##impl##_put, \
      chron__crc32c_##impl##_available}
 
 const chron__crc32c_impl chron__crc32c_impls[] = {

@@ -17,8 +17,7 @@
 #include <stdint.h>
 
 typedef uint32_t (*chron__crc32c_fn)(uint32_t crc, const void *data, size_t bytes);
-typedef uint32_t (*chron__crc32c_record_fn)(uint32_t commit, const void *header, const void *payload,
-                                            size_t bytes);
+typedef uint32_t (*chron__crc32c_record_fn)(uint32_t commit, const void *header, const void *payload, size_t bytes);
 
 /*
  * Writes a record, all but its commit word: `seq`, `timestamp_ns` and `word` (type_id, flags, epoch) to bytes 8 to 31 at
@@ -35,7 +34,7 @@ typedef struct chron__crc32c_impl {
     chron__crc32c_fn update;
     chron__crc32c_record_fn record; /* see chron__crc32c_record */
     chron__record_put_fn put;
-    int (*available)(void);         /* on this processor */
+    int (*available)(void); /* on this processor */
 } chron__crc32c_impl;
 
 /* Best first; the last entry, "portable", is always available. NULL name ends the table. */

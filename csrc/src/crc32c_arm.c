@@ -52,8 +52,7 @@ uint32_t chron__crc32c_arm_lanes_update(uint32_t crc, const void *data, size_t b
     return ~parallel(~crc, data, bytes, BEHIND_NOTHING);
 }
 
-uint32_t chron__crc32c_arm_lanes_record(uint32_t commit, const void *header, const void *payload,
-                                        size_t bytes)
+uint32_t chron__crc32c_arm_lanes_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
 {
     if (bytes < 8u * LANE_MIN)
         return short_record(commit, header, payload, bytes);
@@ -70,8 +69,8 @@ uint32_t chron__crc32c_arm_record(uint32_t commit, const void *header, const voi
     return ~serial(header_state(commit, header), payload, bytes);
 }
 
-void chron__crc32c_arm_lanes_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns,
-                                uint64_t word, const void *data)
+void chron__crc32c_arm_lanes_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                                 const void *data)
 {
     uint8_t *payload = at + 32;
     uint32_t crc = put_header(at, length, seq, timestamp_ns, word);
@@ -86,7 +85,7 @@ void chron__crc32c_arm_lanes_put(uint8_t *at, uint32_t length, uint64_t seq, uin
 }
 
 void chron__crc32c_arm_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
-                          const void *data)
+                           const void *data)
 {
     chron__write_le32(at + 4, ~copy_short(put_header(at, length, seq, timestamp_ns, word), at + 32, data, length));
 }

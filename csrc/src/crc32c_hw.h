@@ -107,8 +107,7 @@ LANES static inline uint32_t lanes(uint32_t crc_a, const uint8_t *p, size_t a, s
         crc_b = step8(crc_b, chron__read_le64(pb));
         crc_c = step8(crc_c, chron__read_le64(pc));
     }
-    return crc_c ^
-           step8(0, products(crc_a, chron__crc32c_shift[2u * b - 1u], crc_b, chron__crc32c_shift[b - 1u]));
+    return crc_c ^ step8(0, products(crc_a, chron__crc32c_shift[2u * b - 1u], crc_b, chron__crc32c_shift[b - 1u]));
 }
 
 /* All of it, if there are too few words for lanes. A loop without calls: most records are short. */

@@ -16,6 +16,7 @@
 #include "endian.h"
 
 /* The eight arguments of ROW: x^(32 + 8d), ..., x^(39 + 8d) mod P. The highest bit of b is x^0. */
+/* clang-format off */
 #define ENTRY(b, x0, x1, x2, x3, x4, x5, x6, x7)                                                        \
     (((b) & 0x80 ? x0 : 0) ^ ((b) & 0x40 ? x1 : 0) ^ ((b) & 0x20 ? x2 : 0) ^ ((b) & 0x10 ? x3 : 0) ^    \
      ((b) & 0x08 ? x4 : 0) ^ ((b) & 0x04 ? x5 : 0) ^ ((b) & 0x02 ? x6 : 0) ^ ((b) & 0x01 ? x7 : 0))
@@ -42,12 +43,13 @@ static const uint32_t table[8][256] = {
     ROW(0xf56e0ef4, 0x7ab7077a, 0x3d5b83bd, 0x9c5bfaa6, 0x4e2dfd53, 0xa5e0c5d1, 0xd0065990, 0x68032cc8),
     ROW(0x34019664, 0x1a00cb32, 0x0d006599, 0x847609b4, 0x423b04da, 0x211d826d, 0x9278fa4e, 0x493c7d27),
 };
+/* clang-format on */
 
 /* What the four bytes of a word do when `behind` more bytes come behind the last of them. */
 static inline uint32_t step4(uint32_t word, int behind)
 {
-    return table[behind + 3][word & 0xFF] ^ table[behind + 2][word >> 8 & 0xFF] ^
-           table[behind + 1][word >> 16 & 0xFF] ^ table[behind][word >> 24];
+    return table[behind + 3][word & 0xFF] ^ table[behind + 2][word >> 8 & 0xFF] ^ table[behind + 1][word >> 16 & 0xFF] ^
+           table[behind][word >> 24];
 }
 
 /* Without the inversions at both ends. */

@@ -18,6 +18,7 @@
 
 #define CHRON__CRC32C_SHIFTS 256u
 
+/* clang-format off */
 static const uint32_t chron__crc32c_shift[CHRON__CRC32C_SHIFTS] = {
     0x00000001, 0x493c7d27, 0xf20c0dfe, 0xba4fc28e, 0x3da6d0cb, 0xddc0152b, 0x1c291d04, 0x9e4addf8,
     0x740eef02, 0x39d3b296, 0x083a6eec, 0x0715ce53, 0xc49f4f67, 0x47db8317, 0x2ad91c30, 0x0d3b6092,
@@ -52,5 +53,6 @@ static const uint32_t chron__crc32c_shift[CHRON__CRC32C_SHIFTS] = {
     0xdafaea7c, 0x531377e2, 0x73db4c04, 0xdd35bc8d, 0x72675ce8, 0xb25b29f2, 0x3ec2ff83, 0x9a5ede41,
     0xe8c7a017, 0xa563905d, 0xcf4bfaef, 0x45cddf4e, 0x6bde1ac7, 0xacfa3103, 0xae1175c2, 0xa51b6135,
 };
+/* clang-format on */
 
 #endif

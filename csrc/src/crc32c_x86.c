@@ -45,8 +45,7 @@ LANES uint32_t chron__crc32c_x86_lanes_update(uint32_t crc, const void *data, si
     return ~parallel(~crc, data, bytes, BEHIND_NOTHING);
 }
 
-LANES uint32_t chron__crc32c_x86_lanes_record(uint32_t commit, const void *header, const void *payload,
-                                              size_t bytes)
+LANES uint32_t chron__crc32c_x86_lanes_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
 {
     if (bytes < 8u * LANE_MIN)
         return short_record(commit, header, payload, bytes);
@@ -63,8 +62,8 @@ STEP uint32_t chron__crc32c_x86_record(uint32_t commit, const void *header, cons
     return ~serial(header_state(commit, header), payload, bytes);
 }
 
-LANES void chron__crc32c_x86_lanes_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns,
-                                      uint64_t word, const void *data)
+LANES void chron__crc32c_x86_lanes_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                                       const void *data)
 {
     uint8_t *payload = at + 32;
     uint32_t crc = put_header(at, length, seq, timestamp_ns, word);
@@ -79,7 +78,7 @@ LANES void chron__crc32c_x86_lanes_put(uint8_t *at, uint32_t length, uint64_t se
 }
 
 STEP void chron__crc32c_x86_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
-                               const void *data)
+                                const void *data)
 {
     chron__write_le32(at + 4, ~copy_short(put_header(at, length, seq, timestamp_ns, word), at + 32, data, length));
 }

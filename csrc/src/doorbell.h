@@ -24,8 +24,8 @@ void chron__bell_close(const chron__queue *q, chron__bell *bell);
 /* Longest sleep between two looks, whatever happens to the doorbell. */
 #define CHRON__SLEEP_SLICE_NS 100000000u /* 100 ms */
 /* The same without a doorbell: polling begins at the first and doubles up to the second. */
-#define CHRON__POLL_MIN_NS 50000u        /* 50 us */
-#define CHRON__POLL_MAX_NS 1000000u      /* 1 ms */
+#define CHRON__POLL_MIN_NS 50000u   /* 50 us */
+#define CHRON__POLL_MAX_NS 1000000u /* 1 ms */
 
 /* Before the last look: announces the sleeper. Returns what to pass to chron__bell_sleep. */
 uint32_t chron__bell_announce(chron__bell *bell);

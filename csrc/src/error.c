@@ -117,8 +117,10 @@ int chron__fail_busy(const char *what, uint32_t closed)
 {
     if (closed)
         return chron__fail(CHRON_ECLOSED, "this %s is closed", what);
-    return chron__fail(CHRON_EBUSY, "the %s is in use by another thread: give each thread its own handle, or take a lock "
-                       "around it", what);
+    return chron__fail(CHRON_EBUSY,
+                       "the %s is in use by another thread: give each thread its own handle, or take a lock "
+                       "around it",
+                       what);
 }
 
 chron_error *chron__error(void)
@@ -142,8 +144,10 @@ const chron_error *chron_last_error(void)
 const char *chron_strerror(int code)
 {
     switch (code < 0 ? -(int64_t)code : code) {
-#define TEXT_ITEM(name, value, text) case value: return text;
-    CHRON_ERRORS(TEXT_ITEM)
+#define TEXT_ITEM(name, value, text) \
+    case value:                      \
+        return text;
+        CHRON_ERRORS(TEXT_ITEM)
 #undef TEXT_ITEM
     case CHRON_OK:
         return "success";

@@ -19,13 +19,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHRON__PAGE 4096u           /* size of every header, and of the small files */
-#define CHRON__ALIGN 32u            /* records start on multiples of this */
+#define CHRON__PAGE 4096u /* size of every header, and of the small files */
+#define CHRON__ALIGN 32u  /* records start on multiples of this */
 #define CHRON__RECORD_HEADER 32u
-#define CHRON__STRIDE 65536u        /* bytes of data area per block index entry */
-#define CHRON__TYPE_OURS 0xFFFFu    /* type_id of END */
-#define CHRON__COMPAT_KNOWN 0u      /* no flags yet: unknown compat flags are ignored ... */
-#define CHRON__INCOMPAT_KNOWN 0u    /* ... unknown incompat flags refuse the file */
+#define CHRON__STRIDE 65536u     /* bytes of data area per block index entry */
+#define CHRON__TYPE_OURS 0xFFFFu /* type_id of END */
+#define CHRON__COMPAT_KNOWN 0u   /* no flags yet: unknown compat flags are ignored ... */
+#define CHRON__INCOMPAT_KNOWN 0u /* ... unknown incompat flags refuse the file */
 
 #define CHRON__MAGIC_META "CHRONQUE"
 #define CHRON__MAGIC_SEGMENT "CHRONSEG"
@@ -41,11 +41,11 @@
 /* The first 128 bytes of every file of ours. The CRC is over bytes 0 to 123. */
 typedef struct chron__file_header {
     char magic[8];
-    uint32_t version;      /* 1 */
+    uint32_t version; /* 1 */
     uint32_t compat;
     uint32_t incompat;
-    uint32_t stride;       /* segment and queue.meta: CHRON__STRIDE */
-    uint8_t uuid[16];      /* the queue's */
+    uint32_t stride;  /* segment and queue.meta: CHRON__STRIDE */
+    uint8_t uuid[16]; /* the queue's */
     uint64_t created_ns;
     uint64_t segment_size; /* segment and queue.meta: bytes */
     uint64_t base_seq;     /* segment: seq of its first record */
@@ -73,14 +73,14 @@ _Static_assert(sizeof(chron__file_header) == 128, "format");
 
 /* A segment's seal, at byte 128. Written once, at the roll; state last. CRC over bytes 4 to 59. */
 typedef struct chron__seal {
-    uint32_t state;        /* atomic: 0 open, 1 sealed */
-    uint32_t flags;        /* CHRON__SEAL_... */
-    uint64_t records;      /* without END */
-    uint64_t end_offset;   /* of END */
-    uint64_t last_seq;     /* of the last record; base_seq - 1 if there is none */
-    uint64_t first_ts;     /* timestamp of the first and of the last record; 0 if there is none */
+    uint32_t state;      /* atomic: 0 open, 1 sealed */
+    uint32_t flags;      /* CHRON__SEAL_... */
+    uint64_t records;    /* without END */
+    uint64_t end_offset; /* of END */
+    uint64_t last_seq;   /* of the last record; base_seq - 1 if there is none */
+    uint64_t first_ts;   /* timestamp of the first and of the last record; 0 if there is none */
     uint64_t last_ts;
-    uint64_t sealed_ns;    /* wall clock, when the seal was written */
+    uint64_t sealed_ns; /* wall clock, when the seal was written */
     uint32_t reserved;
     uint32_t crc;
 } chron__seal;
@@ -104,13 +104,13 @@ _Static_assert(sizeof(chron__seal) == 64, "format");
 #define CHRON__INDEX_AT 4096u /* u32 per CHRON__STRIDE of segment_size, padded to a multiple of 4096 */
 
 typedef struct chron__record_header {
-    uint32_t commit;       /* atomic: 0, or payload length + 1 */
-    uint32_t crc;          /* over commit, bytes 8 to 31, payload */
+    uint32_t commit; /* atomic: 0, or payload length + 1 */
+    uint32_t crc;    /* over commit, bytes 8 to 31, payload */
     uint64_t seq;
     uint64_t timestamp_ns;
     uint16_t type_id;
-    uint16_t flags;        /* low byte: the user's; high byte: ours, 0 */
-    uint32_t epoch;        /* low word */
+    uint16_t flags; /* low byte: the user's; high byte: ours, 0 */
+    uint32_t epoch; /* low word */
 } chron__record_header;
 
 _Static_assert(offsetof(chron__record_header, crc) == 4, "format");
@@ -132,8 +132,8 @@ typedef struct chron__slot {
     uint64_t offset;       /* position: and the offset in it. meta: epoch */
     uint64_t time_ns;      /* when this slot was written */
     uint64_t reserved;
-    uint32_t fingerprint;  /* position: CRC of the last record consumed */
-    uint32_t flags;        /* CHRON__SLOT_... */
+    uint32_t fingerprint; /* position: CRC of the last record consumed */
+    uint32_t flags;       /* CHRON__SLOT_... */
     uint32_t reserved2;
     uint32_t crc;
 } chron__slot;

@@ -48,23 +48,32 @@ int chron__header_decode(const uint8_t *bytes, const char *magic, const uint8_t 
 {
     decode(bytes, out);
     if (memcmp(out->magic, magic, sizeof out->magic) != 0)
-        return chron__at(chron__fail(CHRON_ECORRUPT, "%s does not begin with \"%.8s\": it is damaged, or not a "
-                                     "file of this kind", file, magic), file, 0, CHRON_SEQ_NONE);
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "%s does not begin with \"%.8s\": it is damaged, or not a "
+                                     "file of this kind",
+                                     file, magic),
+                         file, 0, CHRON_SEQ_NONE);
     /* Before the CRC: a later version may well have another one. */
     if (out->version != CHRON_FORMAT_VERSION)
-        return chron__at(chron__fail(CHRON_EFORMAT, "%s has format version %u; this library reads version %d: "
-                                     "use a newer one", file, (unsigned)out->version, CHRON_FORMAT_VERSION),
+        return chron__at(chron__fail(CHRON_EFORMAT,
+                                     "%s has format version %u; this library reads version %d: "
+                                     "use a newer one",
+                                     file, (unsigned)out->version, CHRON_FORMAT_VERSION),
                          file, offsetof(chron__file_header, version), CHRON_SEQ_NONE);
     if (out->crc != chron_crc32c(0, bytes, CRC_BYTES))
         return chron__at(chron__fail(CHRON_ECORRUPT, "the header of %s is damaged (CRC mismatch)", file), file, 0,
                          CHRON_SEQ_NONE);
     if (out->incompat & ~CHRON__INCOMPAT_KNOWN)
-        return chron__at(chron__fail(CHRON_EFORMAT, "%s uses features that this library does not know (incompat "
-                                     "flags 0x%x): use a newer one", file, (unsigned)out->incompat),
+        return chron__at(chron__fail(CHRON_EFORMAT,
+                                     "%s uses features that this library does not know (incompat "
+                                     "flags 0x%x): use a newer one",
+                                     file, (unsigned)out->incompat),
                          file, offsetof(chron__file_header, incompat), CHRON_SEQ_NONE);
     if (uuid && memcmp(out->uuid, uuid, sizeof out->uuid) != 0)
-        return chron__at(chron__fail(CHRON_ECORRUPT, "%s belongs to another queue (its uuid differs from "
-                                     "queue.meta's)", file), file, offsetof(chron__file_header, uuid),
-                         CHRON_SEQ_NONE);
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "%s belongs to another queue (its uuid differs from "
+                                     "queue.meta's)",
+                                     file),
+                         file, offsetof(chron__file_header, uuid), CHRON_SEQ_NONE);
     return 0;
 }

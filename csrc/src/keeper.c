@@ -14,16 +14,16 @@
 
 #include "writer.h"
 
-#define TOUCH_SLICE (256u * 1024)        /* bytes prepared between two looks at the clock and at `stop` */
-#define TICK_NS 100000000u               /* longest sleep: 100 ms */
-#define CLEAN_EVERY_NS 1000000000u       /* a cleanup at least once a second, if it is automatic */
-#define RETRY_NS 100000000u              /* pause after a failure */
+#define TOUCH_SLICE (256u * 1024)  /* bytes prepared between two looks at the clock and at `stop` */
+#define TICK_NS 100000000u         /* longest sleep: 100 ms */
+#define CLEAN_EVERY_NS 1000000000u /* a cleanup at least once a second, if it is automatic */
+#define RETRY_NS 100000000u        /* pause after a failure */
 
 /* What the keeper remembers between two rounds; its thread only. */
 typedef struct round_state {
     uint64_t next_sync_ns;
     uint64_t next_clean_ns;
-    uint64_t retry_ns;    /* no preparing before this time */
+    uint64_t retry_ns;     /* no preparing before this time */
     uint64_t cleaned_base; /* current segment at the last cleanup */
 } round_state;
 

@@ -136,7 +136,8 @@ static int damaged(const chron__seg *seg, const chron__walk *walk)
 
     chron__segment_name(seg->base_seq, name);
     return chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " in %s at offset %" PRIu64 " is damaged: %s",
-                                 walk->next_seq, name, walk->offset, walk->why), name, walk->offset, walk->next_seq);
+                                 walk->next_seq, name, walk->offset, walk->why),
+                     name, walk->offset, walk->next_seq);
 }
 
 int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint64_t *found_seq)
@@ -195,8 +196,10 @@ int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq)
             chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END && tries < END_TRIES - 1)
             status = -CHRON_EGONE; /* a roll came in between: look again */
         if (chron__map_faulted(&seg->map))
-            status = chron__fail(CHRON_EIO, "the segment that begins with seq %" PRIu64 " cannot be read: it was "
-                                 "truncated, or the disk failed", last);
+            status = chron__fail(CHRON_EIO,
+                                 "the segment that begins with seq %" PRIu64 " cannot be read: it was "
+                                 "truncated, or the disk failed",
+                                 last);
         chron__seg_release(seg);
         if (status != -CHRON_EGONE)
             return status;

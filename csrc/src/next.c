@@ -14,20 +14,24 @@
 
 #include "reader.h"
 
-#define SPIN_NS 20000u       /* hybrid waiting: about what a sleep and a wake-up cost */
-#define SPIN_LOOKS 64u       /* looks between two readings of the clock */
+#define SPIN_NS 20000u /* hybrid waiting: about what a sleep and a wake-up cost */
+#define SPIN_LOOKS 64u /* looks between two readings of the clock */
 
 int chron__reader_damaged(const chron_reader *r, const char *why)
 {
     char name[CHRON__NAME_BYTES];
 
     if (chron__map_faulted(&r->seg->map))
-        return chron__fail(CHRON_EIO, "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
-                           "truncated, or the disk failed", r->seg->base_seq);
+        return chron__fail(CHRON_EIO,
+                           "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
+                           "truncated, or the disk failed",
+                           r->seg->base_seq);
     chron__segment_name(r->seg->base_seq, name);
-    return chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " in %s at offset %" PRIu64 " is damaged: %s. Skip it "
+    return chron__at(chron__fail(CHRON_ECORRUPT,
+                                 "record %" PRIu64 " in %s at offset %" PRIu64 " is damaged: %s. Skip it "
                                  "to read on; if no writer has opened the queue since a crash, opening one may mend it",
-                                 r->next_seq, name, r->offset, why), name, r->offset, r->next_seq);
+                                 r->next_seq, name, r->offset, why),
+                     name, r->offset, r->next_seq);
 }
 
 /* Is the record that was consumed last still what it was? Asked when the epoch changes. */
@@ -39,8 +43,10 @@ static int check_history(const chron_reader *r)
         return 0;
     if (chron__rec_load(r->base, r->size, r->last_offset, &rec) == CHRON__REC_DATA && rec.crc == r->last_crc)
         return 0;
-    return chron__fail(CHRON_EREWRITTEN, "record %" PRIu64 ", which this reader has read, was replaced: a writer recovered "
-                       "from damage by cutting it off. Seek to where you want to go on", r->next_seq - 1u);
+    return chron__fail(CHRON_EREWRITTEN,
+                       "record %" PRIu64 ", which this reader has read, was replaced: a writer recovered "
+                       "from damage by cutting it off. Seek to where you want to go on",
+                       r->next_seq - 1u);
 }
 
 /* A zero commit word at the position. 0: nothing there yet; 1: look again; ECORRUPT: it was erased. */
@@ -53,7 +59,7 @@ static int check_empty(chron_reader *r)
     if (chron__map_faulted(&r->seg->map))
         return chron__reader_damaged(r, "");
     chron__slots_refresh(r->q.meta.base, &r->mark); /* at each look at an empty tail: it costs next to nothing */
-    if (chron__seg_seal_load(r->seg, &seal) == 1) /* [SEAL] END, and all before it, are visible now */
+    if (chron__seg_seal_load(r->seg, &seal) == 1)   /* [SEAL] END, and all before it, are visible now */
         why = "it was erased: the segment's seal says that there is one";
     else if (mark->chron__durable_next > r->next_seq ||
              ((mark->flags & CHRON__SLOT_CLEAN) && mark->next_seq > r->next_seq))

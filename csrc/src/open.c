@@ -44,8 +44,10 @@ static int check_limits(chron_writer *w, uint64_t segment_size)
     if (o->max_bytes && (!w->limit_segments || by_bytes < w->limit_segments))
         w->limit_segments = by_bytes;
     if ((o->max_bytes || o->max_segments) && w->limit_segments < 2)
-        return chron__fail(CHRON_EINVAL, "back-pressure needs room for two segments at least (here %" PRIu64 " bytes "
-                           "each): raise max_bytes or max_segments", segment_size);
+        return chron__fail(CHRON_EINVAL,
+                           "back-pressure needs room for two segments at least (here %" PRIu64 " bytes "
+                           "each): raise max_bytes or max_segments",
+                           segment_size);
     return 0;
 }
 
@@ -210,7 +212,8 @@ static int open_files(chron_writer *w, const char *path)
         status = chron__bell_create(&w->q, w->options.mode, &w->bell);
     if (status == 0 && !chron__queue_state(&w->q, &w->state))
         status = chron__at(chron__fail(CHRON_ECORRUPT, "both copies of the writer's state in queue.meta are damaged: "
-                                       "restore the file"), CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE);
+                                                       "restore the file"),
+                           CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE);
     return status;
 }
 
@@ -279,8 +282,10 @@ static int open_writer(chron_writer *w, const chron__io *io, const char *path)
     if (status < 0)
         return status;
     if (o->durability != CHRON_DURABILITY_NONE && (w->q.fs & CHRON__FS_VOLATILE))
-        return chron__fail(CHRON_ENOTDURABLE, "%s lies on a file system in memory, which keeps nothing over a loss of "
-                           "power: use a disk, or durability none", path);
+        return chron__fail(CHRON_ENOTDURABLE,
+                           "%s lies on a file system in memory, which keeps nothing over a loss of "
+                           "power: use a disk, or durability none",
+                           path);
     if (!has_meta(&w->q))
         status = check_limits(w, o->segment_size); /* before a queue is made for nothing */
     if (status == 0)
@@ -302,8 +307,9 @@ static int open_writer(chron_writer *w, const chron__io *io, const char *path)
         w->max_payload = CHRON_PAYLOAD_MAX;
     w->checked = (o->flags & CHRON_CHECKED) != 0;
     w->coarse_clock = o->clock == CHRON_CLOCK_COARSE;
-    w->sync_every = o->durability == CHRON_DURABILITY_ALWAYS ? 1u
-                    : o->durability == CHRON_DURABILITY_BATCH ? o->durability_n : 0u;
+    w->sync_every = o->durability == CHRON_DURABILITY_ALWAYS  ? 1u
+                    : o->durability == CHRON_DURABILITY_BATCH ? o->durability_n
+                                                              : 0u;
     return o->flags & CHRON_KEEPER ? chron__keeper_start(w) : 0;
 }
 

@@ -39,11 +39,11 @@ typedef struct chron__lock {
 
 /* map flags */
 #define CHRON__MAP_WRITE 1
-#define CHRON__MAP_DONTFORK 2   /* not inherited by a fork, where the system can do that */
+#define CHRON__MAP_DONTFORK 2 /* not inherited by a fork, where the system can do that */
 
 /* fs_kind bits */
 #define CHRON__FS_NETWORK 1
-#define CHRON__FS_VOLATILE 2    /* keeps nothing over a loss of power: tmpfs, ramfs */
+#define CHRON__FS_VOLATILE 2 /* keeps nothing over a loss of power: tmpfs, ramfs */
 
 typedef struct chron__io chron__io;
 struct chron__io {

@@ -42,7 +42,7 @@
 #define FUTEX_OP_WAKE 1
 #define NS_PER_SECOND 1000000000u
 #define ZEROS_BYTES 65536u
-#define BLOCK_BYTES 512u /* unit of st_blocks, whatever st_blksize says */
+#define BLOCK_BYTES 512u  /* unit of st_blocks, whatever st_blksize says */
 #define LOCK_MAP_BYTES 1u /* the kernel makes a page of it */
 
 /* ---------------------------------------------------------------------------------------- sizes */

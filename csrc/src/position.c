@@ -20,8 +20,10 @@ int chron__reader_name_check(const char *name)
     size_t length = strlen(name);
 
     if (length < 1 || length > CHRON_READER_NAME_MAX || name[0] == '.' || strspn(name, allowed) != length)
-        return chron__fail(CHRON_EINVAL, "\"%.80s\" cannot be a reader's name: use 1 to %d of A-Z a-z 0-9 . _ - and "
-                           "do not begin with a dot", name, CHRON_READER_NAME_MAX);
+        return chron__fail(CHRON_EINVAL,
+                           "\"%.80s\" cannot be a reader's name: use 1 to %d of A-Z a-z 0-9 . _ - and "
+                           "do not begin with a dot",
+                           name, CHRON_READER_NAME_MAX);
     return 0;
 }
 
@@ -69,8 +71,10 @@ static int lock_file(const chron__queue *q, chron__position *p, const char *file
     if (status < 0) {
         io->close_file(io, fd);
         if (status == -EAGAIN)
-            return chron__fail(CHRON_EREADER, "a reader named %s is already active: a name serves one reader at a "
-                               "time", name);
+            return chron__fail(CHRON_EREADER,
+                               "a reader named %s is already active: a name serves one reader at a "
+                               "time",
+                               name);
         return chron__fail_sys(status, file, "cannot lock the position of reader %s", name);
     }
     /* Whoever removes a reader holds this lock while doing so; now nobody can. */
@@ -100,8 +104,11 @@ static int load_file(const chron__queue *q, chron__position *p, const char *file
         goto format;
     status = chron__header_decode(copy, CHRON__MAGIC_POSITION, q->uuid, file, &header);
     if (status == 0 && !chron__slots_load(p->map.base, &p->value))
-        status = chron__at(chron__fail(CHRON_ECORRUPT, "both copies of the position of reader %s are damaged: open it "
-                                       "with a start other than resume", name), file, CHRON__SLOT_A, CHRON_SEQ_NONE);
+        status = chron__at(chron__fail(CHRON_ECORRUPT,
+                                       "both copies of the position of reader %s are damaged: open it "
+                                       "with a start other than resume",
+                                       name),
+                           file, CHRON__SLOT_A, CHRON_SEQ_NONE);
     if (status != -CHRON_ECORRUPT || !overwrite)
         return status;
 format:
@@ -109,8 +116,7 @@ format:
     return status < 0 ? chron__fail_sys(status, file, "cannot make a position file for reader %s", name) : 0;
 }
 
-int chron__position_open(const chron__queue *q, const char *name, unsigned mode, int overwrite,
-                         chron__position *out)
+int chron__position_open(const chron__queue *q, const char *name, unsigned mode, int overwrite, chron__position *out)
 {
     const chron__io *io = q->io;
     char file[CHRON__POSITION_NAME_BYTES];
@@ -161,7 +167,7 @@ int chron__position_store(const chron__queue *q, chron__position *p, int sync)
     chron__slots_store(p->map.base, &p->value);
     if (chron__map_faulted(&p->map))
         return chron__fail(CHRON_EIO, "the position file went away under its mapping: it was truncated, or the disk "
-                           "failed");
+                                      "failed");
     if (!sync)
         return 0;
     status = q->io->sync_map(q->io, p->fd, &p->map, 0, CHRON__PAGE);

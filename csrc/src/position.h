@@ -12,8 +12,8 @@
 #define CHRON__POSITION_NAME_BYTES 72
 
 typedef struct chron__position {
-    int dir;                 /* descriptor of readers/ */
-    int fd;                  /* of the file, for syncs; -1: no stored position */
+    int dir; /* descriptor of readers/ */
+    int fd;  /* of the file, for syncs; -1: no stored position */
     chron__map map;
     chron__lock lock;
     chron__slot_value value; /* the newest; next_seq CHRON_SEQ_NONE: none yet */
@@ -26,8 +26,7 @@ int chron__reader_name_check(const char *name);
  * Open (create if missing) and lock. `overwrite`: a damaged file is made anew instead of refused.
  * EREADER if the name is in use. On failure nothing is left open.
  */
-int chron__position_open(const chron__queue *q, const char *name, unsigned mode, int overwrite,
-                         chron__position *out);
+int chron__position_open(const chron__queue *q, const char *name, unsigned mode, int overwrite, chron__position *out);
 void chron__position_close(const chron__queue *q, chron__position *position);
 /* Stores position->value as the next generation. sync: also on disk. */
 int chron__position_store(const chron__queue *q, chron__position *position, int sync);

@@ -134,7 +134,8 @@ static int wipe(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t 
     if (status < 0)
         return chron__fail_sys(status, "", "cannot put the cleaned end of the log on disk");
     if (chron__map_faulted(&seg->map))
-        return chron__fail(CHRON_EIO, "the last segment went away under its mapping: it was truncated, or the disk failed");
+        return chron__fail(CHRON_EIO,
+                           "the last segment went away under its mapping: it was truncated, or the disk failed");
     return 0;
 }
 
@@ -151,9 +152,10 @@ int chron__quarantine_tail(const chron__queue *q, chron__seg *seg, uint64_t tail
         if (status >= 0)
             report->quarantined = 1;
         else if ((status != -ENOSPC && status != -EDQUOT) || report->cut_records > 0)
-            return chron__fail_sys(status, CHRON__DIR_QUARANTINE, "cannot save the %" PRIu64 " bytes behind the end of "
-                                   "the log (seq %" PRIu64 ") in quarantine/, so nothing was changed", end - tail,
-                                   next_seq);
+            return chron__fail_sys(status, CHRON__DIR_QUARANTINE,
+                                   "cannot save the %" PRIu64 " bytes behind the end of "
+                                   "the log (seq %" PRIu64 ") in quarantine/, so nothing was changed",
+                                   end - tail, next_seq);
         CHRON__STEP("recovery: tail copied");
     }
     return wipe(q, seg, tail, end);

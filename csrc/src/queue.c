@@ -34,8 +34,10 @@ int chron__queue_open_dir(chron__queue *q, const chron__io *io, const char *path
     if (q->fs < 0)
         return chron__fail_sys(q->fs, "", "cannot tell the file system of %s", path);
     if ((q->fs & CHRON__FS_NETWORK) && !(flags & CHRON_ALLOW_NETFS))
-        return chron__fail(CHRON_ENETFS, "%s is on a network file system, where mapped memory and locks are not "
-                           "coherent between hosts: use a local one", path);
+        return chron__fail(CHRON_ENETFS,
+                           "%s is on a network file system, where mapped memory and locks are not "
+                           "coherent between hosts: use a local one",
+                           path);
     return 0;
 }
 
@@ -45,8 +47,10 @@ static int check_geometry(chron__queue *q, const chron__file_header *header)
 
     if (size < CHRON_SEGMENT_SIZE_MIN || size > (uint64_t)CHRON_SEGMENT_SIZE_MAX || size % CHRON_SEGMENT_SIZE_MIN ||
         header->stride != CHRON__STRIDE)
-        return chron__at(chron__fail(CHRON_ECORRUPT, "queue.meta gives an impossible geometry: segments of %" PRIu64
-                                     " bytes, an index entry per %u", size, (unsigned)header->stride),
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "queue.meta gives an impossible geometry: segments of %" PRIu64
+                                     " bytes, an index entry per %u",
+                                     size, (unsigned)header->stride),
                          CHRON__FILE_META, 0, CHRON_SEQ_NONE);
     memcpy(q->uuid, header->uuid, sizeof q->uuid);
     q->segment_size = size;

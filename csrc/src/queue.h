@@ -16,10 +16,10 @@
 
 typedef struct chron__queue {
     const chron__io *io;
-    int dir;               /* descriptor of the queue's directory */
-    int fs;                /* CHRON__FS_... of its file system */
-    int meta_fd;           /* writer only, else -1 */
-    chron__map meta;       /* queue.meta: written by the writer, read-only for everybody else */
+    int dir;         /* descriptor of the queue's directory */
+    int fs;          /* CHRON__FS_... of its file system */
+    int meta_fd;     /* writer only, else -1 */
+    chron__map meta; /* queue.meta: written by the writer, read-only for everybody else */
     uint8_t uuid[16];
     uint64_t segment_size;
     uint64_t created_ns;

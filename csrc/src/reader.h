@@ -14,28 +14,28 @@
 
 struct chron_reader {
     /* What every read touches. */
-    chron__seg *seg;          /* the segment of the position; NULL: not there yet, or not looked for */
-    const uint8_t *base;      /* of its mapping */
-    uint64_t size;            /* of the segment, bytes */
-    uint64_t offset;          /* of the record at the position */
-    uint64_t next_seq;        /* the position */
-    uint64_t visible;         /* with durable_only: the durable mark as last seen; else CHRON_SEQ_NONE */
-    uint32_t epoch;           /* of the record before */
-    uint32_t last_crc;        /* of the record before, if has_last */
-    uint64_t last_offset;     /* and where it is, in `seg`; 0: in another segment */
+    chron__seg *seg;      /* the segment of the position; NULL: not there yet, or not looked for */
+    const uint8_t *base;  /* of its mapping */
+    uint64_t size;        /* of the segment, bytes */
+    uint64_t offset;      /* of the record at the position */
+    uint64_t next_seq;    /* the position */
+    uint64_t visible;     /* with durable_only: the durable mark as last seen; else CHRON_SEQ_NONE */
+    uint32_t epoch;       /* of the record before */
+    uint32_t last_crc;    /* of the record before, if has_last */
+    uint64_t last_offset; /* and where it is, in `seg`; 0: in another segment */
     int has_last;
-    chron__slot_value mark;   /* of queue.meta, as last seen: durable mark, and the end after a clean close */
+    chron__slot_value mark; /* of queue.meta, as last seen: durable mark, and the end after a clean close */
     uint32_t fork_count;
     uint32_t checked;
-    chron__a32 closed;        /* [BUSY] by shut: then `busy` stays taken for good */
-    chron__a32 busy;          /* [BUSY] */
+    chron__a32 closed; /* [BUSY] by shut: then `busy` stays taken for good */
+    chron__a32 busy;   /* [BUSY] */
     chron_reader_stats stats;
 
     /* Everything else. */
     chron__queue q;
     chron_reader_options options; /* name is not kept: it is the caller's */
     chron__bell bell;
-    chron__position position;     /* fd is -1 without a name */
+    chron__position position; /* fd is -1 without a name */
 };
 
 /* What every public function begins and ends with. 0, or EINVAL, EFORKED, EBUSY. */
@@ -45,7 +45,7 @@ static inline int chron__reader_enter(chron_reader *r)
         return chron__fail(CHRON_EINVAL, "the reader is NULL");
     if (__builtin_expect(r->fork_count != chron__get32(&chron__fork_count), 0))
         return chron__fail(CHRON_EFORKED, "this reader was opened before a fork, in the parent process: open a new one "
-                           "here (the parent's goes on working there)");
+                                          "here (the parent's goes on working there)");
     if (r->checked && __builtin_expect(chron__take32(&r->busy) != 0, 0)) /* [BUSY] with chron__reader_leave */
         return chron__fail_busy("reader", chron__get_acquire32(&r->closed));
     return 0;

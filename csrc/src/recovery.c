@@ -32,10 +32,10 @@ typedef struct survey {
     const chron__slot_value *state;
     chron__bases bases;
     int repair;
-    size_t at;                   /* index in bases of the segment that `seg` is */
-    chron__seg *seg;             /* the last one that was read; NULL: none could be */
-    chron__walk walk;            /* where its records end */
-    enum chron__walk_stop stop;  /* and why */
+    size_t at;                  /* index in bases of the segment that `seg` is */
+    chron__seg *seg;            /* the last one that was read; NULL: none could be */
+    chron__walk walk;           /* where its records end */
+    enum chron__walk_stop stop; /* and why */
     chron__tally tally;
     chron__recovered *out;
 } survey;
@@ -79,8 +79,10 @@ static int scan(survey *s)
     s->out->report.scanned_records += s->tally.records;
     s->out->report.scanned_bytes += s->walk.offset - s->seg->data_offset;
     if (chron__map_faulted(&s->seg->map))
-        return chron__fail(CHRON_EIO, "the segment that begins with seq %" PRIu64 " cannot be read: it was truncated, or "
-                           "the disk failed", s->seg->base_seq);
+        return chron__fail(CHRON_EIO,
+                           "the segment that begins with seq %" PRIu64 " cannot be read: it was truncated, or "
+                           "the disk failed",
+                           s->seg->base_seq);
     return 0;
 }
 
@@ -89,10 +91,12 @@ static int damage(const survey *s, uint64_t seq, const char *file, uint64_t offs
 {
     if (s->repair)
         return 0;
-    return chron__at(chron__fail(CHRON_ECORRUPT, "%s is damaged at offset %" PRIu64 ", seq %" PRIu64 ": %s. It was on "
+    return chron__at(chron__fail(CHRON_ECORRUPT,
+                                 "%s is damaged at offset %" PRIu64 ", seq %" PRIu64 ": %s. It was on "
                                  "disk once. Nothing was changed; readers can still read what is whole. Restore the "
-                                 "file, or open with repair to set aside this record and all behind it", file, offset,
-                                 seq, why), file, offset, seq);
+                                 "file, or open with repair to set aside this record and all behind it",
+                                 file, offset, seq, why),
+                     file, offset, seq);
 }
 
 static void seal_now(survey *s)
@@ -162,7 +166,8 @@ static int read_on(survey *s, size_t first)
         if (s->bases.at[i] != s->walk.next_seq) {
             /* Without END the log simply ends here. With END the segment it leads to is missing. */
             if (s->stop == CHRON__STOP_END)
-                return damage(s, s->walk.next_seq, name, 0, "the segment before it leads to another one, which is missing");
+                return damage(s, s->walk.next_seq, name, 0,
+                              "the segment before it leads to another one, which is missing");
             return 0;
         }
         status = open_follower(s, i, &next);
@@ -242,7 +247,8 @@ static int no_segments(const chron__slot_value *state, int repair, chron__recove
 {
     out->next_seq = state->chron__durable_next;
     if (out->next_seq > 0 && !repair)
-        return chron__fail(CHRON_ECORRUPT, "queue.meta tells of %" PRIu64 " records that were on disk, but there is no "
+        return chron__fail(CHRON_ECORRUPT,
+                           "queue.meta tells of %" PRIu64 " records that were on disk, but there is no "
                            "segment: they were deleted. Restore them, or open with repair to go on behind them",
                            out->next_seq);
     return 0;

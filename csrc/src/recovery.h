@@ -9,13 +9,13 @@
 #include "segment.h"
 
 typedef struct chron__recovered {
-    chron__seg *seg;         /* to go on appending to, writable; one reference, the caller's. NULL: none yet */
-    uint64_t tail;           /* offset of the next record in it */
+    chron__seg *seg; /* to go on appending to, writable; one reference, the caller's. NULL: none yet */
+    uint64_t tail;   /* offset of the next record in it */
     uint64_t next_seq;
-    uint64_t prev_base;      /* seg is NULL: of the segment before the one to be made, or CHRON_SEQ_NONE */
-    uint64_t unsynced_base;  /* segments below this were below the durable mark */
-    uint32_t epoch;          /* highest low word that was seen in a record */
-    chron__tally tally;      /* of seg */
+    uint64_t prev_base;     /* seg is NULL: of the segment before the one to be made, or CHRON_SEQ_NONE */
+    uint64_t unsynced_base; /* segments below this were below the durable mark */
+    uint32_t epoch;         /* highest low word that was seen in a record */
+    chron__tally tally;     /* of seg */
     chron_recovery report;
 } chron__recovered;
 

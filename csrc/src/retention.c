@@ -34,7 +34,7 @@ typedef struct look {
     const chron__registered *damaged; /* one of those whose position cannot be read; NULL: none */
     uint64_t end_seq;                 /* seq behind the last record */
     uint64_t now_ns;
-    size_t left;                      /* segments, of which those that were decided to go are taken off */
+    size_t left; /* segments, of which those that were decided to go are taken off */
     int delete_too;
 } look;
 

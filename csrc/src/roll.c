@@ -171,8 +171,10 @@ static int get_next(chron_writer *w, chron__seg **out)
     if (status < 0)
         return status;
     if (status == 0)
-        return chron__fail(CHRON_EFULL, "the queue is full: %" PRIu64 " segments are allowed, and a reader, or the lack "
-                           "of any, keeps all of them (cleanup tells which)", w->limit_segments);
+        return chron__fail(CHRON_EFULL,
+                           "the queue is full: %" PRIu64 " segments are allowed, and a reader, or the lack "
+                           "of any, keeps all of them (cleanup tells which)",
+                           w->limit_segments);
     w->rolls_unprepared++;
     return chron__writer_make_next(w, out);
 }
@@ -257,8 +259,10 @@ static int roll(chron_writer *w)
     retire(w, old);
     if (status) {
         chron__set32(&w->poisoned, 1);
-        return chron__fail(CHRON_EIO, "the segment before %s went away under its mapping: it was truncated, or the disk "
-                           "failed. Close the writer and open the queue again", name);
+        return chron__fail(CHRON_EIO,
+                           "the segment before %s went away under its mapping: it was truncated, or the disk "
+                           "failed. Close the writer and open the queue again",
+                           name);
     }
     if (!w->keeper_running && w->options.retention.automatic)
         (void)chron__writer_clean(w, NULL, NULL, 0); /* tried again at the next roll */

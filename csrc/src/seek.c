@@ -33,8 +33,10 @@ static int find_end(chron_reader *r, uint64_t *next_seq)
 
 static int gone(uint64_t wanted, uint64_t oldest)
 {
-    int status = chron__fail(CHRON_EGONE, "record %" PRIu64 " has been deleted by retention; the oldest there is, is %"
-                             PRIu64 ": seek to it, or open with on_gap oldest or latest", wanted, oldest);
+    int status = chron__fail(CHRON_EGONE,
+                             "record %" PRIu64 " has been deleted by retention; the oldest there is, is %" PRIu64
+                             ": seek to it, or open with on_gap oldest or latest",
+                             wanted, oldest);
 
     chron__error()->seq = wanted;
     chron__error()->oldest = oldest;
@@ -81,8 +83,10 @@ static int enter_at(chron_reader *r, uint64_t base_seq, int is_last, chron__seg 
             status = chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64,
                                  r->next_seq, found);
         } else {
-            status = chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is missing: the segment that begins with %" PRIu64
-                                 " ends before it", r->next_seq, base_seq);
+            status =
+                chron__fail(CHRON_ECORRUPT,
+                            "record %" PRIu64 " is missing: the segment that begins with %" PRIu64 " ends before it",
+                            r->next_seq, base_seq);
         }
         chron__error()->seq = r->next_seq;
         chron__error()->oldest = found;
@@ -177,7 +181,8 @@ static int seek(chron_reader *r, uint64_t seq)
     if (status < 0)
         return status;
     if (seq > end) {
-        status = chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq, end);
+        status =
+            chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq, end);
         chron__error()->seq = seq;
         chron__error()->oldest = end;
         return status;
@@ -293,8 +298,8 @@ static int locate_previous(chron_reader *r, chron__seg **seg, uint64_t *offset)
         return 1;
     chron__seg_release(*seg);
     *seg = NULL;
-    return status < 0 ? status : chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is missing", wanted), "", 0,
-                                           wanted);
+    return status < 0 ? status
+                      : chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is missing", wanted), "", 0, wanted);
 }
 
 static int previous(chron_reader *r, chron_view *out)
@@ -312,10 +317,13 @@ static int previous(chron_reader *r, chron_view *out)
     if (chron__rec_load(seg->map.base, seg->size, offset, &rec) != CHRON__REC_DATA ||
         chron__rec_seq(&rec) != r->next_seq - 1u || !chron__rec_crc_ok(&rec, rec.payload)) {
         status = chron__map_faulted(&seg->map)
-                     ? chron__fail(CHRON_EIO, "the segment that begins with seq %" PRIu64 " went away under its mapping: "
-                                   "it was truncated, or the disk failed", seg->base_seq)
+                     ? chron__fail(CHRON_EIO,
+                                   "the segment that begins with seq %" PRIu64 " went away under its mapping: "
+                                   "it was truncated, or the disk failed",
+                                   seg->base_seq)
                      : chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is damaged: seek to one before it",
-                                             r->next_seq - 1u), "", offset, r->next_seq - 1u);
+                                             r->next_seq - 1u),
+                                 "", offset, r->next_seq - 1u);
         chron__seg_release(seg);
         return status;
     }
@@ -362,8 +370,9 @@ static int64_t skip_segment(chron_reader *r)
     i = chron__bases_find(&bases, from) + 1;
     if (i >= (int64_t)bases.count) {
         chron__bases_free(&bases);
-        return chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is damaged, and nothing readable follows it yet",
-                                     from), "", 0, from);
+        return chron__at(
+            chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is damaged, and nothing readable follows it yet", from), "",
+            0, from);
     }
     chron__reader_enter_segment(r, NULL, 0, bases.at[i]);
     chron__bases_free(&bases);
@@ -410,9 +419,11 @@ static int resume(chron_reader *r)
     if (status == -CHRON_ERANGE) {
         uint64_t end = chron__error()->oldest;
 
-        status = chron__fail(CHRON_EREWRITTEN, "this reader had committed up to seq %" PRIu64 ", but the log ends before "
+        status = chron__fail(CHRON_EREWRITTEN,
+                             "this reader had committed up to seq %" PRIu64 ", but the log ends before "
                              "%" PRIu64 ": a loss of power undid records that were not durable. Open it with another "
-                             "start", at->next_seq, end);
+                             "start",
+                             at->next_seq, end);
         chron__error()->seq = at->next_seq;
         return status;
     }
@@ -420,7 +431,8 @@ static int resume(chron_reader *r)
     if (status < 0 || r->next_seq != at->next_seq || !(at->flags & CHRON__SLOT_FINGERPRINT))
         return status;
     if (chron__reader_fingerprint(r, &crc) && crc != at->fingerprint) {
-        status = chron__fail(CHRON_EREWRITTEN, "record %" PRIu64 " is not the one that this reader had read when it "
+        status = chron__fail(CHRON_EREWRITTEN,
+                             "record %" PRIu64 " is not the one that this reader had read when it "
                              "committed: a loss of power undid it, and another took its place. Open with another start",
                              at->next_seq - 1u);
         chron__error()->seq = at->next_seq - 1u;

@@ -67,8 +67,10 @@ static int check_header(const chron__queue *q, chron__seg *seg, uint64_t base_se
     if (status < 0)
         return status;
     if (header.base_seq != base_seq)
-        return chron__at(chron__fail(CHRON_ECORRUPT, "%s says that it begins with seq %" PRIu64
-                                     ": it was renamed, or is damaged", name, header.base_seq), name, 0, base_seq);
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "%s says that it begins with seq %" PRIu64 ": it was renamed, or is damaged", name,
+                                     header.base_seq),
+                         name, 0, base_seq);
     if (header.segment_size != seg->size || header.data_offset != seg->data_offset || header.stride != CHRON__STRIDE)
         return chron__at(chron__fail(CHRON_ECORRUPT, "%s has another geometry than queue.meta", name), name, 0,
                          base_seq);
@@ -122,7 +124,8 @@ int chron__seg_open(const chron__queue *q, uint64_t base_seq, int writable, chro
     status = map_file(seg, fd, writable, name);
     if (status >= 0 && bytes != seg->size)
         status = chron__at(chron__fail(CHRON_ECORRUPT, "%s has %" PRIu64 " bytes; this queue's segments have %" PRIu64,
-                                       name, bytes, seg->size), name, 0, base_seq);
+                                       name, bytes, seg->size),
+                           name, 0, base_seq);
     if (status >= 0)
         status = check_header(q, seg, base_seq, name);
     if (status < 0) {
@@ -206,12 +209,12 @@ static int decode_seal(const uint8_t *seal, uint32_t state, uint64_t base_seq, c
     out->last_ts = chron__read_le64(seal + offsetof(chron__seal, last_ts));
     out->sealed_ns = chron__read_le64(seal + offsetof(chron__seal, sealed_ns));
     if (state != CHRON__SEAL_SEALED || out->last_seq != base_seq + out->records - 1u ||
-        chron__read_le32(seal + offsetof(chron__seal, crc)) !=
-            chron_crc32c(0, seal + SEAL_CRC_FROM, SEAL_CRC_BYTES)) {
+        chron__read_le32(seal + offsetof(chron__seal, crc)) != chron_crc32c(0, seal + SEAL_CRC_FROM, SEAL_CRC_BYTES)) {
         char name[CHRON__NAME_BYTES];
 
         chron__segment_name(base_seq, name);
-        return chron__at(chron__fail(CHRON_ECORRUPT, "the seal of %s is damaged", name), name, CHRON__SEAL_AT, base_seq);
+        return chron__at(chron__fail(CHRON_ECORRUPT, "the seal of %s is damaged", name), name, CHRON__SEAL_AT,
+                         base_seq);
     }
     return 1;
 }

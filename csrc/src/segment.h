@@ -14,15 +14,15 @@
 typedef struct chron__seg {
     const chron__io *io;
     chron__map map;
-    int fd;                /* writer only, else -1 */
+    int fd; /* writer only, else -1 */
     chron__a32 references;
     uint64_t base_seq;
     uint64_t prev_base;
-    uint64_t size;         /* bytes */
+    uint64_t size; /* bytes */
     uint64_t data_offset;
     uint64_t created_ns;
     uint64_t epoch;
-    chron__a64 touched;    /* [TOUCH] writer: pages below this offset have been prepared, or are being */
+    chron__a64 touched; /* [TOUCH] writer: pages below this offset have been prepared, or are being */
 } chron__seg;
 
 /* The seal, decoded. */
@@ -105,11 +105,11 @@ enum chron__walk_stop {
 
 /* A cursor over one segment. Set offset, next_seq, epoch (0) and go. */
 typedef struct chron__walk {
-    uint64_t offset;     /* of the next record */
-    uint64_t next_seq;   /* that it must have */
-    uint32_t epoch;      /* that it must at least have */
-    uint64_t end_seq;    /* STOP_END: what END says */
-    const char *why;     /* STOP_BROKEN: in words */
+    uint64_t offset;   /* of the next record */
+    uint64_t next_seq; /* that it must have */
+    uint32_t epoch;    /* that it must at least have */
+    uint64_t end_seq;  /* STOP_END: what END says */
+    const char *why;   /* STOP_BROKEN: in words */
 } chron__walk;
 
 /*

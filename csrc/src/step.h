@@ -8,10 +8,10 @@
 
 #ifdef CHRON_TESTING
 extern void (*chron__on_step)(const char *name);
-#define CHRON__STEP(name)             \
-    do {                              \
-        if (chron__on_step)           \
-            chron__on_step(name);     \
+#define CHRON__STEP(name)         \
+    do {                          \
+        if (chron__on_step)       \
+            chron__on_step(name); \
     } while (0)
 #else
 #define CHRON__STEP(name) ((void)0)

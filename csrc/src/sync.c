@@ -87,8 +87,10 @@ static int sync_current(chron_writer *w, chron__seg *seg, uint64_t tail)
         return chron__fail_sys(status, "", "cannot put the segment that begins with seq %" PRIu64 " on disk",
                                seg->base_seq);
     if (chron__map_faulted(&seg->map))
-        return chron__fail(CHRON_EIO, "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
-                           "truncated, or the disk failed", seg->base_seq);
+        return chron__fail(CHRON_EIO,
+                           "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
+                           "truncated, or the disk failed",
+                           seg->base_seq);
     w->synced_base = seg->base_seq;
     w->synced_offset = tail;
     return 0;
@@ -114,11 +116,12 @@ static int sync_all(chron_writer *w)
     int status;
 
     if (chron__get32(&w->poisoned))
-        return chron__fail(CHRON_EPOISONED, "an earlier sync failed: what the disk holds is not known. Close the writer "
+        return chron__fail(CHRON_EPOISONED,
+                           "an earlier sync failed: what the disk holds is not known. Close the writer "
                            "and open the queue again");
     if (w->q.fs & CHRON__FS_VOLATILE)
         return chron__fail(CHRON_ENOTDURABLE, "the queue lies on a file system in memory, which keeps nothing over a "
-                           "loss of power: use a disk, or durability none");
+                                              "loss of power: use a disk, or durability none");
     pthread_mutex_lock(&w->lock);
     seg = chron__seg_retain(w->seg);
     next_seq = chron__get_acquire64(&w->next_seq); /* [TAIL] with finish() in writer.c */

@@ -66,8 +66,8 @@ static int ends_with(const char *name, const char *suffix)
 
 static int visit_file(void *context, const char *name)
 {
-    static const char *const known[] = {CHRON__FILE_META, CHRON__FILE_DOORBELL, CHRON__FILE_LOCK,
-                                        CHRON__DIR_READERS, CHRON__DIR_QUARANTINE};
+    static const char *const known[] = {CHRON__FILE_META, CHRON__FILE_DOORBELL, CHRON__FILE_LOCK, CHRON__DIR_READERS,
+                                        CHRON__DIR_QUARANTINE};
     chron__verify *v = context;
     uint64_t base_seq;
 
@@ -120,8 +120,9 @@ static void check_doorbell(chron__verify *v)
     int64_t n = chron__read_file(v->q.io, v->q.dir, CHRON__FILE_DOORBELL, page, sizeof page);
 
     if (n < (int64_t)sizeof page)
-        chron__verify_problem(v, CHRON_PROBLEM_DOORBELL, CHRON__FILE_DOORBELL, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
-                              "the doorbell is missing or cut short: readers poll until the next writer makes a new one");
+        chron__verify_problem(
+            v, CHRON_PROBLEM_DOORBELL, CHRON__FILE_DOORBELL, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+            "the doorbell is missing or cut short: readers poll until the next writer makes a new one");
     else if (chron__header_decode(page, CHRON__MAGIC_DOORBELL, v->q.uuid, CHRON__FILE_DOORBELL, &header) < 0)
         chron__verify_failure(v, CHRON_PROBLEM_DOORBELL, CHRON__FILE_DOORBELL, CHRON_SEQ_NONE, CHRON_SEQ_NONE);
 }
@@ -160,17 +161,23 @@ static void check_position(chron__verify *v, const chron__bases *bases, const ch
     (void)snprintf(file, sizeof file, CHRON__DIR_READERS "/%s.pos", one->name);
     v->summary->readers++;
     if (one->damaged)
-        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE, "the position of "
-                              "reader %s cannot be read: it is damaged, or not a regular file", one->name);
+        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+                              "the position of "
+                              "reader %s cannot be read: it is damaged, or not a regular file",
+                              one->name);
     else if (at == CHRON_SEQ_NONE)
         return;
     else if (at > v->next_seq)
-        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, CHRON__SLOT_A, v->next_seq, at, "reader %s committed up to "
-                              "seq %" PRIu64 ", but the log ends before %" PRIu64, one->name, at, v->next_seq);
+        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, CHRON__SLOT_A, v->next_seq, at,
+                              "reader %s committed up to "
+                              "seq %" PRIu64 ", but the log ends before %" PRIu64,
+                              one->name, at, v->next_seq);
     else if (at > 0 && (one->value.flags & CHRON__SLOT_FINGERPRINT) && crc_of(v, bases, at - 1u, &crc) &&
              crc != one->value.fingerprint)
-        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, CHRON__SLOT_A, at - 1u, at, "record %" PRIu64 " is not the "
-                              "one that reader %s had read when it committed: history was rewritten", at - 1u, one->name);
+        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, CHRON__SLOT_A, at - 1u, at,
+                              "record %" PRIu64 " is not the "
+                              "one that reader %s had read when it committed: history was rewritten",
+                              at - 1u, one->name);
 }
 
 /* --------------------------------------------------------------------------------------- the queue */

@@ -14,11 +14,11 @@ typedef struct chron__verify {
     chron_problem_fn report;
     void *context;
     chron_verify_summary *summary;
-    chron__slot_value state;       /* of queue.meta, as at the beginning */
+    chron__slot_value state;        /* of queue.meta, as at the beginning */
     chron__registered_list readers; /* as at the beginning */
-    int alive;                     /* a writer was active at the beginning */
-    int stopped;                   /* the callback asked for it */
-    uint64_t reported_bytes;       /* since the last progress report */
+    int alive;                      /* a writer was active at the beginning */
+    int stopped;                    /* the callback asked for it */
+    uint64_t reported_bytes;        /* since the last progress report */
 
     /* The log so far: where the next segment must go on. */
     int begun;

@@ -19,14 +19,14 @@ typedef struct check {
     char name[CHRON__NAME_BYTES];
     uint64_t follower;
     int in_middle;
-    int sealed;                 /* 1 with `seal`, 0, or negative: damaged */
+    int sealed; /* 1 with `seal`, 0, or negative: damaged */
     chron__seal_value seal;
     chron__walk walk;
     enum chron__walk_stop stop;
     chron__tally tally;
-    int damaged;                /* some record was: the tally is not complete */
-    uint64_t known_block;       /* first block whose first record is not known yet */
-    int contiguous;             /* nothing was skipped right before the cursor */
+    int damaged;          /* some record was: the tally is not complete */
+    uint64_t known_block; /* first block whose first record is not known yet */
+    int contiguous;       /* nothing was skipped right before the cursor */
 } check;
 
 static int is_fault(check *c)
@@ -44,8 +44,10 @@ static void check_entry(check *c, uint64_t block, uint64_t expected)
     if (offset == 0 || offset == expected || is_fault(c))
         return;
     chron__verify_problem(c->v, CHRON_PROBLEM_INDEX, c->name, CHRON__INDEX_AT + block * 4u, CHRON_SEQ_NONE,
-                          CHRON_SEQ_NONE, "index entry %" PRIu64 " leads to offset %" PRIu64 ", where no record begins "
-                          "(readers fall back to a scan)", block, offset);
+                          CHRON_SEQ_NONE,
+                          "index entry %" PRIu64 " leads to offset %" PRIu64 ", where no record begins "
+                          "(readers fall back to a scan)",
+                          block, offset);
 }
 
 /* A record or END starts at `offset`. */
@@ -108,9 +110,11 @@ static int pass_damage(check *c, const char *why)
         return 0;
     c->damaged = 1;
     if (!more && c->follower == CHRON_SEQ_NONE && c->sealed == 0 && !v->alive && seq >= v->state.chron__durable_next) {
-        chron__verify_problem(v, CHRON_PROBLEM_TAIL, c->name, from, seq, CHRON_SEQ_NONE, "the record at the end of the "
+        chron__verify_problem(v, CHRON_PROBLEM_TAIL, c->name, from, seq, CHRON_SEQ_NONE,
+                              "the record at the end of the "
                               "log is not whole: %s. An append was cut off, or it is damaged; the next writer will set "
-                              "it aside in quarantine/", why);
+                              "it aside in quarantine/",
+                              why);
         return 0;
     }
     chron__verify_problem(v, CHRON_PROBLEM_RECORD, c->name, from, seq, more ? found_seq : c->follower,
@@ -228,13 +232,15 @@ static void check_chain(check *c)
                                   c->name, c->seg->prev_base);
     } else if (base != v->next_seq) {
         chron__verify_problem(v, CHRON_PROBLEM_CHAIN, c->name, 0, v->next_seq < base ? v->next_seq : base,
-                              v->next_seq < base ? base : v->next_seq, "%s begins with seq %" PRIu64 ", but %" PRIu64
-                              " comes next: %s", c->name, base, v->next_seq,
-                              v->next_seq < base ? "a segment is missing" : "segments overlap");
+                              v->next_seq < base ? base : v->next_seq,
+                              "%s begins with seq %" PRIu64 ", but %" PRIu64 " comes next: %s", c->name, base,
+                              v->next_seq, v->next_seq < base ? "a segment is missing" : "segments overlap");
     } else if (c->seg->prev_base != v->last_base) {
         chron__verify_problem(v, CHRON_PROBLEM_CHAIN, c->name, offsetof(chron__file_header, prev_base), base,
-                              CHRON_SEQ_NONE, "%s says that the segment before it begins with seq %" PRIu64 ", but that "
-                              "begins with %" PRIu64, c->name, c->seg->prev_base, v->last_base);
+                              CHRON_SEQ_NONE,
+                              "%s says that the segment before it begins with seq %" PRIu64 ", but that "
+                              "begins with %" PRIu64,
+                              c->name, c->seg->prev_base, v->last_base);
     }
 }
 

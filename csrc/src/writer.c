@@ -27,15 +27,17 @@ static __attribute__((cold, noinline)) int poisoned(const chron_writer *w)
 {
     (void)w;
     return chron__fail(CHRON_EPOISONED, "this writer can no longer vouch for its data, because a sync failed or the "
-                       "disk did: close it and open the queue again, which recovers what is on disk");
+                                        "disk did: close it and open the queue again, which recovers what is on disk");
 }
 
 /* The pages under the current segment were replaced by zeros: what went there is gone. */
 static __attribute__((cold, noinline)) int faulted(chron_writer *w)
 {
     chron__set32(&w->poisoned, 1);
-    return chron__fail(CHRON_EIO, "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
-                       "truncated, or the disk failed. Close the writer and open the queue again", w->seg->base_seq);
+    return chron__fail(CHRON_EIO,
+                       "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
+                       "truncated, or the disk failed. Close the writer and open the queue again",
+                       w->seg->base_seq);
 }
 
 static inline int check_ready(const chron_writer *w)
@@ -52,9 +54,10 @@ static int refuse_record(const chron_writer *w, size_t length, uint16_t type_id)
 static int refuse_record(const chron_writer *w, size_t length, uint16_t type_id)
 {
     if (length > w->max_payload)
-        return chron__fail(CHRON_ETOOBIG, "a payload of %zu bytes is larger than one segment of this queue holds (%"
-                           PRIu64 " bytes): split it, or create the queue with larger segments", length,
-                           w->max_payload);
+        return chron__fail(CHRON_ETOOBIG,
+                           "a payload of %zu bytes is larger than one segment of this queue holds (%" PRIu64
+                           " bytes): split it, or create the queue with larger segments",
+                           length, w->max_payload);
     if (type_id > CHRON_TYPE_MAX)
         return chron__fail(CHRON_EINVAL, "type_id 0x%x is reserved: use 0 to 0x%x", (unsigned)type_id, CHRON_TYPE_MAX);
     return chron__fail(CHRON_EINVAL, "the data is NULL, but its length is %zu", length);
@@ -86,7 +89,8 @@ static inline void place(chron_writer *w, uint8_t *at, uint64_t seq, const void 
 }
 
 /* After the commit word: `count` records that end at `tail` are visible now. */
-static inline __attribute__((always_inline)) int64_t finish(chron_writer *w, uint64_t offset, uint64_t tail, uint64_t seq, uint32_t count)
+static inline __attribute__((always_inline)) int64_t finish(chron_writer *w, uint64_t offset, uint64_t tail,
+                                                            uint64_t seq, uint32_t count)
 {
     chron__set64(&w->tail, tail);
     chron__set_release64(&w->next_seq, seq + count); /* [TAIL] with chron__writer_sync */
@@ -111,8 +115,8 @@ static inline __attribute__((always_inline)) int64_t finish(chron_writer *w, uin
     return (int64_t)seq;
 }
 
-static inline __attribute__((always_inline)) int64_t append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags,
-                             uint64_t timestamp_ns)
+static inline __attribute__((always_inline)) int64_t append(chron_writer *w, const void *data, size_t length,
+                                                            uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
 {
     uint64_t bytes = chron__record_bytes(length);
     uint64_t offset;
@@ -174,8 +178,10 @@ static int64_t measure(const chron_writer *w, const chron_record *records, size_
             return status;
         bytes += chron__record_bytes(records[i].length);
         if (bytes > room)
-            return chron__fail(CHRON_ETOOBIG, "a batch of %zu records does not fit one segment of this queue (%" PRIu64
-                               " bytes): append it in smaller ones", count, room);
+            return chron__fail(CHRON_ETOOBIG,
+                               "a batch of %zu records does not fit one segment of this queue (%" PRIu64
+                               " bytes): append it in smaller ones",
+                               count, room);
     }
     return (int64_t)bytes;
 }
@@ -249,9 +255,11 @@ static int64_t append_packed(chron_writer *w, const uint8_t *bytes, const uint64
         int64_t status;
 
         if (offsets[i] > offsets[i + 1u] || offsets[i + 1u] - offsets[i] > SIZE_MAX / 2u)
-            status = chron__fail(CHRON_EINVAL, "offset %zu of a packed batch lies before the one in front of it", i + 1u);
+            status =
+                chron__fail(CHRON_EINVAL, "offset %zu of a packed batch lies before the one in front of it", i + 1u);
         else
-            status = append(w, bytes + offsets[i], (size_t)(offsets[i + 1u] - offsets[i]), type_id, flags, timestamp_ns);
+            status =
+                append(w, bytes + offsets[i], (size_t)(offsets[i + 1u] - offsets[i]), type_id, flags, timestamp_ns);
         if (status < 0)
             return i > 0 ? (int64_t)i : status;
     }

@@ -26,25 +26,25 @@
 
 struct chron_writer {
     /* What every append touches. */
-    uint8_t *base;            /* of the current segment's mapping */
-    chron__a64 tail;          /* [TAIL] offset of the next record */
-    chron__a64 next_seq;      /* [TAIL] */
-    uint64_t edge;            /* an append that would end behind this offset calls chron__writer_edge first */
-    uint64_t next_block;      /* a record that starts at or behind this offset gets an index entry */
-    uint64_t max_payload;     /* bytes */
-    uint64_t payload_bytes;   /* appended so far: stats */
-    uint32_t epoch;           /* low word */
-    uint32_t fork_count;      /* chron__fork_count when opened */
-    chron__a32 *fault;        /* [FAULT] of the current mapping */
-    chron__a32 poisoned;      /* [STOP] a sync failed, or a mapping faulted: only close is left */
-    chron__a32 busy;          /* [BUSY] */
+    uint8_t *base;          /* of the current segment's mapping */
+    chron__a64 tail;        /* [TAIL] offset of the next record */
+    chron__a64 next_seq;    /* [TAIL] */
+    uint64_t edge;          /* an append that would end behind this offset calls chron__writer_edge first */
+    uint64_t next_block;    /* a record that starts at or behind this offset gets an index entry */
+    uint64_t max_payload;   /* bytes */
+    uint64_t payload_bytes; /* appended so far: stats */
+    uint32_t epoch;         /* low word */
+    uint32_t fork_count;    /* chron__fork_count when opened */
+    chron__a32 *fault;      /* [FAULT] of the current mapping */
+    chron__a32 poisoned;    /* [STOP] a sync failed, or a mapping faulted: only close is left */
+    chron__a32 busy;        /* [BUSY] */
     uint32_t checked;
-    chron__a32 closed;        /* [BUSY] by shut: then `busy` stays taken for good */
+    chron__a32 closed; /* [BUSY] by shut: then `busy` stays taken for good */
     uint32_t coarse_clock;
-    uint32_t sync_every;      /* records; 0: appends do not sync */
-    uint32_t unsynced;        /* records since the last sync by append */
-    uint64_t claimed;         /* bytes of room claimed behind tail, header included; 0: no claim */
-    chron__tally tally;       /* of the current segment */
+    uint32_t sync_every; /* records; 0: appends do not sync */
+    uint32_t unsynced;   /* records since the last sync by append */
+    uint64_t claimed;    /* bytes of room claimed behind tail, header included; 0: no claim */
+    chron__tally tally;  /* of the current segment */
     chron__bell bell;
 
     /* Everything else. */
@@ -53,41 +53,41 @@ struct chron_writer {
     chron__lock writer_lock;
     chron_recovery recovery;
     uint64_t full_epoch;
-    uint64_t first_seq;       /* of this handle */
-    uint64_t limit_segments;  /* back-pressure: 0 off */
+    uint64_t first_seq;      /* of this handle */
+    uint64_t limit_segments; /* back-pressure: 0 off */
     uint64_t rolls;
     uint64_t rolls_unprepared;
     uint64_t full_waits;
     uint64_t wakes;
-    chron__a64 window;        /* [TOUCH] bytes ahead of the tail that are worth preparing */
+    chron__a64 window; /* [TOUCH] bytes ahead of the tail that are worth preparing */
     chron__a64 touched_bytes;
     chron__a64 syncs;
     chron__a64 deleted_segments;
 
     pthread_mutex_t lock;
-    chron__seg *seg;          /* the current segment */
-    chron__seg *next;         /* prepared, or NULL */
-    int preparing;            /* the keeper is making one: a roll waits for it */
-    int rolling;              /* the owner has taken, or is making, one: the keeper keeps its hands off next.tmp */
-    chron__seg *retired;      /* left by a roll, for the keeper to unmap */
+    chron__seg *seg;     /* the current segment */
+    chron__seg *next;    /* prepared, or NULL */
+    int preparing;       /* the keeper is making one: a roll waits for it */
+    int rolling;         /* the owner has taken, or is making, one: the keeper keeps its hands off next.tmp */
+    chron__seg *retired; /* left by a roll, for the keeper to unmap */
 
     pthread_mutex_t sync_lock;
-    chron__slot_value state;  /* as last stored in queue.meta */
-    uint64_t unsynced_base;   /* segments below this are on disk, seal and all */
-    uint64_t synced_base;     /* segment that the next two are about */
-    uint64_t synced_offset;   /* pages below this are on disk */
-    chron__a32 dir_dirty;     /* a segment was renamed since the last sync of the directory */
-    chron__a64 durable_next;  /* seqs below this survive a loss of power */
+    chron__slot_value state; /* as last stored in queue.meta */
+    uint64_t unsynced_base;  /* segments below this are on disk, seal and all */
+    uint64_t synced_base;    /* segment that the next two are about */
+    uint64_t synced_offset;  /* pages below this are on disk */
+    chron__a32 dir_dirty;    /* a segment was renamed since the last sync of the directory */
+    chron__a64 durable_next; /* seqs below this survive a loss of power */
 
     pthread_mutex_t clean_lock;
 
     /* keeper.c */
     pthread_t keeper;
-    pthread_cond_t keeper_wake;  /* with lock: something to do, or stop */
-    pthread_cond_t keeper_done;  /* with lock: `preparing` has ended */
-    int keeper_running;          /* owner's thread only */
-    chron__a32 keeper_stop;      /* [STOP] */
-    chron__a32 keeper_asleep;    /* [STOP] advice: a kick is worth its system call */
+    pthread_cond_t keeper_wake; /* with lock: something to do, or stop */
+    pthread_cond_t keeper_done; /* with lock: `preparing` has ended */
+    int keeper_running;         /* owner's thread only */
+    chron__a32 keeper_stop;     /* [STOP] */
+    chron__a32 keeper_asleep;   /* [STOP] advice: a kick is worth its system call */
     chron__a64 keeper_errors;
     chron__a32 keeper_last_error;
 };
@@ -99,7 +99,7 @@ static inline int chron__writer_enter(chron_writer *w)
         return chron__fail(CHRON_EINVAL, "the writer is NULL");
     if (__builtin_expect(w->fork_count != chron__get32(&chron__fork_count), 0))
         return chron__fail(CHRON_EFORKED, "this writer was opened before a fork, in the parent process: open a new "
-                           "one here (the parent's goes on working there)");
+                                          "one here (the parent's goes on working there)");
     if (w->checked && __builtin_expect(chron__take32(&w->busy) != 0, 0)) /* [BUSY] with chron__writer_leave */
         return chron__fail_busy("writer", chron__get_acquire32(&w->closed));
     return 0;

@@ -13,38 +13,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                                                \
-    do {                                                                                                \
-        if (!(condition)) {                                                                             \
-            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                     \
-            exit(1);                                                                                    \
-        }                                                                                               \
+#define CHECK(condition)                                                            \
+    do {                                                                            \
+        if (!(condition)) {                                                         \
+            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
+            exit(1);                                                                \
+        }                                                                           \
     } while (0)
 
 /* Integers of any type, -1 and 0xFFFFFFFF being different ones (but for 64 bits). */
-#define CHECK_EQ(actual, expected)                                                                      \
-    check_eq(__FILE__, __LINE__, #actual, (intmax_t)(actual), (intmax_t)(expected))
+#define CHECK_EQ(actual, expected) check_eq(__FILE__, __LINE__, #actual, (intmax_t)(actual), (intmax_t)(expected))
 
 #define CHECK_STR(actual, expected) check_str(__FILE__, __LINE__, #actual, (actual), (expected))
 
-#define RUN(test)                                                                                       \
-    do {                                                                                                \
-        printf("  %s\n", #test);                                                                        \
-        fflush(stdout); /* known even if the test crashes, and not printed again by a child */          \
-        test();                                                                                         \
+#define RUN(test)                                                                              \
+    do {                                                                                       \
+        printf("  %s\n", #test);                                                               \
+        fflush(stdout); /* known even if the test crashes, and not printed again by a child */ \
+        test();                                                                                \
     } while (0)
 
 static inline void check_eq(const char *file, int line, const char *what, intmax_t actual, intmax_t expected)
 {
     if (actual == expected)
         return;
-    fprintf(stderr, "%s:%d: failed: %s is %" PRIdMAX " (0x%" PRIxMAX "), not %" PRIdMAX " (0x%" PRIxMAX ")\n",
-            file, line, what, actual, (uintmax_t)actual, expected, (uintmax_t)expected);
+    fprintf(stderr, "%s:%d: failed: %s is %" PRIdMAX " (0x%" PRIxMAX "), not %" PRIdMAX " (0x%" PRIxMAX ")\n", file,
+            line, what, actual, (uintmax_t)actual, expected, (uintmax_t)expected);
     exit(1);
 }
 
-static inline void check_str(const char *file, int line, const char *what, const char *actual,
-                             const char *expected)
+static inline void check_str(const char *file, int line, const char *what, const char *actual, const char *expected)
 {
     if (actual && strcmp(actual, expected) == 0)
         return;

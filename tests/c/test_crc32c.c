@@ -17,8 +17,8 @@
 #define LARGE (1u << 20)
 #define HEADER 32u
 
-#define FOR_EACH(impl)                                                                                  \
-    for (const chron__crc32c_impl *impl = chron__crc32c_impls; impl->name; impl++)                      \
+#define FOR_EACH(impl)                                                             \
+    for (const chron__crc32c_impl *impl = chron__crc32c_impls; impl->name; impl++) \
         if (impl->available())
 
 static uint8_t data[LARGE + 16];
@@ -61,8 +61,8 @@ static uint32_t reference_record(uint32_t commit, const uint8_t *payload, size_t
     return reference(reference(reference(0, word, 4), header + 8, 24), payload, bytes);
 }
 
-static void check_impl(const chron__crc32c_impl *impl, const char *what, size_t bytes, size_t at,
-                       uint32_t actual, uint32_t expected)
+static void check_impl(const chron__crc32c_impl *impl, const char *what, size_t bytes, size_t at, uint32_t actual,
+                       uint32_t expected)
 {
     if (actual == expected)
         return;
@@ -88,8 +88,8 @@ static void table_is_in_order(void)
 static void rfc_3720_vectors(void)
 {
     static const uint8_t read_command[48] = {
-        0x01, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x14, 0, 0, 0, 0, 0, 0x04, 0,
-        0, 0, 0, 0x14, 0, 0, 0, 0x18, 0x28, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0, 0, 0, 0, 0, 0,
+        0x01, 0xc0, 0, 0,    0, 0, 0, 0,    0,    0, 0, 0, 0, 0, 0, 0, 0x14, 0, 0, 0, 0, 0, 0x04, 0,
+        0,    0,    0, 0x14, 0, 0, 0, 0x18, 0x28, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0, 0, 0, 0, 0,    0,
     };
     uint8_t zeros[32] = {0}, ones[32], up[32], down[32];
 
@@ -136,8 +136,8 @@ static void check_all(size_t at, size_t bytes, uint32_t seed, uint32_t crc, uint
         check_impl(impl, "record", bytes, at, impl->record(commit, header, p, bytes), record);
     }
     check_impl(chron__crc32c_best(), "chron_crc32c", bytes, at, chron_crc32c(seed, p, bytes), crc);
-    check_impl(chron__crc32c_best(), "chron__crc32c_record", bytes, at,
-               chron__crc32c_record(commit, header, p, bytes), record);
+    check_impl(chron__crc32c_best(), "chron__crc32c_record", bytes, at, chron__crc32c_record(commit, header, p, bytes),
+               record);
 }
 
 static void all_lengths_at_all_alignments(void)
@@ -171,8 +171,10 @@ static void put_is_copy_and_sum(void)
             CHECK(place[8] == 11 && place[16] == 22 && place[24] == 33 && place[31] == 0);
             CHECK(memcmp(place + 32, from, bytes) == 0);
             CHECK_EQ(place[32 + bytes], 0xA5);
-            check_impl(impl, "put", bytes, 0, (uint32_t)place[4] | (uint32_t)place[5] << 8 | (uint32_t)place[6] << 16 |
-                       (uint32_t)place[7] << 24, chron__crc32c_impls[0].record(length + 1u, place, from, bytes));
+            check_impl(impl, "put", bytes, 0,
+                       (uint32_t)place[4] | (uint32_t)place[5] << 8 | (uint32_t)place[6] << 16 |
+                           (uint32_t)place[7] << 24,
+                       chron__crc32c_impls[0].record(length + 1u, place, from, bytes));
         }
     }
 }
@@ -197,8 +199,7 @@ static void large_ones(void)
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         size_t at = (size_t)(next_random() % 16);
 
-        check_all(at, sizes[i], 0, reference(0, data + at, sizes[i]), 1,
-                  reference_record(1, data + at, sizes[i]));
+        check_all(at, sizes[i], 0, reference(0, data + at, sizes[i]), 1, reference_record(1, data + at, sizes[i]));
     }
 }
 

@@ -32,9 +32,9 @@ static int fails(const char *name)
 }
 
 /* One wrapper a call: `name` with its parameters as declared and as passed. */
-#define WRAP(name, parameters, ...)                                          \
-    static int faulty_##name parameters                                     \
-    {                                                                        \
+#define WRAP(name, parameters, ...)                                           \
+    static int faulty_##name parameters                                       \
+    {                                                                         \
         return fails(#name) ? -fail_with : chron__io_posix.name(__VA_ARGS__); \
     }
 
@@ -51,8 +51,8 @@ WRAP(sync_dir, (const chron__io *io, int dir), io, dir)
 WRAP(rename, (const chron__io *io, int from_dir, const char *from, int to_dir, const char *to), io, from_dir, from,
      to_dir, to)
 WRAP(unlink, (const chron__io *io, int dir, const char *name), io, dir, name)
-WRAP(list, (const chron__io *io, int dir, int (*visit)(void *context, const char *name), void *context), io, dir,
-     visit, context)
+WRAP(list, (const chron__io *io, int dir, int (*visit)(void *context, const char *name), void *context), io, dir, visit,
+     context)
 WRAP(lock, (const chron__io *io, int fd, chron__lock *out), io, fd, out)
 WRAP(fs_kind, (const chron__io *io, int fd), io, fd)
 

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: MIT
+"""The command line, as a user meets it: real processes, what they print, how they end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chronicle_ffi import Queue, __version__
+
+COMMANDS = ("append", "record", "tail", "inspect", "verify", "repair", "cleanup", "forget", "demo")
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "chronicle_ffi", *arguments], stdin=pipe, stdout=pipe, stderr=pipe
+    )
+
+
+def run(*arguments: str | Path, status: int = 0, stdin: bytes = b"") -> tuple[str, str]:
+    """(stdout, stderr); whatever happens, there is no traceback."""
+    process = start(*arguments)
+    out, err = process.communicate(stdin, timeout=60)
+    assert b"Traceback" not in err, err.decode()
+    assert process.returncode == status, (out, err)
+    return out.decode(), err.decode()
+
+
+@pytest.fixture
+def lines(queue: Path) -> Path:
+    """Twenty records, line 0 to line 19, one second apart, of types 0 and 1 in turn."""
+    with Queue.open_publisher(queue, segment_size=1 << 16, keeper=False) as writer:
+        for i in range(20):
+            writer.append(b"line %d" % i, i % 2, timestamp_ns=(1_700_000_000 + i) * 10**9)
+    return queue
+
+
+# --------------------------------------------------------------------------------------------- append
+
+
+def test_append_from_stdin_and_file(queue: Path, tmp_path: Path) -> None:
+    _, err = run("append", queue, stdin=b"one\n\nthree\r\nlast without newline")
+    assert "4 records, seq 0 to 3" in err
+    source = tmp_path / "source"
+    source.write_bytes(b"\xff\xfe\n" * 3)
+    run("append", queue, "--file", source, "--type", "7", "--durability", "always")
+    with Queue.open_subscriber(queue) as reader:
+        found = [(message.payload, message.type_id) for message in reader]
+    assert found == [(b"one", 0), (b"", 0), (b"three\r", 0), (b"last without newline", 0), *[(b"\xff\xfe", 7)] * 3]
+
+
+def test_append_tells_which_line_is_too_long(queue: Path) -> None:
+    _, err = run("append", queue, "--segment-size", "64K", stdin=b"short\n" + b"x" * 70_000 + b"\n", status=2)
+    assert "line 2" in err
+    assert Queue.info(queue).next_seq == 1
+
+
+def test_append_stores_lines_as_they_arrive(queue: Path) -> None:
+    process = start("append", queue)
+    assert process.stdin is not None
+    process.stdin.write(b"first\nsecond half")
+    process.stdin.flush()
+    give_up = time.monotonic() + 30
+    while not (queue / "queue.meta").exists() or Queue.info(queue).next_seq == 0:
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    process.communicate(b" of it\n", timeout=30)
+    with Queue.open_subscriber(queue) as reader:
+        assert [message.payload for message in reader] == [b"first", b"second half of it"]
+
+
+# --------------------------------------------------------------------------------------------- record
+
+
+def test_record_passes_everything_through(queue: Path) -> None:
+    script = "printf 'out 1\\nout 2'; printf 'err\\n' >&2; exit 7"
+    out, err = run("record", queue, "--", "sh", "-c", script, status=7)
+    assert (out, err) == ("out 1\nout 2", "err\n")
+    with Queue.open_subscriber(queue) as reader:
+        found = [(message.type_id, message.payload) for message in reader]
+    assert found[0][0] == 3
+    assert json.loads(found[0][1])["argv"] == ["sh", "-c", script]
+    assert json.loads(found[-1][1]) == {"status": 7, "signal": None}
+    assert b"".join(payload for type_id, payload in found if type_id == 1) == b"out 1\nout 2"
+    assert b"".join(payload for type_id, payload in found if type_id == 2) == b"err\n"
+
+
+def test_record_exit_statuses(queue: Path, tmp_path: Path) -> None:
+    run("record", queue, "--", "true")
+    run("record", queue, "--", "/no/such/command", status=127)
+    run("record", queue, "--", tmp_path, status=126)
+    run("record", queue, "--", "sh", "-c", "kill -TERM $$", status=128 + signal.SIGTERM)
+    run("record", queue, status=2)
+    assert Queue.verify(queue).ok
+
+
+def test_record_forwards_signals(queue: Path) -> None:
+    script = "trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    process = start("record", queue, "--", "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert (out, process.returncode) == (b"caught\n", 9)
+
+
+# ----------------------------------------------------------------------------------------------- tail
+
+
+def test_tail_shows_the_end_by_default(lines: Path) -> None:
+    assert run("tail", lines)[0].splitlines() == [f"line {i}" for i in range(10, 20)]
+    assert run("tail", lines, "-n", "3")[0].splitlines() == ["line 17", "line 18", "line 19"]
+    assert run("tail", lines, "-n", "0")[0] == ""
+    assert len(run("tail", lines, "-n", "1000")[0].splitlines()) == 20
+
+
+def test_tail_from_somewhere(lines: Path) -> None:
+    assert run("tail", lines, "--from", "18")[0] == "line 18\nline 19\n"
+    assert run("tail", lines, "--from", "5", "-n", "2")[0] == "line 5\nline 6\n"
+    assert len(run("tail", lines, "--from", "oldest")[0].splitlines()) == 20
+    assert run("tail", lines, "--from", "@1700000019")[0] == "line 19\n"
+    assert run("tail", lines, "--from", "2023-11-14T22:13:38Z")[0] == "line 18\nline 19\n"
+    assert run("tail", lines, "--from", "oldest", "--type", "1", "-n", "2")[0] == "line 1\nline 3\n"
+    run("tail", lines, "--from", "21", status=2)
+    run("tail", lines, "--from", "yesterday", status=2)
+
+
+def test_tail_formats(lines: Path) -> None:
+    (out, _) = run("tail", lines, "-n", "1", "--format", "json")
+    assert json.loads(out) == {
+        "seq": 19,
+        "time": "2023-11-14T22:13:39.000000000Z",
+        "timestamp_ns": 1_700_000_019 * 10**9,
+        "type_id": 1,
+        "flags": 0,
+        "text": "line 19",
+    }
+    out, _ = run("tail", lines, "-n", "1", "--format", "hex")
+    assert "6c 69 6e 65 20 31 39" in out
+    assert "|line 19|" in out
+    with Queue.open_publisher(lines) as writer:
+        writer.append(b"\xff")
+    assert json.loads(run("tail", lines, "-n", "1", "--format", "json")[0])["base64"] == "/w=="
+
+
+def test_tail_as_a_reader_resumes(lines: Path) -> None:
+    assert len(run("tail", lines, "--reader", "me", "-n", "5")[0].splitlines()) == 5
+    assert Queue.readers(lines)[0].position == 5
+    assert run("tail", lines, "--reader", "me", "-n", "1")[0] == "line 5\n"
+    assert len(run("tail", lines, "--reader", "me")[0].splitlines()) == 14
+    assert run("tail", lines, "--reader", "me")[0] == ""
+    run("forget", lines, "me")
+    assert Queue.readers(lines) == []
+    run("forget", lines, "me", status=2)
+
+
+def test_tail_follows_until_interrupted(lines: Path) -> None:
+    process = start("tail", lines, "-f", "-n", "1")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"line 19\n"
+    with Queue.open_publisher(lines) as writer:
+        writer.append(b"new")
+    assert process.stdout.readline() == b"new\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, b"")
+
+
+def test_a_pipe_that_closes_early_is_no_error(queue: Path) -> None:
+    with Queue.open_publisher(queue) as writer:
+        writer.append_many([b"x" * 1000] * 2000)
+    command = f"{sys.executable} -m chronicle_ffi tail {queue} --from oldest | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"x" * 1000 + b"\n", b"")
+
+
+# ------------------------------------------------------------------------------------ looking, mending
+
+
+def test_inspect(lines: Path) -> None:
+    with Queue.open_subscriber(lines, "me", start=4) as reader:
+        reader.commit()
+        out, _ = run("inspect", lines)
+        assert "20 records, seq 0 to 19" in out
+        assert "me" in out
+        found = json.loads(run("inspect", lines, "--json")[0])
+    assert (found["oldest_seq"], found["next_seq"], found["durable_seq"], found["writer"]) == (0, 20, None, None)
+    assert [(r["name"], r["position"], r["lag"], r["alive"]) for r in found["readers"]] == [("me", 4, 16, True)]
+    assert [(s["base_seq"], s["next_seq"], s["sealed"]) for s in found["segments"]] == [(0, 20, False)]
+
+
+def test_verify_and_repair(lines: Path) -> None:
+    assert "all is well" in run("verify", lines)[0]
+    with Queue.open_publisher(lines) as writer:
+        writer.sync()
+    with next(lines.glob("*.seg")).open("r+b") as file:
+        file.seek(8192 + 7 * 64 + 33)
+        file.write(b"X")
+    out, _ = run("verify", lines, status=1)
+    assert f"{0:020}.seg, byte {8192 + 7 * 64}: record, seq 7" in out
+    assert json.loads(run("verify", lines, "--json", status=1)[0])["problems"][0]["seq"] == 7
+    _, err = run("append", lines, stdin=b"x", status=1)
+    assert "repair" in err
+    _, err = run("tail", lines, "--from", "oldest", status=1)
+    assert "damaged" in err
+    out, err = run("tail", lines, "--from", "oldest", "--skip-damaged")
+    assert len(out.splitlines()) == 19
+    assert "skipped 1 record" in err
+    out, _ = run("repair", lines)
+    assert "the log goes on at seq 7" in out
+    assert "all is well" in run("verify", lines)[0]
+
+
+def test_cleanup(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=1 << 16, keeper=False) as writer:
+        writer.append_many([b"x" * 1000] * 300)
+        out, _ = run("cleanup", queue, "--dry-run", "--max-segments", "2")
+        assert "would delete 4 segments" in out
+        _, err = run("cleanup", queue, "--max-segments", "2", status=2)
+        assert "--dry-run" in err
+    assert "no reader is registered" in run("cleanup", queue)[0]
+    assert len(Queue.segments(queue)) == 6
+    out, _ = run("cleanup", queue, "--max-segments", "2")
+    assert "deleted 4 segments" in out
+    assert len(Queue.segments(queue)) == 2
+
+
+# ----------------------------------------------------------------------------------------- demo, usage
+
+
+def test_demo_twice(tmp_path: Path) -> None:
+    for _ in range(2):
+        out, _ = run("demo", "--dir", tmp_path / "demo", "--limit-files", "60", "--segment-size", "64K")
+        assert "All readers saw exactly what the files hold" in out
+        assert "inspect" in out
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thing").touch()
+    run("demo", "--dir", tmp_path / "other", "--limit-files", "1", status=2)
+
+
+def test_help_and_version() -> None:
+    assert run("--version")[0] == f"chronicle {__version__}\n"
+    out, _ = run("--help")
+    for command in COMMANDS:
+        assert command in out
+        assert "usage: chronicle" in run(command, "--help")[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["tail"],
+        ["tail", "/no/such/queue"],
+        ["inspect", "/etc/passwd"],
+        ["verify", "/tmp"],
+        ["append", "/no/parent/queue"],
+        ["append", "q", "--segment-size", "12"],
+        ["append", "q", "--type", "65535"],
+        ["tail", "q", "--format", "xml"],
+        ["cleanup", "q", "--max-age", "soon"],
+        ["repair", "/no/such/queue"],
+    ],
+)
+def test_user_errors(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, err = run(*arguments, status=2)
+    assert err
+
+
+def test_errors_name_the_holder(lines: Path) -> None:
+    with Queue.open_publisher(lines), Queue.open_subscriber(lines, "me"):
+        _, err = run("append", lines, stdin=b"x", status=2)
+        assert "process" in err
+        _, err = run("tail", lines, "--reader", "me", status=2)
+        assert "me" in err
+        run("forget", lines, "me", status=2)
