@@ -131,6 +131,21 @@ $(VENV)/lint: $(VENV)/stamp
 lint: $(VENV)/lint build ## ruff, mypy --strict, clang-format, warnings of gcc and clang, layers
 	PY=$(PY) .ci/lint
 
+stress: build ## five million records, several readers; CHRONICLE_STRESS_MESSAGES, CHRONICLE_STRESS_SEED
+	CHRONICLE_STRESS_MESSAGES=$${CHRONICLE_STRESS_MESSAGES:-5000000} $(PY) -m pytest tests/test_stress.py -s
+
+soak: build ## run, pause and kill writer and readers for CHRONICLE_SOAK_SECS (default 60)
+	$(PY) -m tests.soak
+
+kill: build ## kill a writer 2000 times at random moments, with readers attached
+	$(PY) -m tests.kill
+
+power: build/test/test_power ## simulate a loss of power, CHRON_POWER_RUNS times (default here: 600)
+	CHRON_POWER_RUNS=$${CHRON_POWER_RUNS:-600} build/test/test_power
+
+fuzz-stateful: build ## Hypothesis for long: CHRONICLE_STATEFUL_EXAMPLES (default here: 3000)
+	CHRONICLE_STATEFUL_EXAMPLES=$${CHRONICLE_STATEFUL_EXAMPLES:-3000} $(PY) -m pytest tests/test_stateful.py
+
 mutants: build ## break the C code on purpose, and show that the tests notice
 	$(PY) tests/mutants.py
 
@@ -149,4 +164,4 @@ clean: ## remove everything that was made
 	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/_chronicle*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help build run test test-c bench lint format lib install uninstall portability sdist wheel clean
+.PHONY: help build run test test-c stress soak kill power fuzz-stateful mutants bench lint format lib install uninstall portability sdist wheel clean

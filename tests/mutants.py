@@ -62,8 +62,8 @@ MUTANTS = [
     Mutant(
         "commit word before the payload",
         "writer.c",
-        '    CHRON__STEP("record: header");\n',
-        '    chron__rec_publish(at, length);\n    CHRON__STEP("record: header");\n',
+        "    chron__rec_put(at, seq,",
+        "    chron__rec_publish(at, length);\n    chron__rec_put(at, seq,",
         ("test_crash", STRESS),
     ),
     Mutant(

@@ -154,60 +154,12 @@ def test_a_forked_child_does_not_keep_the_lock_alive(queue: Path) -> None:
         os.kill(child, signal.SIGKILL)
 
 
-def test_killed_at_random_moments(queue: Path) -> None:
-    """A writer that appends, batches, claims, syncs and rolls is killed 25 times, with a reader attached."""
-    code = """
-        import random, sys
-        from chronicle_ffi import Queue
-        dice = random.Random(int(sys.argv[2]))
-        def payload(seq):
-            return b"%d:" % seq + b"p" * (seq * 7919 % 3000)
-        with Queue.open_publisher(sys.argv[1], segment_size=1 << 16) as writer:
-            print("open", flush=True)
-            while True:
-                seq = writer.next_seq
-                what = dice.randrange(20)
-                if what < 10:
-                    writer.append(payload(seq))
-                elif what < 15:
-                    writer.append_batch([payload(seq + i) for i in range(dice.randrange(1, 9))])
-                elif what < 18:
-                    data = payload(seq)
-                    with writer.claim(len(data)) as buffer:
-                        buffer[:] = data
-                elif what < 19:
-                    writer.append_many([payload(seq + i) for i in range(50)])
-                else:
-                    writer.cleanup()
-                    if dice.randrange(10) == 0:
-                        writer.sync()
-                sys.stdout.write(f"{writer.next_seq}\\n")  # acknowledged
-                sys.stdout.flush()
-        """
-    reader: c.QueueReader | None = None
-    expected = 0
-    for round_ in range(25):
-        process = python(code, queue, round_)
-        assert line(process) == "open"
-        if reader is None:
-            reader = Queue.open_subscriber(queue, "live")
-        time.sleep(0.01 + round_ % 5 * 0.004)
-        process.kill()
-        out, err = process.communicate(timeout=60)
-        assert not err
-        acknowledged = [int(text) for text in out.split("\n")[:-1] if text]
-        for message in reader:
-            assert message.seq == expected
-            assert message.payload == b"%d:" % expected + b"p" * (expected * 7919 % 3000)
-            expected += 1
-        assert expected >= (acknowledged[-1] if acknowledged else 0)
-        reader.commit()
-    assert reader is not None
-    reader.close()
-    with Queue.open_publisher(queue) as writer:
-        assert writer.next_seq == expected
-    assert Queue.verify(queue).ok
-    assert expected > 100
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    """A small dose of ``make kill``: writers that append, batch, claim, sync, clean up and roll, and a reader."""
+    command = [sys.executable, "-m", "tests.kill", "--kills", "40", "--seed", "7", "--dir", tmp_path]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "40 kills" in done.stdout
 
 
 def test_a_killed_reader_costs_the_writer_nothing(queue: Path) -> None:
