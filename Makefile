@@ -74,6 +74,24 @@ build/test/%: tests/c/%.c $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) $(w
 test-c: $(addprefix build/test/,$(TESTS_C)) ## the C tests, under AddressSanitizer and UBSan
 	@set -e; for test in $(TESTS_C); do echo $$test; build/test/$$test; done
 
+# The same without sanitizers, and with ThreadSanitizer: built in one go.
+build/plain/%: tests/c/%.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(C_FLAGS) -Icsrc/src -O1 -g -DCHRON_TESTING $(SOURCES) $< -o $@ -lpthread
+
+build/tsan/%: tests/c/%.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(C_FLAGS) -Wno-tsan -Icsrc/src -O1 -g -DCHRON_TESTING -fsanitize=thread $(SOURCES) $< -o $@ -lpthread
+
+asan ubsan: test-c
+
+tsan: build/tsan/test_threads ## writer, keeper and readers on shared mappings under ThreadSanitizer
+	build/tsan/test_threads
+
+valgrind: $(addprefix build/plain/,test_crc32c test_faults test_threads) ## C tests under Valgrind's memcheck
+	@set -e; for test in $^; do echo $$test; \
+	    valgrind --quiet --error-exitcode=1 --leak-check=full $$test; done
+
 build/lib/%.o: csrc/src/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) $(CFLAGS) -fPIC -c $< -o $@
@@ -164,4 +182,4 @@ clean: ## remove everything that was made
 	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/_chronicle*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help build run test test-c stress soak kill power fuzz-stateful mutants bench lint format lib install uninstall portability sdist wheel clean
+.PHONY: help build run test test-c asan ubsan tsan valgrind stress soak kill power fuzz-stateful mutants bench lint format lib install uninstall portability sdist wheel clean

@@ -73,6 +73,20 @@ MUTANTS = [
         "        chron__rec_publish",
         ("test_crash", STRESS),
     ),
+    Mutant(
+        "commit word stored without release",
+        "record.h",
+        "    chron__store_release_le32(at, length + 1u);",
+        "    chron__store_relaxed_le32(at, length + 1u);",
+        ("tsan/test_threads",),
+    ),
+    Mutant(
+        "commit word loaded without acquire",
+        "record.h",
+        "    uint32_t commit = chron__load_acquire_le32(at);",
+        "    uint32_t commit = chron__load_relaxed_le32(at);",
+        ("tsan/test_threads",),
+    ),
     Mutant("END forgotten", "roll.c", "    publish_end(w, offset, seq);\n", "", (READER,)),
     Mutant(
         "END before the next segment has its name",
@@ -241,9 +255,10 @@ def run(command: list[str | Path], tree: Path) -> bool:
 def notices(test: str, tree: Path) -> bool:
     """Does this test fail, after having been built?"""
     if not test.endswith(".py"):
-        if not run(["make", "-j2", f"build/test/{test}"], tree):
-            raise SystemExit(f"{test} cannot be built")
-        return not run([tree / "build" / "test" / test], tree)
+        program = f"build/{test}" if "/" in test else f"build/test/{test}"
+        if not run(["make", "-j2", program], tree):
+            raise SystemExit(f"{program} cannot be built")
+        return not run([tree / program], tree)
     if not run([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--build-temp", "build/ext"], tree):
         raise SystemExit("the extension cannot be built")
     return not run([sys.executable, "-m", "pytest", "-x", "-q", test], tree)

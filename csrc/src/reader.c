@@ -63,7 +63,8 @@ static int open_reader(chron_reader *r, const chron__io *io, const char *path)
     return status < 0 ? status : chron__reader_start(r);
 }
 
-int chron_reader_open(const char *path, const chron_reader_options *options, chron_reader **out)
+int chron__reader_open_with(const chron__io *io, const char *path, const chron_reader_options *options,
+                            chron_reader **out)
 {
     chron_reader *r;
     int status;
@@ -89,10 +90,10 @@ int chron_reader_open(const char *path, const chron_reader_options *options, chr
     if (status == 0) {
         r->checked = (r->options.flags & CHRON_CHECKED) != 0;
         r->visible = r->options.flags & CHRON_DURABLE_ONLY ? 0 : CHRON_SEQ_NONE;
-        status = open_reader(r, &chron__io_posix, path);
+        status = open_reader(r, io, path);
     }
     if (status < 0) {
-        r->q.io = &chron__io_posix;
+        r->q.io = io;
         destroy(r);
         free(r);
         return status;
@@ -100,6 +101,11 @@ int chron_reader_open(const char *path, const chron_reader_options *options, chr
     r->options.name = NULL;
     *out = r;
     return 0;
+}
+
+int chron_reader_open(const char *path, const chron_reader_options *options, chron_reader **out)
+{
+    return chron__reader_open_with(&chron__io_posix, path, options, out);
 }
 
 /* In a forked child: give back memory and the child's own descriptors; leave all that is the parent's. */

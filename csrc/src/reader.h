@@ -57,6 +57,10 @@ static inline void chron__reader_leave(chron_reader *r)
         chron__set_release32(&r->busy, 0); /* [BUSY] with chron__reader_enter */
 }
 
+/* reader.c: chron_reader_open() on another table of system calls, for tests. */
+int chron__reader_open_with(const chron__io *io, const char *path, const chron_reader_options *options,
+                            chron_reader **out);
+
 /*
  * next.c: is there a record at the position? 1: *rec is loaded, in bounds, with the right seq; its CRC is
  * not checked yet. 0: not yet. Goes on to the next segment when need be.
