@@ -71,8 +71,24 @@ build/test/%: tests/c/%.c $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) $(w
 	$(CC) $(C_FLAGS) -Icsrc/src -O1 -g -DCHRON_TESTING -fsanitize=address,undefined -fno-sanitize-recover=all \
 	    $< $(filter %.o,$^) -o $@ -lpthread
 
-test-c: $(addprefix build/test/,$(TESTS_C)) ## the C tests, under AddressSanitizer and UBSan
+build/test/replay: tests/fuzz/fuzz_queue.c $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) $(wildcard tests/c/*.h)
+	$(CC) $(C_FLAGS) -Icsrc/src -Itests/c -O1 -g -DFUZZ_REPLAY -fsanitize=address,undefined \
+	    -fno-sanitize-recover=all $< $(filter %.o,$^) -o $@ -lpthread
+
+test-c: $(addprefix build/test/,$(TESTS_C)) build/test/replay ## the C tests, under AddressSanitizer and UBSan
 	@set -e; for test in $(TESTS_C); do echo $$test; build/test/$$test; done
+	@echo fuzz corpus; build/test/replay tests/fuzz/corpus/*
+
+build/fuzz/fuzz_queue: tests/fuzz/fuzz_queue.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
+	@mkdir -p $(@D)
+	clang $(C_FLAGS) -Icsrc/src -Itests/c -O1 -g -fsanitize=fuzzer,address,undefined \
+	    -fno-sanitize-recover=all $(SOURCES) $< -o $@ -lpthread
+
+FUZZ_SECS ?= 60
+fuzz: build/fuzz/fuzz_queue ## libFuzzer (needs clang) on all files of a queue, for FUZZ_SECS
+	@mkdir -p build/fuzz/corpus
+	cd build/fuzz && ./fuzz_queue -max_total_time=$(FUZZ_SECS) -max_len=400 -timeout=20 -print_final_stats=1 \
+	    corpus ../../tests/fuzz/corpus
 
 # The same without sanitizers, and with ThreadSanitizer: built in one go.
 build/plain/%: tests/c/%.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
@@ -137,7 +153,17 @@ build/bench/chronbench: $(SOURCES) $(HEADERS) $(BENCH_C) $(wildcard bench/native
 
 bench: build build/bench/chronbench ## benchmarks: native, then Python; BENCH_FLAGS=--quick for a short native part
 	build/bench/chronbench $(BENCH_FLAGS)
-	$(PY) -m pytest bench --benchmark-columns=median,min,max,ops --benchmark-sort=name
+	$(PYBENCH)
+
+PYBENCH := $(PY) -m pytest bench --benchmark-columns=median,min,max,ops --benchmark-sort=name \
+    --benchmark-storage=file://build/benchmarks
+BENCH_BOUND ?= 60%
+
+bench-save: build ## run the Python benchmarks and keep the result in build/benchmarks
+	$(PYBENCH) --benchmark-autosave
+
+bench-compare: build ## run them again; fails if a minimum is BENCH_BOUND (60%) above the last saved one
+	$(PYBENCH) --benchmark-compare --benchmark-compare-fail=min:$(BENCH_BOUND)
 
 # ------------------------------------------------------------------------------------------ quality
 
@@ -182,4 +208,4 @@ clean: ## remove everything that was made
 	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/_chronicle*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help build run test test-c asan ubsan tsan valgrind stress soak kill power fuzz-stateful mutants bench lint format lib install uninstall portability sdist wheel clean
+.PHONY: help build run test test-c asan ubsan tsan valgrind fuzz stress soak kill power fuzz-stateful mutants bench bench-save bench-compare lint format lib install uninstall portability sdist wheel clean

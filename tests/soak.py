@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Run for long: ``make soak``, or ``CHRONICLE_SOAK_SECS=30 python -m tests.soak [--seed N] [--dir DIR]``.
 
-A writer with retention, and three named readers, each a process of its own, pausing now and then; any of them is killed with
-SIGKILL at random and started again. Every reader checks content and order, and that it resumes at its committed
-position. Looked at all the time: disk use is bounded, file descriptors and mappings of the queue do not add up,
+A writer with retention, and three named readers, each a process of its own, pausing now and then; any of them is
+killed with SIGKILL at random and started again. Every reader checks content and order, and that it resumes at its
+committed position. Looked at all the time: disk use is bounded, file descriptors and mappings of the queue do not add up,
 memory stays flat. At the end all stop, catch up, and have come to the same end, and the queue verifies.
 """
 
