@@ -22,7 +22,7 @@ from chronicle_ffi.model import (
     to_ns,
 )
 from chronicle_ffi.reader import QueueReader
-from chronicle_ffi.reports import all_of, cleanup_report
+from chronicle_ffi.reports import all_of, cleanup_report, fields_of
 from chronicle_ffi.writer import QueueWriter
 
 SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment file unless told otherwise: 64 MiB
@@ -204,38 +204,14 @@ class Queue:
         """The segment files, oldest first."""
         where = path_bytes(path)
         found = all_of("chron_segment_info", lambda out, n: lib.chron_queue_segments(where, out, n))
-        return [
-            SegmentInfo(
-                base_seq=one.base_seq,
-                next_seq=one.next_seq,
-                bytes=one.bytes,
-                used_bytes=one.used_bytes,
-                first_ts_ns=one.first_ts_ns,
-                last_ts_ns=one.last_ts_ns,
-                created_ns=one.created_ns,
-                epoch=one.epoch,
-                sealed=bool(one.sealed),
-                damaged=bool(one.damaged),
-            )
-            for one in found
-        ]
+        return [fields_of(SegmentInfo, one) for one in found]
 
     @staticmethod
     def readers(path: Path) -> list[ReaderInfo]:
         """The registered readers, by name."""
         where = path_bytes(path)
         found = all_of("chron_reader_info", lambda out, n: lib.chron_queue_readers(where, out, n))
-        return [
-            ReaderInfo(
-                name=string(one.name),
-                position=one.position,
-                lag=one.lag,
-                updated_ns=one.updated_ns,
-                alive=bool(one.alive),
-                damaged=bool(one.damaged),
-            )
-            for one in found
-        ]
+        return [fields_of(ReaderInfo, one) for one in found]
 
     @staticmethod
     def remove_reader(path: Path, name: str) -> None:

@@ -4,24 +4,20 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator
 from datetime import datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chronicle_ffi._binding import EBUFFER, EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, optional_seq
 from chronicle_ffi.errors import InvalidArgument
+from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import Message, ReaderStats, to_ns
 from chronicle_ffi.reports import fields_of
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 FIRST_BUFFER_BYTES = 4096
 
 
-class QueueReader:
+class QueueReader(Handle):
     """One place in a queue, moving forward. Made by `Queue.open_subscriber`.
 
     With a name it has a position that is stored by `commit`, from which the next reader of that name resumes, and
@@ -32,13 +28,11 @@ class QueueReader:
     """
 
     def __init__(self, handle: Any, path: str, name: str | None) -> None:
-        self._handle = ffi.gc(handle, lib.chron_reader_close)
-        self._path = path
+        super().__init__(handle, lib.chron_reader_shut, lib.chron_reader_close, path)
         self._name = name
         self._view = ffi.new("chron_view *")
         self._buffer = ffi.new("char[]", FIRST_BUFFER_BYTES)
         self._capacity = FIRST_BUFFER_BYTES
-        self._closed = False
 
     # -------------------------------------------------------------------------------------- reading
 
@@ -150,11 +144,6 @@ class QueueReader:
     # ---------------------------------------------------------------------------------------- state
 
     @property
-    def path(self) -> str:
-        """The queue's directory, as given."""
-        return self._path
-
-    @property
     def name(self) -> str | None:
         """None: this reader is not registered."""
         return self._name
@@ -188,36 +177,6 @@ class QueueReader:
         check(lib.chron_reader_stats_get(self._handle, out))
         return fields_of(ReaderStats, out)
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
     def _check_open(self) -> None:
         if self._closed:
             check(lib.chron_reader_wait(self._handle, 0))  # answers "closed", in its own words
-
-    def close(self) -> None:
-        """Close it, without a commit. May be called twice. Raises ConcurrentUse while another thread is inside."""
-        status = lib.chron_reader_shut(self._handle)
-        self._closed = status != -lib.CHRON_EBUSY
-        check(status)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=1, source=self)
-            lib.chron_reader_shut(self._handle)
-
-    def __repr__(self) -> str:
-        name = "" if self._name is None else f" as {self._name!r}"
-        return f"<QueueReader {self._path!r}{name}{' (closed)' if self._closed else ''}>"
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a QueueReader cannot be pickled: open the queue in the other process")

@@ -26,11 +26,15 @@ _REASONS = {
 
 
 def fields_of(kind: type[T], struct: Any) -> T:
-    """A dataclass from a struct whose members have the names of its fields."""
-    values = {}
+    """A dataclass of model.py from a struct whose members have the names of its fields."""
+    values: dict[str, Any] = {}
     for item in fields(kind):  # type: ignore[arg-type]
         value = getattr(struct, item.name)
-        values[item.name] = bool(value) if item.type in ("bool", bool) else value
+        if item.type == "bool":
+            value = bool(value)
+        elif item.type == "str":
+            value = string(value)
+        values[item.name] = value
     return kind(**values)
 
 

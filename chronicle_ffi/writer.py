@@ -5,27 +5,26 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate, islice
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, ffi, lib, optional_seq
 from chronicle_ffi.errors import InvalidArgument
+from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 from chronicle_ffi.reports import cleanup_report, fields_of
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Buffer
 
 CHUNK_RECORDS = 4096  # of one crossing of append_many
 CHUNK_BYTES = 1 << 20
 
 
-class QueueWriter:
+class QueueWriter(Handle):
     """The one process that appends to a queue. Made by `Queue.open_publisher`.
 
     A writer belongs to one thread at a time (another one meets `ConcurrentUse`) and to the process that opened it
@@ -34,10 +33,8 @@ class QueueWriter:
     """
 
     def __init__(self, handle: Any, path: str, wait_seconds: float) -> None:
-        self._handle = ffi.gc(handle, lib.chron_writer_close)
-        self._path = path
+        super().__init__(handle, lib.chron_writer_shut, lib.chron_writer_close, path)
         self._wait_seconds = wait_seconds
-        self._closed = False
 
     # ------------------------------------------------------------------------------------ appending
 
@@ -181,11 +178,6 @@ class QueueWriter:
     # ---------------------------------------------------------------------------------------- state
 
     @property
-    def path(self) -> str:
-        """The queue's directory, as given."""
-        return self._path
-
-    @property
     def next_seq(self) -> int:
         """The seq that the next append will return."""
         self._check_open()
@@ -214,41 +206,9 @@ class QueueWriter:
         check(lib.chron_writer_stats_get(self._handle, out))
         return fields_of(WriterStats, out)
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
     def _check_open(self) -> None:
         if self._closed:
             check(lib.chron_writer_abort(self._handle))  # answers "closed", in its own words
-
-    def close(self) -> None:
-        """Close the queue properly: sync (unless durability is "none"), stop the keeper, give up the lock.
-
-        May be called twice. Raises what the sync raises; the handle is closed in any case but ConcurrentUse.
-        """
-        status = lib.chron_writer_shut(self._handle)
-        self._closed = status != -lib.CHRON_EBUSY
-        check(status)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=1, source=self)
-            lib.chron_writer_shut(self._handle)
-
-    def __repr__(self) -> str:
-        return f"<QueueWriter {self._path!r}{' (closed)' if self._closed else ''}>"
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a QueueWriter cannot be pickled: open the queue in the other process, once this one is closed")
 
 
 def _buffer(data: Any) -> Any:

@@ -3,7 +3,7 @@
 
 A writer with retention, and three named readers, each a process of its own, pausing now and then; any of them is
 killed with SIGKILL at random and started again. Every reader checks content and order, and that it resumes at its
-committed position. Looked at all the time: disk use is bounded, file descriptors and mappings of the queue do not add up,
+committed position. Looked at all the time: disk use is bounded, descriptors and mappings of the queue do not add up,
 memory stays flat. At the end all stop, catch up, and have come to the same end, and the queue verifies.
 """
 

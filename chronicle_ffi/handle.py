@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""What `QueueWriter` and `QueueReader` have in common: a handle of C, and how it ends."""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from chronicle_ffi._binding import check, ffi, lib
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Handle:
+    """Closed for use by `close`; its memory goes when the last frame that might still call with it has gone.
+
+    That is why C closes in two steps: `shut` ends everything and makes late calls fail, `free` gives the memory back.
+    """
+
+    def __init__(self, handle: Any, shut: Any, free: Any, path: str) -> None:
+        self._handle = ffi.gc(handle, free)
+        self._shut = shut
+        self._path = path
+        self._closed = False
+
+    @property
+    def path(self) -> str:
+        """The queue's directory, as given."""
+        return self._path
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """Close it. May be called twice. Raises ConcurrentUse while another thread is inside: then it is still open.
+
+        A writer syncs (unless its durability is "none"), stops its keeper, marks the queue as properly closed and
+        gives up its lock; it raises what the sync raises, and is closed all the same. A reader does not commit.
+        """
+        status = self._shut(self._handle)
+        self._closed = status != -lib.CHRON_EBUSY
+        check(status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=1, source=self)
+            self._shut(self._handle)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._path!r}{' (closed)' if self._closed else ''}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"a {type(self).__name__} cannot be pickled: open the queue in the other process")
