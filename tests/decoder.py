@@ -1,83 +1,70 @@
 # SPDX-License-Identifier: MIT
-"""A second implementation of docs/FORMAT.md: reads a queue that nobody writes to, and checks all of it.
+"""A second reader of queues, written from docs/FORMAT.md alone: no code of the library is used or looked at.
 
-Written from that text alone, with nothing but the standard library, slow and plain. Where a reader may shrug (the
-index and the stored offsets are advice), this one is strict: whatever does not agree raises FormatError.
+It is strict where the text says *must*, and slow everywhere. `open_queue` reads a directory whose writer is not
+active; `Image` holds files by name, so that a queue can also come out of an archive or out of the document.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-NONE = 0xFFFFFFFFFFFFFFFF
-PAGE = 4096
-ALIGN = 32
+NONE = 0xFFFF_FFFF_FFFF_FFFF
 STRIDE = 65536
 END_TYPE = 0xFFFF
-SEAL_AT = 128
-INDEX_AT = 4096
-SLOTS_AT = (512, 1024)
-NOTIFY_AT, WAITING_AT = 256, 512
-MIN_SEGMENT, MAX_SEGMENT, MAX_PAYLOAD = 65536, 68719476736, 1 << 30
-HEADER = struct.Struct("<8sIIII16sQQQQQQ36xI")  # section 3
-SLOT = struct.Struct("<QQQQQ8xII4xI")  # section 4
-SEAL = struct.Struct("<IIQQQQQQ4xI")  # section 6
-RECORD = struct.Struct("<IIQQHHI")  # section 7
-SEGMENT_NAME = re.compile(r"[0-9]{20}\.seg")
-POSITION_NAME = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]{0,63})\.pos")
-LOCK_LINE = re.compile(rb"pid [0-9]+ host [^ ]+ start [0-9]+ epoch [0-9]+ *\n")
+SLOT_OFFSETS = (512, 1024)
+FLAG_FINGERPRINT, FLAG_CLEAN = 1, 2
+SEAL_MONOTONE = 1
+SEGMENT_NAME = re.compile(r"(\d{20})\.seg")
+READER_NAME = re.compile(r"readers/([A-Za-z0-9_-][A-Za-z0-9._-]{0,63})\.pos")
+
+Image = Mapping[str, bytes]
+
+
+class FormatError(Exception):
+    """Damage, or a file of a newer program: where, and what."""
+
+    def __init__(self, file: str, offset: int, what: str) -> None:
+        super().__init__(f"{file}, byte {offset}: {what}")
+        self.file = file
+        self.offset = offset
 
 
 def _table() -> list[int]:
     table = []
-    for value in range(256):
+    for byte in range(256):
         for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
     return table
 
 
 TABLE = _table()
 
 
-def crc32c(data: bytes) -> int:
-    """CRC-32C, as in section 1."""
-    crc = 0xFFFFFFFF
+def crc(data: bytes) -> int:
+    """CRC-32C."""
+    value = 0xFFFFFFFF
     for byte in data:
-        crc = TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
+        value = value >> 8 ^ TABLE[(value ^ byte) & 0xFF]
+    return value ^ 0xFFFFFFFF
 
 
-def up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
-class FormatError(Exception):
-    """What is wrong, in which file of the queue and at which byte of it."""
-
-    def __init__(self, file: str, offset: int, text: str) -> None:
-        super().__init__(f"{file} at offset {offset}: {text}")
-        self.file = file
-        self.offset = offset
-
-
-@dataclass(frozen=True)
-class Record:
-    seq: int
-    timestamp_ns: int
-    type_id: int
-    flags: int
-    epoch: int
-    payload: bytes
+def up(value: int, to: int) -> int:
+    return -(-value // to) * to
 
 
 @dataclass(frozen=True)
 class Header:
+    magic: bytes
+    version: int
+    compat: int
+    incompat: int
     stride: int
     uuid: bytes
     created_ns: int
@@ -90,266 +77,203 @@ class Header:
 
 @dataclass(frozen=True)
 class Slot:
-    """Field names are those of a position file; queue.meta calls `segment_base` durable_next, `offset` epoch."""
-
     generation: int
     next_seq: int
-    segment_base: int
-    offset: int
+    segment_base: int  # queue.meta: durable_next
+    offset: int  # queue.meta: epoch
     time_ns: int
     fingerprint: int
     flags: int
 
 
 @dataclass(frozen=True)
-class Seal:
+class Record:
+    seq: int
+    timestamp_ns: int
+    type_id: int
     flags: int
-    records: int
-    end_offset: int
-    last_seq: int
-    first_ts: int
-    last_ts: int
-    sealed_ns: int
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a record stands, and its CRC field."""
-
-    base_seq: int
-    offset: int
+    epoch: int
+    payload: bytes
     crc: int
 
 
 @dataclass(frozen=True)
-class Tail:
-    """The end of the log, and how many bytes behind it are not clean: up to the last one that is not zero."""
+class Decoded:
+    """Everything a queue says."""
 
-    base_seq: int
-    offset: int
+    uuid: bytes
+    segment_size: int
+    state: Slot
+    records: list[Record]
+    oldest_seq: int
     next_seq: int
-    remains: int
+    positions: dict[str, Slot]
 
 
-def check_header(data: bytes, size: int, magic: bytes, file: str, uuid: bytes | None) -> Header:
-    """The checks of section 3, in their order, but for the last."""
+def header(file: str, data: bytes, size: int, magic: bytes, uuid: bytes | None) -> Header:
+    """Section 3, in its order."""
     if len(data) != size:
         raise FormatError(file, 0, f"{len(data)} bytes instead of {size}")
-    found, version, _compat, incompat, stride, its_uuid, *numbers, crc = HEADER.unpack_from(data)
-    if found != magic:
-        raise FormatError(file, 0, f"magic {found!r}")
-    if version != 1:
-        raise FormatError(file, 8, f"version {version}")
-    if crc != crc32c(data[:124]):
-        raise FormatError(file, 124, "header CRC")
-    if incompat:
-        raise FormatError(file, 16, f"incompat flags {incompat:#x}")
-    if uuid is not None and its_uuid != uuid:
+    fields = struct.unpack("<8sIIII16sQQQQQQ36xI", data[:128])
+    found = Header(*fields[:-1])
+    if found.magic != magic:
+        raise FormatError(file, 0, f"begins with {found.magic!r}")
+    if found.version != 1:
+        raise FormatError(file, 8, f"version {found.version}")
+    if fields[-1] != crc(data[:124]):
+        raise FormatError(file, 124, "CRC of the header")
+    if found.incompat != 0:
+        raise FormatError(file, 16, f"incompat flags {found.incompat:#x}")
+    if uuid is not None and found.uuid != uuid:
         raise FormatError(file, 24, "uuid of another queue")
-    return Header(stride, its_uuid, *numbers)
+    return found
 
 
-def newer_slot(data: bytes) -> Slot | None:
-    """Section 4; None if both are damaged."""
+def slot(file: str, data: bytes) -> Slot:
+    """Section 4: the newer valid one."""
     valid = []
-    for at in SLOTS_AT:
-        *fields, crc = SLOT.unpack_from(data, at)
-        if crc == crc32c(data[at : at + 60]):
+    for at in SLOT_OFFSETS:
+        *fields, stored = struct.unpack("<QQQQQ8xII4xI", data[at : at + 64])
+        if stored == crc(data[at : at + 60]) and any(data[at : at + 64]):
             valid.append(Slot(*fields))
-    if len(valid) == 2 and 0 < (valid[0].generation - valid[1].generation) % (1 << 64) < 1 << 63:
+    if not valid:
+        raise FormatError(file, SLOT_OFFSETS[0], "no valid slot")
+    if len(valid) == 2 and 0 < (valid[0].generation - valid[1].generation) % 2**64 < 2**63:
         return valid[0]
-    return valid[-1] if valid else None
+    return valid[-1]
 
 
 class Segment:
-    """One segment file, its header checked."""
+    """Section 6, and the records of section 7."""
 
-    def __init__(self, path: Path, meta: Header) -> None:
-        self.file = path.name
-        self.base_seq = int(path.name[:20])
-        self.data = path.read_bytes()
-        size = meta.segment_size
-        self.header = check_header(self.data, size, b"CHRONSEG", self.file, meta.uuid)
-        self.begin = INDEX_AT + up(size // STRIDE * 4, PAGE)
-        wanted = {"base_seq": (56, self.base_seq), "segment_size": (48, size), "data_offset": (72, self.begin)}
-        for name, (offset, value) in {**wanted, "stride": (20, STRIDE)}.items():
-            if getattr(self.header, name) != value:
-                raise FormatError(self.file, offset, f"{name} is {getattr(self.header, name)}, not {value}")
-        self.seal = self._seal()
+    def __init__(self, file: str, data: bytes, meta: Header) -> None:
+        self.file = file
+        self.data = data
+        self.size = meta.segment_size
+        self.header = header(file, data, self.size, b"CHRONSEG", meta.uuid)
+        self.base_seq = int(file[:20])
+        self.begin = 4096 + up(self.size // STRIDE * 4, 4096)
+        wanted = (self.base_seq, self.size, STRIDE, self.begin)
+        if (self.header.base_seq, self.header.segment_size, self.header.stride, self.header.data_offset) != wanted:
+            raise FormatError(file, 56, "geometry")
 
-    def _seal(self) -> Seal | None:
-        state, *fields, crc = SEAL.unpack_from(self.data, SEAL_AT)
-        if state == 0:
-            return None
-        seal = Seal(*fields)
-        if state != 1 or crc != crc32c(self.data[SEAL_AT + 4 : SEAL_AT + 60]):
-            raise FormatError(self.file, SEAL_AT, "damaged seal")
-        if seal.records < 1 or seal.last_seq != self.base_seq + seal.records - 1:
-            raise FormatError(self.file, SEAL_AT + 24, "the seal's last_seq")
-        return seal
-
-    def check_seal(self, timestamps: list[int], end: int) -> None:
-        seal = self.seal
-        assert seal is not None
-        ascending = all(a <= b for a, b in zip(timestamps, timestamps[1:], strict=False))
-        facts = (1 if ascending else 0, len(timestamps), end, timestamps[0], timestamps[-1])
-        if (seal.flags, seal.records, seal.end_offset, seal.first_ts, seal.last_ts) != facts:
-            raise FormatError(self.file, SEAL_AT, f"the seal says {seal}, the records {facts}")
-
-    def check_index(self, starts: list[int]) -> None:
-        first: dict[int, int] = {}
-        for start in starts:
-            first.setdefault((start - self.begin) // STRIDE, start)
-        for block in range(up(len(self.data) - self.begin, STRIDE) // STRIDE):
-            (entry,) = struct.unpack_from("<I", self.data, INDEX_AT + 4 * block)
-            if entry and entry * 32 != first.get(block):
-                raise FormatError(self.file, INDEX_AT + 4 * block, f"entry {block} leads to {entry * 32}")
-
-    def remains(self, offset: int) -> int:
-        return len(self.data[offset:].rstrip(b"\0"))
-
-
-class Queue:
-    """Opening checks queue.meta and the doorbell; reading to the end checks the log; `positions` the readers."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if not (path / "queue.meta").is_file():
-            raise FormatError("queue.meta", 0, "it is missing: no queue")
-        data = (path / "queue.meta").read_bytes()
-        self.meta = check_header(data, PAGE, b"CHRONQUE", "queue.meta", None)
-        size = self.meta.segment_size
-        if self.meta.stride != STRIDE or size % MIN_SEGMENT or not MIN_SEGMENT <= size <= MAX_SEGMENT:
-            raise FormatError("queue.meta", 48, f"segment_size {size}, stride {self.meta.stride}")
-        state = newer_slot(data)
-        if state is None:
-            raise FormatError("queue.meta", SLOTS_AT[0], "both slots are damaged")
-        self.next_seq, self.durable_next, self.epoch = state.next_seq, state.segment_base, state.offset
-        self.clean = bool(state.flags & 2)
-        if (path / "doorbell").exists():
-            check_header((path / "doorbell").read_bytes(), PAGE, b"CHRONBEL", "doorbell", self.meta.uuid)
-        if (path / "writer.lock").exists():
-            line = (path / "writer.lock").read_bytes()
-            if len(line) != 256 or not LOCK_LINE.fullmatch(line):
-                raise FormatError("writer.lock", 0, f"the line is {line!r}")
-        self.bases = sorted(int(one.name[:20]) for one in path.iterdir() if SEGMENT_NAME.fullmatch(one.name))
-        self.places: dict[int, Place] = {}  # of the records read so far, by seq
-        self.tail: Tail | None = None  # known when all records were read
-
-    def records(self) -> Iterator[Record]:
-        """All records from the oldest on; section 9."""
-        self.places, self.tail = {}, None
-        seq = self.bases[0] if self.bases else 0
-        epoch = 0
-        previous = None
-        while self.bases:
-            segment = Segment(self.path / f"{seq:020}.seg", self.meta)
-            prev_base = segment.header.prev_base
-            if previous is None:
-                if prev_base != NONE and prev_base >= seq:
-                    raise FormatError(segment.file, 64, f"prev_base {prev_base}")
-            elif prev_base != previous:
-                raise FormatError(segment.file, 64, f"prev_base {prev_base}, not {previous}")
-            offset = segment.begin
-            starts: list[int] = []
-            timestamps: list[int] = []
-            while (found := self._load(segment, offset, seq, epoch)) is not None:
-                starts.append(offset)
-                record, crc = found
-                epoch = record.epoch
-                if record.type_id == END_TYPE:
-                    break
-                self.places[seq] = Place(segment.base_seq, offset, crc)
-                timestamps.append(record.timestamp_ns)
-                yield record
-                offset += up(32 + len(record.payload), ALIGN)
-                seq += 1
-            segment.check_index(starts)
-            if found is None:
-                self._check_tail(segment, offset, seq)
+    def walk(self, epoch: int) -> Iterator[tuple[int, Record]]:
+        """(offset, record), END included as the last one if there is one."""
+        offset, seq = self.begin, self.base_seq
+        while True:
+            if offset > self.size - 32:
+                raise FormatError(self.file, offset, "records run over the end")
+            commit, stored, *rest = struct.unpack("<IIQQHHI", self.data[offset : offset + 32])
+            if commit == 0:
                 return
-            if segment.seal is not None:
-                segment.check_seal(timestamps, offset)
-            elif seq != self.bases[-1]:  # only the newest roll can be unfinished
-                raise FormatError(segment.file, SEAL_AT, "no seal, though the log goes on far behind")
-            if seq not in self.bases:
-                raise FormatError(segment.file, offset, f"END leads to seq {seq}, but there is no such segment")
-            previous = segment.base_seq
-        self.tail = Tail(0, 0, 0, 0)
+            length = commit - 1
+            is_end = rest[2] == END_TYPE
+            if is_end and (length != 0 or offset == self.begin):
+                raise FormatError(self.file, offset, "not an END")
+            if not is_end and offset + up(32 + length, 32) + 32 > self.size:
+                raise FormatError(self.file, offset, f"length {length}")
+            payload = self.data[offset + 32 : offset + 32 + length]
+            record = Record(rest[0], rest[1], rest[2], rest[3], rest[4], payload, stored)
+            if record.seq != seq:
+                raise FormatError(self.file, offset, f"seq {record.seq} instead of {seq}")
+            if record.epoch < epoch:
+                raise FormatError(self.file, offset, f"epoch {record.epoch} after {epoch}")
+            if stored != crc(self.data[offset : offset + 4] + self.data[offset + 8 : offset + 32] + payload):
+                raise FormatError(self.file, offset, "CRC of the record")
+            if record.flags >> 8:
+                raise FormatError(self.file, offset, "reserved flags")
+            yield offset, record
+            if is_end:
+                if any((record.timestamp_ns, record.flags)):
+                    raise FormatError(self.file, offset, "END with a timestamp or flags")
+                return
+            padding = self.data[offset + 32 + length : offset + up(32 + length, 32)]
+            if any(padding):
+                raise FormatError(self.file, offset + 32 + length, "padding")
+            epoch = record.epoch
+            offset += up(32 + length, 32)
+            seq += 1
 
-    def _load(self, segment: Segment, offset: int, seq: int, epoch: int) -> tuple[Record, int] | None:
-        """The record, or END, at `offset`, with its CRC field; None: commit word 0."""
-        data, file = segment.data, segment.file
-        if offset > len(data) - 32:
-            raise FormatError(file, offset, "the records run over the end of the segment")
-        commit, crc, its_seq, timestamp_ns, type_id, flags, its_epoch = RECORD.unpack_from(data, offset)
-        if commit == 0:
-            return None
-        n = commit - 1
-        if type_id == END_TYPE:
-            if n or timestamp_ns or flags or offset == segment.begin:
-                raise FormatError(file, offset, "an END that is none")
-        elif offset + up(32 + n, ALIGN) + 32 > len(data) or n > MAX_PAYLOAD:
-            raise FormatError(file, offset, f"a payload of {n} bytes does not fit")
-        if its_seq != seq:
-            raise FormatError(file, offset + 8, f"seq {its_seq}, not {seq}")
-        if its_epoch < epoch:
-            raise FormatError(file, offset + 28, f"epoch {its_epoch} after {epoch}")
-        end = offset + 32 + n
-        if crc != crc32c(data[offset : offset + 4] + data[offset + 8 : end]):
-            raise FormatError(file, offset + 4, "record CRC")
-        if flags > 0xFF or any(data[end : up(end, ALIGN)]):
-            raise FormatError(file, offset, "reserved flags or padding are not zero")
-        return Record(seq, timestamp_ns, type_id, flags, its_epoch, data[offset + 32 : end]), crc
+    def check_index(self, offsets: list[int]) -> None:
+        """Every entry that is set is the first header that starts in its block."""
+        first: dict[int, int] = {}
+        for offset in offsets:
+            first.setdefault((offset - self.begin) // STRIDE, offset)
+        for block in range(up(self.size - self.begin, STRIDE) // STRIDE):
+            (entry,) = struct.unpack_from("<I", self.data, 4096 + 4 * block)
+            if entry and entry * 32 != first.get(block):
+                raise FormatError(self.file, 4096 + 4 * block, f"index entry {block}")
 
-    def _check_tail(self, segment: Segment, offset: int, seq: int) -> None:
-        """A zero commit word: does anything prove that a record was there?"""
-        proof = None
-        if segment.seal is not None:
-            proof = "the seal"
-        elif self.durable_next > seq:
-            proof = f"durable_next {self.durable_next}"
-        elif self.clean and self.next_seq > seq:
-            proof = f"next_seq {self.next_seq}"
-        elif self.bases[-1] > seq:
-            proof = f"a segment with base_seq {self.bases[-1]}"
-        if proof is not None:
-            raise FormatError(segment.file, offset, f"nothing stands there, but {proof} proves record {seq}")
-        self.tail = Tail(segment.base_seq, offset, seq, segment.remains(offset))
+    def check_seal(self, records: list[Record], end_offset: int) -> None:
+        """A seal that is there is right."""
+        seal = self.data[128:192]
+        state, flags, count, end, last_seq, first_ts, last_ts, _sealed, stored = struct.unpack("<IIQQQQQQ4xI", seal)
+        if state == 0:
+            return
+        stamps = [record.timestamp_ns for record in records]
+        monotone = all(a <= b for a, b in pairwise(stamps))
+        wanted = (1, len(records), end_offset, self.base_seq + len(records) - 1, stamps[0], stamps[-1], crc(seal[4:60]))
+        if (state, count, end, last_seq, first_ts, last_ts, stored) != wanted or bool(
+            flags & SEAL_MONOTONE
+        ) != monotone:
+            raise FormatError(self.file, 128, "seal")
 
-    def positions(self) -> dict[str, Slot | None]:
-        """By reader's name; None: registered, no position yet. Reads the whole log, to compare."""
-        for _ in self.records():
-            pass
-        readers = self.path / "readers"
-        files = sorted(readers.iterdir()) if readers.is_dir() else []
-        found = {}
-        for path in files:
-            if match := POSITION_NAME.fullmatch(path.name):
-                found[match[1]] = self._position(f"readers/{path.name}", path.read_bytes())
+
+def decode(image: Image) -> Decoded:
+    """All of a queue whose writer is not active."""
+    if "queue.meta" not in image:
+        raise FormatError("queue.meta", 0, "not a queue")
+    meta = header("queue.meta", image["queue.meta"], 4096, b"CHRONQUE", None)
+    state = slot("queue.meta", image["queue.meta"])
+    names = sorted(name for name in image if SEGMENT_NAME.fullmatch(name))
+    segments = [Segment(name, image[name], meta) for name in names]
+    records: list[Record] = []
+    epoch = 0
+    next_seq = segments[0].base_seq if segments else state.segment_base
+    oldest = next_seq
+    for i, segment in enumerate(segments):
+        if segment.base_seq != next_seq or (i and segment.header.prev_base != segments[i - 1].base_seq):
+            raise FormatError(segment.file, 56, f"does not follow: {next_seq} comes next")
+        found = list(segment.walk(epoch))
+        ended = bool(found) and found[-1][1].type_id == END_TYPE
+        own = [record for _, record in found if record.type_id != END_TYPE]
+        segment.check_index([offset for offset, _ in found])
+        if ended:
+            segment.check_seal(own, found[-1][0])
+        if ended and i + 1 == len(segments):
+            raise FormatError(segment.file, found[-1][0], "END leads to a segment that is missing")
+        if not ended and i + 1 < len(segments) - 1:
+            raise FormatError(segment.file, 0, "END is missing")
+        records += own
+        next_seq += len(own)
+        epoch = found[-1][1].epoch if found else epoch
+    if state.segment_base > next_seq:
+        raise FormatError("queue.meta", 512, f"durable up to {state.segment_base}, the log ends before {next_seq}")
+    if state.flags & FLAG_CLEAN and state.next_seq > next_seq:
+        raise FormatError("queue.meta", 512, f"closed at {state.next_seq}, the log ends before {next_seq}")
+    positions = {match[1]: position(name, image, meta, records, next_seq) for name, match in readers_of(image)}
+    if "doorbell" in image:
+        header("doorbell", image["doorbell"], 4096, b"CHRONBEL", meta.uuid)
+    return Decoded(meta.uuid, meta.segment_size, state, records, oldest, next_seq, positions)
+
+
+def readers_of(image: Image) -> list[tuple[str, re.Match[str]]]:
+    return [(name, match) for name in sorted(image) if (match := READER_NAME.fullmatch(name))]
+
+
+def position(file: str, image: Image, meta: Header, records: list[Record], next_seq: int) -> Slot:
+    """Section 10, with the proof that the history is the one that was read."""
+    header(file, image[file], 4096, b"CHRONPOS", meta.uuid)
+    found = slot(file, image[file])
+    if found.next_seq == NONE:
         return found
-
-    def _position(self, file: str, data: bytes) -> Slot | None:
-        if not data or data == bytes(PAGE):
-            return None
-        check_header(data, PAGE, b"CHRONPOS", file, self.meta.uuid)
-        slot = newer_slot(data)
-        if slot is None:
-            raise FormatError(file, SLOTS_AT[0], "both slots are damaged")
-        if slot.next_seq == NONE:
-            return None
-        assert self.tail is not None
-        if slot.next_seq > self.tail.next_seq:
-            raise FormatError(file, SLOTS_AT[0] + 8, f"position {slot.next_seq} behind the end of the log")
-        here = self.places.get(slot.next_seq)
-        if here is not None and slot.segment_base == here.base_seq and slot.offset != here.offset:
-            raise FormatError(file, SLOTS_AT[0] + 24, f"record {slot.next_seq} is not at {slot.offset}")
-        last = self.places.get(slot.next_seq - 1)
-        if slot.flags & 1 and last is not None and last.crc != slot.fingerprint:
-            raise FormatError(file, SLOTS_AT[0] + 48, f"record {slot.next_seq - 1} is not the one that was read")
-        return slot
+    if found.next_seq > next_seq:
+        raise FormatError(file, 512, f"position {found.next_seq}, the log ends before {next_seq}")
+    before = [record for record in records if record.seq == found.next_seq - 1]
+    if found.flags & FLAG_FINGERPRINT and before and before[0].crc != found.fingerprint:
+        raise FormatError(file, 512, "fingerprint: history was rewritten")
+    return found
 
 
-if __name__ == "__main__":
-    for one in Queue(Path(sys.argv[1])).records():
-        print(one)
+def open_queue(path: Path) -> Decoded:
+    return decode({file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()})
