@@ -55,6 +55,7 @@ static void warm(const config *c, const place *where, unsigned bytes, samples *r
 
     raw_touch(log.base, log.bytes);
     raw_touch(w->seg->map.base, w->seg->map.bytes);
+    chron__set64(&w->seg->touched, w->seg->size); /* so that the writer does not prepare them once more */
     for (unsigned round = 0; round < rounds + 1; round++, seq += 2 * count) {
         uint64_t start = now_ns();
 
