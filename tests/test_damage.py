@@ -397,6 +397,63 @@ def test_a_commit_that_was_cut_off_leaves_the_one_before(queue: Path) -> None:
         assert reader.position == 6  # that of the fourth commit; the fifth was at 7
 
 
+def test_a_hole_before_a_later_segment(queue: Path) -> None:
+    """As a loss of power may leave it: the end of the first segment is missing, the second one is there."""
+    make(queue, segments=2)
+    second = Queue.segments(queue)[1]
+    patch(queue / "queue.meta", 512, bytes(64))  # nothing durable, no clean close: the slot of the creation is left
+    patch(queue / "queue.meta", 1024, bytes(64))
+    with segment(queue).open("r+b") as file:
+        file.seek(128)
+        file.write(bytes(64))
+    data = segment(queue).read_bytes()
+    at, seqs = 8192, 0
+    while seqs < 5:
+        at += (32 + struct.unpack_from("<I", data, at)[0] - 1 + 31) // 32 * 32
+        seqs += 1
+    patch(segment(queue), at, bytes(SEGMENT - at))
+    with Queue.open_subscriber(queue) as reader:
+        assert [message.seq for _, message in zip(range(5), reader, strict=False)] == [0, 1, 2, 3, 4]
+        for _ in range(3):
+            with pytest.raises(c.Corrupt, match="a later segment"):
+                reader.next()
+        assert reader.skip_damaged() == second.base_seq - 5
+        message = reader.next()
+        assert message is not None
+        assert message.seq == second.base_seq
+
+
+def test_an_end_of_an_earlier_epoch_is_no_end(queue: Path) -> None:
+    make(queue, segments=2)
+    end = Queue.segments(queue)[0].used_bytes
+    header = bytearray(segment(queue).read_bytes()[end : end + 32])
+    header[28:32] = bytes(4)
+    header[4:8] = struct.pack("<I", crc32c(bytes(header[:4] + header[8:])))
+    patch(segment(queue), end, bytes(header))
+    with Queue.open_subscriber(queue) as reader, pytest.raises(c.Corrupt, match="earlier epoch"):
+        list(reader)
+    assert not Queue.verify(queue).ok
+
+
+def test_an_end_that_was_taken_back_stays_so(queue: Path) -> None:
+    """Two losses of power: the first takes a segment away that END leads to; the second must not bring END back.
+
+    What recovery zeroes has to be synced, each page of it.
+    """
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    make(queue, segments=2)
+    segment(queue, 1).unlink()
+    patch(queue / "queue.meta", 512, bytes(64))
+    (queue / "readers" / "me.pos").unlink()
+    code = "import sys; from chronicle_ffi import Queue; Queue.open_publisher(sys.argv[1], keeper=False).close()"
+    trace = queue.parent / "trace"
+    command = ["strace", "-f", "-e", "trace=msync", "-o", trace, sys.executable, "-c", code, queue]
+    if subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("strace may not trace here")
+    assert trace.read_text().count("msync(") >= 3  # the END, the seal, queue.meta
+
+
 def test_zombies_of_an_earlier_epoch_stay_dead(queue: Path) -> None:
     """A record of the right seq and CRC, but of an older epoch than the one before it, is no record."""
     with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:

@@ -93,6 +93,36 @@ def test_crc_of_the_document() -> None:
     assert decoder.crc(bytes(32)) == 0x8A9136AA
 
 
+@pytest.mark.parametrize(
+    ("section", "struct_name", "size"),
+    [
+        ("## 3. The file header", "chron__file_header", 128),
+        ("## 4. Slots", "chron__slot", 64),
+        ("### Seal", "chron__seal", 64),
+        ("## 7. Records", "chron__record_header", 32),
+    ],
+)
+def test_byte_tables(section: str, struct_name: str, size: int) -> None:
+    """The fields of each table lie one behind the other, fill the structure, and are where format.h has them."""
+    widths = {"u16": 2, "u32": 4, "u64": 8, "8 bytes": 8, "16 bytes": 16, "36 bytes": 36}
+    text = FORMAT[FORMAT.index(section + "\n") :].split("\n#", 1)[0]
+    rows = [(int(at), kind) for at, kind in re.findall(r"^\| (\d+) \| ([^|]+?) \|", text, re.M) if kind in widths]
+    fields = [row for row in rows if row[0] < size]
+    following = [at for at, _ in fields[1:]] + [size]
+    assert [at + widths[kind] for at, kind in fields] == following
+    header = (HERE.parent / "csrc" / "src" / "format.h").read_text()
+    in_c = {int(at) for at in re.findall(rf"offsetof\({struct_name}, \w+\) == (\d+)", header)}
+    assert in_c | {0} == {at for at, _ in fields}
+    assert f"sizeof({struct_name}) == {size}" in header or struct_name == "chron__record_header"
+
+
+def test_text_columns_of_the_dumps() -> None:
+    lines = re.findall(r"^    [0-9a-f]{8}  ((?:[0-9a-f]{2} +){16}) *\|(.{16})\|$", FORMAT, re.M)
+    assert len(lines) > 30
+    for hexadecimal, text in lines:
+        assert "".join(chr(b) if 0x20 <= b < 0x7F else "." for b in bytes.fromhex(hexadecimal)) == text
+
+
 # ------------------------------------------------------------------------------------- golden queues
 
 

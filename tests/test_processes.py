@@ -156,7 +156,7 @@ def test_a_forked_child_does_not_keep_the_lock_alive(queue: Path) -> None:
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """A small dose of ``make kill``: writers that append, batch, claim, sync, clean up and roll, and a reader."""
-    command = [sys.executable, "-m", "tests.kill", "--kills", "40", "--seed", "7", "--dir", tmp_path]
+    command = [sys.executable, "-m", "tests.kill", "--kills", "40", "--seed", "7", "--dir", str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "40 kills" in done.stdout

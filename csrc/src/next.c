@@ -15,6 +15,7 @@
 #include "reader.h"
 
 #define SPIN_NS 20000u /* hybrid waiting: about what a sleep and a wake-up cost */
+#define HOLE_LOOKS_MASK 0xFFFFu /* empty looks between two listings of the directory */
 #define SPIN_LOOKS 64u /* looks between two readings of the clock */
 
 int chron__reader_damaged(const chron_reader *r, const char *why)
@@ -49,6 +50,23 @@ static int check_history(const chron_reader *r)
                        r->next_seq - 1u);
 }
 
+/*
+ * Is there a segment that begins behind the position, though this one has no record there? A live writer gives the
+ * next one its name only when all before it is published, so that is a hole left by a loss of power, until the next
+ * writer recovers. Asked at the first look at an empty tail in a segment, and seldom afterwards: it lists a directory.
+ */
+static int is_hole(const chron_reader *r)
+{
+    chron__bases bases;
+    int found;
+
+    if (chron__queue_list(&r->q, &bases) < 0)
+        return 0;
+    found = bases.count > 0 && bases.at[bases.count - 1u] > r->next_seq;
+    chron__bases_free(&bases);
+    return found;
+}
+
 /* A zero commit word at the position. 0: nothing there yet; 1: look again; ECORRUPT: it was erased. */
 static int check_empty(chron_reader *r)
 {
@@ -64,8 +82,11 @@ static int check_empty(chron_reader *r)
     else if (mark->chron__durable_next > r->next_seq ||
              ((mark->flags & CHRON__SLOT_CLEAN) && mark->next_seq > r->next_seq))
         why = "it was erased: queue.meta says that there is one";
+    else if ((r->empty_looks++ & HOLE_LOOKS_MASK) == 0 && is_hole(r))
+        why = "nothing stands there, but a later segment exists";
     else
         return 0;
+    r->empty_looks = 0; /* every look is to say so */
     if (chron__load_acquire_le32(r->base + r->offset) != 0)
         return 1; /* it came in between */
     return chron__reader_damaged(r, why);
@@ -84,6 +105,8 @@ static int follow_end(chron_reader *r, const chron__rec *rec)
         return chron__reader_damaged(r, "the CRC of the END record does not match");
     if (chron__rec_seq(rec) != r->next_seq)
         return chron__reader_damaged(r, "the END record leads to another seq");
+    if (chron__rec_epoch(rec) < r->epoch)
+        return chron__reader_damaged(r, "the END record is a remnant of an earlier epoch");
     if (r->next_seq == r->seg->base_seq) /* it would lead to itself; no writer leaves a segment empty */
         return chron__reader_damaged(r, "an END record stands in place of the segment's first record");
     status = chron__seg_open(&r->q, r->next_seq, 0, &next);

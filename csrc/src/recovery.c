@@ -219,6 +219,27 @@ static int check_durable(const survey *s)
     return damage(s, s->walk.next_seq, name, s->walk.offset, why);
 }
 
+/*
+ * An END that leads nowhere, and a seal, are taken back, and that is on disk before anything is appended: else they
+ * could come back to life after another loss of power, in front of what was appended since.
+ */
+static int take_back(const survey *s)
+{
+    const chron__io *io = s->q->io;
+    int status = 0;
+
+    if (s->stop == CHRON__STOP_END) {
+        memset(s->seg->map.base + s->walk.offset, 0, CHRON__RECORD_HEADER);
+        status = io->sync_map(io, s->seg->fd, &s->seg->map, s->walk.offset, CHRON__RECORD_HEADER);
+    }
+    if (status >= 0 && chron__load_relaxed_le32(s->seg->map.base + CHRON__SEAL_AT) != CHRON__SEAL_OPEN) {
+        chron__seg_unseal(s->seg);
+        status = io->sync_map(io, s->seg->fd, &s->seg->map, 0, CHRON__PAGE);
+    }
+    CHRON__STEP("recovery: END taken back");
+    return status < 0 ? chron__fail_sys(status, "", "cannot put the cleaned end of the log on disk") : 0;
+}
+
 /* Make the end that was found the end: nothing behind it, in this segment or in later ones. */
 static int cut(survey *s)
 {
@@ -235,10 +256,9 @@ static int cut(survey *s)
     }
     if (status < 0 || !s->seg)
         return status;
-    if (s->stop == CHRON__STOP_END) /* it leads nowhere: take it back */
-        memset(s->seg->map.base + s->walk.offset, 0, CHRON__RECORD_HEADER);
-    if (chron__load_relaxed_le32(s->seg->map.base + CHRON__SEAL_AT) != CHRON__SEAL_OPEN)
-        chron__seg_unseal(s->seg);
+    status = take_back(s);
+    if (status < 0)
+        return status;
     return chron__quarantine_tail(s->q, s->seg, s->walk.offset, s->walk.next_seq, epoch, &out->report);
 }
 

@@ -23,6 +23,7 @@ void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offs
     r->last_crc = 0;
     r->last_offset = 0;
     r->has_last = 0;
+    r->empty_looks = 0;
 }
 
 /* The first seq that does not exist yet; 0 in a queue without segments. */
