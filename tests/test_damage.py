@@ -448,7 +448,7 @@ def test_an_end_that_was_taken_back_stays_so(queue: Path) -> None:
     (queue / "readers" / "me.pos").unlink()
     code = "import sys; from chronicle_ffi import Queue; Queue.open_publisher(sys.argv[1], keeper=False).close()"
     trace = queue.parent / "trace"
-    command = ["strace", "-f", "-e", "trace=msync", "-o", trace, sys.executable, "-c", code, queue]
+    command = ["strace", "-f", "-e", "trace=msync", "-o", str(trace), sys.executable, "-c", code, str(queue)]
     if subprocess.run(command, capture_output=True).returncode != 0:
         pytest.skip("strace may not trace here")
     assert trace.read_text().count("msync(") >= 3  # the END, the seal, queue.meta
