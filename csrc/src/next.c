@@ -14,9 +14,9 @@
 
 #include "reader.h"
 
-#define SPIN_NS 20000u /* hybrid waiting: about what a sleep and a wake-up cost */
+#define SPIN_NS 20000u          /* hybrid waiting: about what a sleep and a wake-up cost */
 #define HOLE_LOOKS_MASK 0xFFFFu /* empty looks between two listings of the directory */
-#define SPIN_LOOKS 64u /* looks between two readings of the clock */
+#define SPIN_LOOKS 64u          /* looks between two readings of the clock */
 
 int chron__reader_damaged(const chron_reader *r, const char *why)
 {

@@ -24,7 +24,7 @@ struct chron_reader {
     uint32_t last_crc;    /* of the record before, if has_last */
     uint64_t last_offset; /* and where it is, in `seg`; 0: in another segment */
     int has_last;
-    uint32_t empty_looks;     /* at the tail, since this segment was entered */
+    uint32_t empty_looks;   /* at the tail, since this segment was entered */
     chron__slot_value mark; /* of queue.meta, as last seen: durable mark, and the end after a clean close */
     uint32_t fork_count;
     uint32_t checked;
