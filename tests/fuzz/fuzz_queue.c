@@ -23,7 +23,7 @@
 #define PATCHES_MAX 64
 
 typedef struct pristine {
-    char name[64];
+    char name[80];
     size_t size;
     uint8_t bytes[FILE_MAX];
     uint8_t now[FILE_MAX];
@@ -35,7 +35,7 @@ static char path[TEMPORARY_BYTES];
 
 static void keep(size_t index, const char *name)
 {
-    char file[TEMPORARY_BYTES + 80];
+    char file[TEMPORARY_BYTES + 128];
     int fd;
 
     (void)snprintf(files[index].name, sizeof files[index].name, "%s", name);
@@ -54,7 +54,7 @@ static void make_queue(void)
     chron_segment_info segments[2];
     chron_writer *w;
     chron_reader *r;
-    char name[64];
+    char name[80];
 
     temporary_directory(path);
     chron_writer_options_init(&options);
@@ -133,12 +133,12 @@ static void apply(const uint8_t *data, size_t size)
 static void write_files(int all)
 {
     for (int i = 0; i < FILES; i++) {
-        char file[TEMPORARY_BYTES + 80];
+        char file[TEMPORARY_BYTES + 128];
         int fd;
 
         if (!all && !files[i].changed)
             continue;
-        (void)snprintf(file, sizeof file, "%s/%s", path, files[i].name);
+        (void)snprintf(file, sizeof file, "%.255s/%.79s", path, files[i].name);
         fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
         CHECK(fd >= 0);
         CHECK_EQ(pwrite(fd, files[i].now, files[i].size, 0), (ssize_t)files[i].size);
