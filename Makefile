@@ -175,8 +175,8 @@ $(VENV)/lint: $(VENV)/stamp
 lint: $(VENV)/lint build ## ruff, mypy --strict, clang-format, warnings of gcc and clang, layers
 	PY=$(PY) .ci/lint
 
-stress: build ## five million records, several readers; CHRONICLE_STRESS_MESSAGES, CHRONICLE_STRESS_SEED
-	CHRONICLE_STRESS_MESSAGES=$${CHRONICLE_STRESS_MESSAGES:-5000000} $(PY) -m pytest tests/test_stress.py -s
+stress: build ## five million records, several readers, several seeds; CHRONICLE_STRESS_MESSAGES, ..._SEEDS
+	$(PY) -m pytest tests/test_stress.py -s -m heavy
 
 soak: build ## run, pause and kill writer and readers for CHRONICLE_SOAK_SECS (default 60)
 	$(PY) -m tests.soak
