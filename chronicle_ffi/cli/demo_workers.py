@@ -67,7 +67,8 @@ def write_journal(plan: Plan) -> Written:
             with open(plan.tree / source, "rb") as file:
                 lines = file.readlines()
             writer.append(os.fsencode(source), type_id=FILE)
-            writer.append_many(lines, type_id=LINE)
+            for line in lines:  # one by one, as a program that has its records one by one would
+                writer.append(line, LINE)
         stats = writer.stats()
     return Written(stats.records, stats.payload_bytes, stats.rolls, time.perf_counter() - started)
 
