@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* measure.c - see measure.h. */
-#define _GNU_SOURCE /* sched_setaffinity, RUSAGE_THREAD */
+#define _GNU_SOURCE /* sched_setaffinity */
 
 #include "measure.h"
 
@@ -9,7 +9,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
 #include "chronicle.h"
 
@@ -184,13 +183,4 @@ void unpin(void)
 {
     if (processors() && sched_setaffinity(0, sizeof allowed, &allowed) < 0)
         die("cannot give a thread all processors back");
-}
-
-uint64_t minor_faults(void)
-{
-    struct rusage usage;
-
-    if (getrusage(RUSAGE_THREAD, &usage) < 0)
-        die("getrusage failed");
-    return (uint64_t)usage.ru_minflt;
 }

@@ -123,7 +123,5 @@ void check_sum(const char *who, uint64_t sum, uint64_t first, uint64_t count);
 void pin(unsigned which);
 void unpin(void);
 unsigned processors(void);
-/* Page faults of this thread that needed no disk. */
-uint64_t minor_faults(void);
 
 #endif

@@ -152,7 +152,7 @@ CHRON_API const char *chron_version(void);
 /* CRC-32C (Castagnoli, RFC 3720 B.4) of `len` bytes, going on from `crc` (0 to start). */
 CHRON_API uint32_t chron_crc32c(uint32_t crc, const void *data, size_t len);
 
-/* Which implementation was chosen on this machine: "sse4.2+pclmul", "sse4.2", "armv8", "portable". */
+/* Which implementation was chosen on this machine: "sse4.2+pclmul", "sse4.2", "armv8+pmull", "armv8", "portable". */
 CHRON_API const char *chron_crc32c_name(void);
 
 /*

@@ -7,7 +7,7 @@
  *    not below that of the record before, and its CRC matches.
  *  - An error leaves the position where it was.
  *  - "Nothing there" is said of a zero commit word only if nothing proves that a record must be there:
- *    neither the segment's seal, nor the durable mark, nor the writer's last words.
+ *    neither the segment's seal, nor the durable mark, nor the writer's last words, nor a later segment.
  */
 #include <errno.h>
 #include <inttypes.h>

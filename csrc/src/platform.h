@@ -150,6 +150,9 @@ int64_t chron__os_next_data(int fd, uint64_t offset); /* -ENOSYS if only reading
 void chron__os_dont_fork(void *address, size_t bytes);
 int chron__os_populate(void *address, size_t bytes); /* 0 done as far as possible, -ENOSYS: touch the pages */
 
+/* platform_posix.c, for those: fill the front of a file. */
+int chron__write_zeros(int fd, uint64_t bytes);
+
 /*
  * guard.c: the SIGBUS guard. add sets map->fault in every case, and map->guard_slot if the guard is
  * installed; `flags` are those of map. -ENOMEM. remove comes before the munmap.

@@ -41,30 +41,10 @@
 #define FUTEX_OP_WAIT 0
 #define FUTEX_OP_WAKE 1
 #define NS_PER_SECOND 1000000000u
-#define ZEROS_BYTES 65536u
 #define BLOCK_BYTES 512u  /* unit of st_blocks, whatever st_blksize says */
 #define LOCK_MAP_BYTES 1u /* the kernel makes a page of it */
 
 /* ---------------------------------------------------------------------------------------- sizes */
-
-static int write_zeros(int fd, uint64_t bytes)
-{
-    static const uint8_t zeros[ZEROS_BYTES];
-
-    for (uint64_t at = 0; at < bytes;) {
-        size_t want = bytes - at < sizeof zeros ? (size_t)(bytes - at) : sizeof zeros;
-        ssize_t n = pwrite(fd, zeros, want, (off_t)at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            return -EIO;
-        at += (uint64_t)n;
-    }
-    return 0;
-}
 
 int chron__os_allocate(int fd, uint64_t bytes)
 {
@@ -84,7 +64,7 @@ int chron__os_allocate(int fd, uint64_t bytes)
      * It cannot be asked for blocks, or said yes and did not give them (ZFS). Writing is what remains. What
      * then still allocates late, compresses or copies on write cannot be bound at all; see guard.c.
      */
-    return write_zeros(fd, bytes);
+    return chron__write_zeros(fd, bytes);
 }
 
 /* SEEK_DATA overlooks pages that are dirty in memory only, on FUSE and on some releases of ZFS. */

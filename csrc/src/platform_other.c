@@ -31,28 +31,13 @@
 #endif
 #include <unistd.h>
 
-#define ZEROS_BYTES 65536u
 #define LOCK_TRIES 5
 #define LOCK_PAUSE_NS 1000000u
 
 /* Written out, because not every file system here can be asked for blocks, and some say yes and lie. */
 int chron__os_allocate(int fd, uint64_t bytes)
 {
-    static const uint8_t zeros[ZEROS_BYTES];
-
-    for (uint64_t at = 0; at < bytes;) {
-        size_t want = bytes - at < sizeof zeros ? (size_t)(bytes - at) : sizeof zeros;
-        ssize_t n = pwrite(fd, zeros, want, (off_t)at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            return -EIO;
-        at += (uint64_t)n;
-    }
-    return 0;
+    return chron__write_zeros(fd, bytes);
 }
 
 int64_t chron__os_next_data(int fd, uint64_t offset)

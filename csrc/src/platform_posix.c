@@ -36,8 +36,9 @@
 _Static_assert(sizeof(off_t) == 8, "files of more than 2 GiB");
 
 #define TRANSFER_MAX ((size_t)1 << 30) /* of one read or write: some systems refuse INT_MAX and more */
-#define ENTROPY_MAX 256u               /* of one getentropy */
-#define SECONDS_MAX 1000000000u        /* of one sleep; fits a 32-bit time_t */
+#define ZEROS_BYTES 65536u
+#define ENTROPY_MAX 256u        /* of one getentropy */
+#define SECONDS_MAX 1000000000u /* of one sleep; fits a 32-bit time_t */
 #define NS_PER_SECOND 1000000000u
 
 static int fail_errno(void)
@@ -199,6 +200,25 @@ static int same_file(const chron__io *io, int fd, int dir, const char *name)
 }
 
 /* ------------------------------------------------------------------------------------- contents */
+
+int chron__write_zeros(int fd, uint64_t bytes)
+{
+    static const uint8_t zeros[ZEROS_BYTES];
+
+    for (uint64_t at = 0; at < bytes;) {
+        size_t want = bytes - at < sizeof zeros ? (size_t)(bytes - at) : sizeof zeros;
+        ssize_t n = pwrite(fd, zeros, want, (off_t)at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO;
+        at += (uint64_t)n;
+    }
+    return 0;
+}
 
 static int allocate(const chron__io *io, int fd, uint64_t bytes)
 {

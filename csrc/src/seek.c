@@ -26,12 +26,6 @@ void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offs
     r->empty_looks = 0;
 }
 
-/* The first seq that does not exist yet; 0 in a queue without segments. */
-static int find_end(chron_reader *r, uint64_t *next_seq)
-{
-    return chron__log_end(&r->q, r->seg, next_seq);
-}
-
 static int gone(uint64_t wanted, uint64_t oldest)
 {
     int status = chron__fail(CHRON_EGONE,
@@ -52,7 +46,7 @@ static int bridge_gap(chron_reader *r, uint64_t oldest)
     if (r->options.on_gap == CHRON_GAP_ERROR)
         return gone(r->next_seq, oldest);
     if (r->options.on_gap == CHRON_GAP_LATEST) {
-        int status = find_end(r, &target);
+        int status = chron__log_end(&r->q, r->seg, &target);
 
         if (status < 0)
             return status;
@@ -177,7 +171,7 @@ static int move_to(chron_reader *r, uint64_t seq)
 static int seek(chron_reader *r, uint64_t seq)
 {
     uint64_t end = r->next_seq; /* what was read exists: only beyond it the end has to be found */
-    int status = seq > end ? find_end(r, &end) : 0;
+    int status = seq > end ? chron__log_end(&r->q, r->seg, &end) : 0;
 
     if (status < 0)
         return status;
@@ -215,7 +209,7 @@ static int seek_earliest(chron_reader *r)
 static int seek_latest(chron_reader *r)
 {
     uint64_t end;
-    int status = find_end(r, &end);
+    int status = chron__log_end(&r->q, r->seg, &end);
 
     if (status == 0)
         status = move_to(r, end);
@@ -541,7 +535,7 @@ int64_t chron_reader_lag(chron_reader *r)
 
     if (status < 0)
         return status;
-    status = find_end(r, &end);
+    status = chron__log_end(&r->q, r->seg, &end);
     chron__reader_leave(r);
     if (status < 0)
         return status;
