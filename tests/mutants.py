@@ -157,6 +157,13 @@ MUTANTS = [
         (DAMAGE, "test_power"),
     ),
     Mutant(
+        "an END that is taken back is not synced",
+        "recovery.c",
+        "        status = io->sync_map(io, s->seg->fd, &s->seg->map, s->walk.offset, CHRON__RECORD_HEADER);\n",
+        "",
+        (DAMAGE,),
+    ),
+    Mutant(
         "the torn tail is not zeroed",
         "recovery.c",
         "    return chron__quarantine_tail(s->q, s->seg, s->walk.offset, s->walk.next_seq, epoch, &out->report);",

@@ -68,7 +68,7 @@ from chronicle_ffi import Queue
 
 path, file, begin, end, step = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
 payloads = json.loads(sys.stdin.read())
-bits = random_bits = [1, 0x80, 0xFF]
+bits = [1, 0x80, 0xFF]
 for offset in range(begin, end, step):
     with open(path / file, "r+b", buffering=0) as f:
         f.seek(offset)

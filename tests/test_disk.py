@@ -13,6 +13,7 @@ import pytest
 
 import chronicle_ffi as c
 from chronicle_ffi import Queue
+from tests.children import in_child
 
 SEGMENT = 1 << 16
 
@@ -148,29 +149,23 @@ def test_permissions(queue: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in queue.iterdir() if file.is_file()} == {0o644}
     for parent in list(queue.parents)[:-2]:
         parent.chmod(0o755)
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.setuid(65534)
-            with Queue.open_subscriber(queue) as reader:
-                assert reader.next() is not None
-                assert not reader.wait(0.01)
-            Queue.info(queue)
-            assert Queue.verify(queue).ok
-            for call in (
-                lambda: Queue.open_publisher(queue),
-                lambda: Queue.open_subscriber(queue, "me"),
-                lambda: Queue.open_publisher(queue / "below"),
-            ):
-                with pytest.raises(c.AccessDenied):
-                    call()
-            status = 0
-        except BaseException as failure:
-            os.write(2, f"in the child: {failure!r}\n".encode())
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def as_nobody() -> None:
+        os.setuid(65534)
+        with Queue.open_subscriber(queue) as reader:
+            assert reader.next() is not None
+            assert not reader.wait(0.01)
+        Queue.info(queue)
+        assert Queue.verify(queue).ok
+        for call in (
+            lambda: Queue.open_publisher(queue),
+            lambda: Queue.open_subscriber(queue, "me"),
+            lambda: Queue.open_publisher(queue / "below"),
+        ):
+            with pytest.raises(c.AccessDenied):
+                call()
+
+    in_child(as_nobody)
 
 
 def test_files_are_private_unless_told_otherwise(queue: Path) -> None:

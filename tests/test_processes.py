@@ -9,13 +9,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import chronicle_ffi as c
 from chronicle_ffi import Queue
+from tests.children import in_child
 
 SEGMENT = 1 << 16
 
@@ -74,21 +74,6 @@ def test_a_killed_writer_holds_nothing(queue: Path) -> None:
     with Queue.open_publisher(queue) as writer:
         assert not writer.recovery.clean
         assert writer.next_seq == 1
-
-
-def in_child(work: Callable[[], None]) -> None:
-    """Run in a forked child; what it raises fails the test."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException as failure:
-            os.write(2, f"in the child: {failure!r}\n".encode())
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_handles_after_a_fork(queue: Path) -> None:

@@ -205,6 +205,31 @@ static int one_run(uint64_t at, int with, int on_existing)
     return calls >= at;
 }
 
+static int on_a_network(const chron__io *io, int fd)
+{
+    (void)io;
+    (void)fd;
+    return CHRON__FS_NETWORK;
+}
+
+static void test_network_file_systems_are_refused(void)
+{
+    char path[TEMPORARY_BYTES];
+    chron__io io = chron__io_posix;
+    chron_writer_options options;
+    chron_writer *w;
+
+    temporary_directory(path);
+    io.fs_kind = on_a_network;
+    chron_writer_options_init(&options);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), -CHRON_ENETFS);
+    options.flags = CHRON_ALLOW_NETFS;
+    CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
+    CHECK_EQ(chron_writer_close(w), 0);
+    temporary_remove(path);
+}
+
 static int open_descriptors(void)
 {
     int count = 0;
@@ -251,5 +276,6 @@ int main(void)
     RUN(test_input_output_errors);
     RUN(test_no_access_to_an_existing_queue);
     RUN(test_errors_in_recovery);
+    RUN(test_network_file_systems_are_refused);
     return 0;
 }
