@@ -151,9 +151,15 @@ build/bench/chronbench: $(SOURCES) $(HEADERS) $(BENCH_C) $(wildcard bench/native
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARNINGS) -O2 -g -Icsrc/include -Icsrc/src $(SOURCES) $(BENCH_C) -o $@ -lpthread -lm
 
-bench: build build/bench/chronbench ## benchmarks: native, then Python; BENCH_FLAGS=--quick for a short native part
-	build/bench/chronbench $(BENCH_FLAGS)
-	$(PYBENCH)
+$(VENV)/bench: $(VENV)/stamp
+	$(PY) -m pip install --quiet --disable-pip-version-check \
+	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("bench"))')
+	touch $@
+
+bench: build build/bench/chronbench $(VENV)/bench ## benchmarks and bench/report/; BENCH_FLAGS=--quick for a short native part
+	build/bench/chronbench --json build/bench/native.json $(BENCH_FLAGS)
+	$(PYBENCH) --benchmark-json=build/bench/python.json
+	$(PY) bench/report.py build/bench/native.json
 
 PYBENCH := $(PY) -m pytest bench --benchmark-columns=median,min,max,ops --benchmark-sort=name \
     --benchmark-storage=file://build/benchmarks

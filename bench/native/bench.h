@@ -33,6 +33,7 @@ chron_writer *queue_new(const char *directory, uint64_t segment_bytes, uint32_t 
 chron_reader *queue_reader(const char *directory);
 const char *queue_path(const char *directory);
 void queue_delete(const char *directory);
+void directory_delete(const char *path);
 
 /* The ratio of two samples taken in the same rounds. */
 spread ratio_of(const samples *value, const samples *limit);
@@ -40,6 +41,7 @@ spread ratio_of(const samples *value, const samples *limit);
 void topic_append(const config *c);
 void topic_read(const config *c);
 void topic_roundtrip(const config *c);
+void topic_latency(const config *c);
 void topic_stream(const config *c);
 void topic_syscalls(const config *c);
 /* What topic_syscalls runs under strace: append and read `count` records. */

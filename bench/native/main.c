@@ -57,9 +57,14 @@ static int delete_one(const char *path, const struct stat *info, int kind, struc
     return remove(path);
 }
 
+void directory_delete(const char *path)
+{
+    (void)nftw(path, delete_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 void queue_delete(const char *directory)
 {
-    (void)nftw(queue_path(directory), delete_one, 16, FTW_DEPTH | FTW_PHYS);
+    directory_delete(queue_path(directory));
 }
 
 spread ratio_of(const samples *value, const samples *limit)
@@ -75,8 +80,8 @@ static const struct topic {
     const char *name;
     void (*run)(const config *c);
 } topics[] = {
-    {"append", topic_append}, {"read", topic_read},         {"roundtrip", topic_roundtrip},
-    {"stream", topic_stream}, {"syscalls", topic_syscalls},
+    {"append", topic_append},   {"read", topic_read},     {"roundtrip", topic_roundtrip},
+    {"latency", topic_latency}, {"stream", topic_stream}, {"syscalls", topic_syscalls},
 };
 
 static void usage(void)
@@ -84,7 +89,7 @@ static void usage(void)
     puts("usage: chronbench [--quick] [--dir DIR] [--shm DIR] [--only TOPIC] [--json FILE]\n\n"
          "  --dir DIR     directory on a disk (default: build/bench, or .)\n"
          "  --shm DIR     directory in memory (default: /dev/shm)\n"
-         "  --only TOPIC  append, read, roundtrip, stream or syscalls\n"
+         "  --only TOPIC  append, read, roundtrip, latency, stream or syscalls\n"
          "  --json FILE   write all rows to a file as well");
 }
 

@@ -85,6 +85,15 @@ spread samples_spread(const samples *s)
     return result;
 }
 
+histogram *histogram_new(void)
+{
+    histogram *h = calloc(1, sizeof *h);
+
+    if (!h)
+        die("out of memory");
+    return h;
+}
+
 void histogram_add(histogram *h, double ns)
 {
     uint64_t value = ns < 0 ? 0 : (uint64_t)(ns + 0.5);
@@ -100,13 +109,8 @@ void histogram_add(histogram *h, double ns)
     }
     h->bin[bin]++;
     h->total++;
-}
-
-void histogram_merge(histogram *into, const histogram *h)
-{
-    for (size_t i = 0; i < HISTOGRAM_BINS; i++)
-        into->bin[i] += h->bin[i];
-    into->total += h->total;
+    if (ns > h->max)
+        h->max = ns;
 }
 
 double histogram_percentile(const histogram *h, double percent)
@@ -115,6 +119,8 @@ double histogram_percentile(const histogram *h, double percent)
     uint64_t seen = 0;
     size_t bin = 0;
 
+    if (wanted >= h->total)
+        return h->max;
     while (bin < HISTOGRAM_BINS - 1 && (seen += h->bin[bin]) <= wanted)
         bin++;
     if (bin < HISTOGRAM_FINE)

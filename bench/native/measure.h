@@ -79,12 +79,13 @@ spread samples_spread(const samples *s);
 
 typedef struct histogram {
     uint64_t total;
+    double max;
     uint32_t bin[HISTOGRAM_BINS];
 } histogram;
 
+histogram *histogram_new(void); /* free() it */
 void histogram_add(histogram *h, double ns);
-void histogram_merge(histogram *into, const histogram *h);
-double histogram_percentile(const histogram *h, double percent);
+double histogram_percentile(const histogram *h, double percent); /* 100: the largest, exactly */
 
 /* --------------------------------------------------------------------------------------- payloads */
 

@@ -15,12 +15,24 @@
 typedef struct entry {
     const char *section;
     row row;
-    char *note; /* or NULL: a row */
+    curve curve; /* count 0: a row, or a note */
+    char *note;  /* or NULL */
 } entry;
 
 static entry *entries;
 static size_t entry_count;
 static const char *section = "";
+
+const double curve_percents[CURVE_POINTS] = {0,    10,    25,   50,    75,     90,    95,     97.5, 99,
+                                             99.5, 99.75, 99.9, 99.95, 99.975, 99.99, 99.999, 100};
+
+/* In the table; the curve has them all. */
+static int is_shown(size_t point)
+{
+    double percent = curve_percents[point];
+
+    return percent == 50 || percent == 90 || percent == 99 || percent == 99.9 || percent == 99.99 || percent == 100;
+}
 
 static entry *new_entry(void)
 {
@@ -32,10 +44,25 @@ static entry *new_entry(void)
     return &entries[entry_count++];
 }
 
-void report_section(const char *name, const char *how)
+static void begin_section(const char *name, const char *how)
 {
     section = name;
     printf("\n== %s\n%s\n\n", name, how);
+}
+
+void report_section_of_curves(const char *name, const char *how)
+{
+    begin_section(name, how);
+    printf("%-34s %-5s %9s %6s ", "", "where", "due/s", "bytes");
+    for (size_t i = 0; i < CURVE_POINTS; i++)
+        if (is_shown(i))
+            printf(" %8.6g%%", curve_percents[i]);
+    putchar('\n');
+}
+
+void report_section(const char *name, const char *how)
+{
+    begin_section(name, how);
     printf("%-34s %-5s %-5s %6s  %9s %9s %9s %-4s  %8s  %s\n", "", "where", "cpus", "bytes", "min", "median", "max", "",
            "of raw", "goal");
 }
@@ -77,6 +104,21 @@ void report_note(const char *format, ...)
     fflush(stdout);
 }
 
+void report_curve(const char *name, const char *where, unsigned rate, unsigned bytes, const histogram *h)
+{
+    curve *c = &new_entry()->curve;
+
+    *c = (curve){.name = name, .where = where, .rate = rate, .bytes = bytes, .count = h->total};
+    printf("%-34s %-5s %9u %6u ", name, where, rate, bytes);
+    for (size_t i = 0; i < CURVE_POINTS; i++) {
+        c->ns[i] = histogram_percentile(h, curve_percents[i]);
+        if (is_shown(i))
+            printf(" %9.0f", c->ns[i]);
+    }
+    putchar('\n');
+    fflush(stdout);
+}
+
 /* ------------------------------------------------------------------------------------------- JSON */
 
 static void put_string(FILE *out, const char *text)
@@ -104,6 +146,17 @@ static void put_spread(FILE *out, const char *prefix, const spread *s)
             s->max);
 }
 
+static void put_curve(FILE *out, const curve *c)
+{
+    put_text(out, "name", c->name);
+    put_text(out, "where", c->where);
+    fprintf(out, "\"rate\": %u, \"bytes\": %u, \"count\": %llu, \"percentiles_ns\": {", c->rate, c->bytes,
+            (unsigned long long)c->count);
+    for (size_t i = 0; i < CURVE_POINTS; i++)
+        fprintf(out, "%s\"%.8g\": %.0f", i ? ", " : "", curve_percents[i], c->ns[i]);
+    fputs("}}", out);
+}
+
 static void put_entry(FILE *out, const entry *e)
 {
     const row *r = &e->row;
@@ -114,6 +167,10 @@ static void put_entry(FILE *out, const entry *e)
         fputs("\"note\": ", out);
         put_string(out, e->note);
         fputc('}', out);
+        return;
+    }
+    if (e->curve.count) {
+        put_curve(out, &e->curve);
         return;
     }
     put_text(out, "name", r->name);

@@ -20,8 +20,24 @@ typedef struct row {
     double value_goal; /* the median value is to be at least this; 0: no goal */
 } row;
 
+/* Percentiles of one latency, over the whole range. */
+#define CURVE_POINTS 17
+extern const double curve_percents[CURVE_POINTS];
+
+typedef struct curve {
+    const char *name;
+    const char *where;
+    unsigned rate;  /* records a second that were due */
+    unsigned bytes; /* of payload */
+    uint64_t count;
+    double ns[CURVE_POINTS]; /* at curve_percents */
+} curve;
+
+/* A section holds rows, or curves. */
 void report_section(const char *name, const char *how);
+void report_section_of_curves(const char *name, const char *how);
 void report_row(const row *r);
+void report_curve(const char *name, const char *where, unsigned rate, unsigned bytes, const histogram *h);
 void report_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* All rows and notes so far, and what `machine` says, to a file. */
 void report_json(const char *path);

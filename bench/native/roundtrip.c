@@ -195,12 +195,8 @@ void topic_roundtrip(const config *c)
     must(chron_reader_close(queue.reader), "close");
     must(chron_writer_close(queue.writer), "close");
     for (int i = 0; i < 2; i++) {
-        char command[4300];
-
         raw_close(&logs[i]);
-        (void)snprintf(command, sizeof command, "rm -rf '%s'", paths[i]);
-        if (system(command) != 0)
-            die("cannot remove %s", paths[i]);
+        directory_delete(paths[i]);
     }
     rows("near", value[0]);
     rows("far", value[1]);
