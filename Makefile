@@ -194,7 +194,7 @@ power: build/test/test_power ## simulate a loss of power, CHRON_POWER_RUNS times
 	CHRON_POWER_RUNS=$${CHRON_POWER_RUNS:-600} build/test/test_power
 
 fuzz-stateful: build ## Hypothesis for long: CHRONICLE_STATEFUL_EXAMPLES (default here: 3000)
-	CHRONICLE_STATEFUL_EXAMPLES=$${CHRONICLE_STATEFUL_EXAMPLES:-3000} $(PY) -m pytest tests/test_stateful.py
+	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest tests/test_stateful.py
 
 mutants: build ## break the C code on purpose, and show that the tests notice
 	$(PY) tests/mutants.py

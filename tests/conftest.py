@@ -12,8 +12,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-settings.register_profile("nightly", settings.get_profile("dev"), max_examples=2000)
+# dev: what make test takes by itself; ci: more of it, and a failure prints how to replay it; nightly: for long.
+EXAMPLES = {"dev": 80, "ci": 200, "nightly": int(os.environ.get("CHRONICLE_STATEFUL_EXAMPLES", "3000"))}
+for _name, _count in EXAMPLES.items():
+    settings.register_profile(
+        _name,
+        max_examples=_count,
+        print_blob=_name != "dev",
+        stateful_step_count=50,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 

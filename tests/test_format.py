@@ -13,7 +13,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chronicle_ffi as c
@@ -155,7 +155,7 @@ def test_golden(archive: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------- queues of today
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25)
 @given(
     batches=st.lists(
         st.tuples(
