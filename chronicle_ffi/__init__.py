@@ -43,8 +43,10 @@ from chronicle_ffi.errors import (
     UnsupportedFormat,
     WriterAlreadyActive,
 )
+from chronicle_ffi.batch import Batch
 from chronicle_ffi.model import (
     CleanupReport,
+    Event,
     Message,
     Problem,
     QueueInfo,
@@ -59,11 +61,13 @@ from chronicle_ffi.model import (
 )
 from chronicle_ffi.queue import SEGMENT_SIZE, Queue
 from chronicle_ffi.reader import QueueReader
+from chronicle_ffi.scan import Scan
 from chronicle_ffi.writer import QueueWriter
 
 __all__ = [
     "SEGMENT_SIZE",
     "AccessDenied",
+    "Batch",
     "BufferTooSmall",
     "ChronicleError",
     "ClaimError",
@@ -71,6 +75,7 @@ __all__ = [
     "ClosedHandle",
     "ConcurrentUse",
     "Corrupt",
+    "Event",
     "ForkedHandle",
     "HistoryRewritten",
     "Interrupted",
@@ -96,6 +101,7 @@ __all__ = [
     "ReaderStats",
     "Recovery",
     "Retention",
+    "Scan",
     "SegmentFate",
     "SegmentGone",
     "SegmentInfo",

@@ -26,6 +26,14 @@ class Message(NamedTuple):
         return _EPOCH + timedelta(microseconds=self.timestamp_ns // 1000)
 
 
+class Event(NamedTuple):
+    """What `QueueReader.follow` met beside messages."""
+
+    kind: str  #: "idle", "writer_gone", "writer_back", "rolled" or "gap"
+    seq: int  #: the reader's position
+    skipped: int = 0  #: records passed over by a gap
+
+
 def to_ns(when: int | datetime) -> int:
     """Nanoseconds since 1970, from those or from a datetime (a naive one is local time)."""
     if isinstance(when, datetime):

@@ -23,6 +23,7 @@ from chronicle_ffi.model import (
 )
 from chronicle_ffi.reader import QueueReader
 from chronicle_ffi.reports import all_of, cleanup_report, fields_of
+from chronicle_ffi.scan import Scan
 from chronicle_ffi.writer import QueueWriter
 
 SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment file unless told otherwise: 64 MiB
@@ -174,6 +175,37 @@ class Queue:
         out = ffi.new("chron_reader **")
         check(lib.chron_reader_open(path_bytes(path), options, out))
         return QueueReader(out[0], os.fspath(path), name)
+
+    @staticmethod
+    def scan(
+        path: Path,
+        *,
+        start: Literal["earliest"] | int | datetime = "earliest",
+        stop: int | datetime | None = None,
+        batch_records: int = 65536,
+        durable_only: bool = False,
+    ) -> Scan:
+        """Go through records as columns: those from `start` up to, not including, `stop`; see `Scan`.
+
+        :param start: "earliest", a seq, or a datetime (the first record not older than it).
+        :param stop: a seq, a datetime (up to the first record not older than it), or None: the end as it is now.
+        :param batch_records: at most so many in one batch; a batch never leaves its segment.
+
+        Raises as `open_subscriber`.
+        """
+        reader = Queue.open_subscriber(path, start=start, durable_only=durable_only)
+        try:
+            if stop is None:
+                end = reader.position + reader.lag
+            elif isinstance(stop, datetime):
+                with Queue.open_subscriber(path, start=stop) as other:
+                    end = other.position
+            else:
+                end = stop
+            return Scan(reader, end, batch_records)
+        except BaseException:
+            reader.close()
+            raise
 
     @staticmethod
     def info(path: Path) -> QueueInfo:

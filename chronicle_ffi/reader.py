@@ -3,18 +3,33 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from operator import length_hint
 from typing import Any
+from weakref import WeakSet
 
-from chronicle_ffi._binding import EBUFFER, EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, optional_seq
+from chronicle_ffi._binding import EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, optional_seq
+from chronicle_ffi.batch import Batch, read_batch
 from chronicle_ffi.errors import InvalidArgument
+from chronicle_ffi.follow import follow
 from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import Message, ReaderStats, to_ns
+from chronicle_ffi.prefetch import Prefetch
 from chronicle_ffi.reports import fields_of
 
-FIRST_BUFFER_BYTES = 4096
+_open_readers: WeakSet[Any] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """What the parent fetched is the parent's to handle."""
+    for reader in list(_open_readers):
+        reader._ahead.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class QueueReader(Handle):
@@ -31,8 +46,14 @@ class QueueReader(Handle):
         super().__init__(handle, lib.chron_reader_shut, lib.chron_reader_close, path)
         self._name = name
         self._view = ffi.new("chron_view *")
-        self._buffer = ffi.new("char[]", FIRST_BUFFER_BYTES)
-        self._capacity = FIRST_BUFFER_BYTES
+        self._ahead = Prefetch(self._handle)
+        _open_readers.add(self)
+
+    def close(self) -> None:
+        super().close()
+        self._ahead.forget()
+
+    close.__doc__ = Handle.close.__doc__
 
     # -------------------------------------------------------------------------------------- reading
 
@@ -42,49 +63,57 @@ class QueueReader(Handle):
         The payload is a copy, and it is the copy whose CRC was checked. After an exception the position is where
         it was: SegmentGone (retention was faster), Corrupt (see `skip_damaged`), HistoryRewritten, StorageError.
         """
-        view = self._view
-        status = lib.chron_reader_next_copy(self._handle, self._buffer, self._capacity, view)
-        if status == EBUFFER:
-            status = self._next_large()
-        if status == 1:
-            payload = ffi.unpack(self._buffer, view.length)
-            return Message(view.seq, view.timestamp_ns, view.type_id, view.flags, payload)
-        check(status)
+        ahead = self._ahead
+        if ahead.fill(False):
+            for message in ahead.pending:
+                return message  # type: ignore[no-any-return]
         return None
 
-    def _next_large(self) -> int:
-        """The payload needs a larger buffer, which is kept: others like it will follow."""
-        status = EBUFFER
-        while status == EBUFFER:
-            self._capacity = 1 << (self._view.length - 1).bit_length()
-            self._buffer = ffi.new("char[]", self._capacity)
-            status = lib.chron_reader_next_copy(self._handle, self._buffer, self._capacity, self._view)
-        return status
+    def __iter__(self) -> Iterator[Message]:
+        """What is there now, up to the end of the log; then it stops. A later loop goes on from there.
+
+        Records are fetched many at a time; the position moves with each message that the loop gets.
+        """
+        ahead = self._ahead
+        while ahead.fill(False):
+            yield from ahead.pending
+
+    def payloads(self) -> Iterator[bytes]:
+        """As iterating over the reader, but with nothing of each record but its payload: twice as fast."""
+        ahead = self._ahead
+        while ahead.fill(True):
+            yield from ahead.pending
+
+    def read_batch(self, max_records: int = 65536) -> Batch:
+        """Up to so many records as columns over the mapped segment, without an object per record; see `Batch`.
+
+        The position moves behind them. They lie in one segment, so fewer do not mean that there are no more: only an
+        empty batch does. Never blocks. Raises as `next`.
+        """
+        self._ahead.drop()
+        return read_batch(self._handle, max_records)
 
     def previous(self) -> Message | None:
         """The record before the position, which moves back by one; None at the oldest one."""
-        view = self._view
-        if check(lib.chron_reader_previous(self._handle, view)) == 0:
+        self._ahead.drop()
+        if check(lib.chron_reader_previous(self._handle, self._view)) == 0:
             return None
         # The position is on it now: fetch it with the check over the copy, and step back again.
         message = self.next()
+        self._ahead.drop()
         if message is not None:
-            check(lib.chron_reader_previous(self._handle, view))
+            check(lib.chron_reader_previous(self._handle, self._view))
         return message
 
-    def __iter__(self) -> Iterator[Message]:
-        """What is there now, up to the end of the log; then it stops. A later loop goes on from there."""
-        while (message := self.next()) is not None:
-            yield message
+    def follow(
+        self, timeout: float | None = None, *, heartbeat: float | None = None, events: bool = False
+    ) -> Iterator[Any]:
+        """All records, waiting for more: for ever, or until none has come for `timeout` seconds.
 
-    def follow(self, timeout: float | None = None) -> Iterator[Message]:
-        """All records, waiting for more: for ever, or until none has come for `timeout` seconds."""
-        while True:
-            message = self.next()
-            if message is not None:
-                yield message
-            elif not self.wait(timeout):
-                return
+        With `events` it yields `Event`s among the messages: what happens to the log, as this reader meets it. With
+        `heartbeat` it yields an "idle" event whenever nothing else has come for so many seconds.
+        """
+        return follow(self, timeout, heartbeat, events)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until `next` would return a record; False if that took longer than `timeout` seconds.
@@ -93,6 +122,9 @@ class QueueReader(Handle):
         """
         now = time.monotonic_ns()
         deadline = deadline_ns(timeout, now)
+        if length_hint(self._ahead.pending):
+            return True
+        self._ahead.catch_up()
         while True:
             left = SLICE_NS if deadline is None else min(max(deadline - now, 0), SLICE_NS)
             status = lib.chron_reader_wait(self._handle, left)
@@ -111,6 +143,7 @@ class QueueReader(Handle):
 
         With `sync` it is on disk before this returns. Raises ReadOnly for a reader without a name.
         """
+        self._ahead.catch_up()
         check(lib.chron_reader_commit(self._handle, sync))
 
     def seek(self, seq: int) -> None:
@@ -120,6 +153,7 @@ class QueueReader(Handle):
         """
         if not 0 <= seq < 1 << 63:
             raise InvalidArgument(f"{seq} cannot be a sequence number")
+        self._ahead.drop()
         check(lib.chron_reader_seek(self._handle, seq))
 
     def seek_time(self, when: int | datetime) -> None:
@@ -127,18 +161,22 @@ class QueueReader(Handle):
         ns = to_ns(when)
         if not 0 <= ns < 1 << 64:
             raise InvalidArgument(f"{when} lies outside of what a timestamp can say")
+        self._ahead.drop()
         check(lib.chron_reader_seek_time(self._handle, ns))
 
     def seek_earliest(self) -> None:
         """Move to the oldest record there is."""
+        self._ahead.drop()
         check(lib.chron_reader_seek_earliest(self._handle))
 
     def seek_latest(self) -> None:
         """Move behind the newest record."""
+        self._ahead.drop()
         check(lib.chron_reader_seek_latest(self._handle))
 
     def skip_damaged(self) -> int:
         """After Corrupt: move to the next readable record; returns how many seqs were passed over."""
+        self._ahead.drop()
         return check(lib.chron_reader_skip_damaged(self._handle))
 
     # ---------------------------------------------------------------------------------------- state
@@ -152,6 +190,7 @@ class QueueReader(Handle):
     def position(self) -> int:
         """seq of the record that `next` returns next."""
         self._check_open()
+        self._ahead.catch_up()
         seq: int = lib.chron_reader_position(self._handle)
         return seq
 
@@ -164,6 +203,7 @@ class QueueReader(Handle):
     @property
     def lag(self) -> int:
         """How many records there are from the position on. Some microseconds: it looks for the newest one."""
+        self._ahead.catch_up()
         return check(lib.chron_reader_lag(self._handle))
 
     def writer_alive(self) -> bool:
@@ -173,6 +213,7 @@ class QueueReader(Handle):
     def stats(self) -> ReaderStats:
         """Counters since the reader was opened."""
         self._check_open()
+        self._ahead.catch_up()
         out = ffi.new("chron_reader_stats *")
         check(lib.chron_reader_stats_get(self._handle, out))
         return fields_of(ReaderStats, out)

@@ -5,23 +5,23 @@ from __future__ import annotations
 
 import sys
 import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import accumulate, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from chronicle_ffi import sources
 from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, ffi, lib, optional_seq
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 from chronicle_ffi.reports import cleanup_report, fields_of
+from chronicle_ffi.sources import buffer_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 CHUNK_RECORDS = 4096  # of one crossing of append_many
-CHUNK_BYTES = 1 << 20
 
 
 class QueueWriter(Handle):
@@ -47,7 +47,7 @@ class QueueWriter(Handle):
 
         Raises PayloadTooLarge, QueueFull, NoSpace (each: nothing was appended), Poisoned, StorageError.
         """
-        payload = data if type(data) is bytes else _buffer(data)
+        payload = data if type(data) is bytes else buffer_of(data)
         length = len(payload)
         stamp = NOW if timestamp_ns is None else timestamp_ns
         seq: int = lib.chron_writer_append_at(self._handle, payload, length, type_id, flags, stamp)
@@ -58,62 +58,101 @@ class QueueWriter(Handle):
         )
 
     def append_many(
-        self, payloads: Iterable[Buffer], type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0
+        self,
+        payloads: Iterable[Buffer],
+        type_id: int | Buffer = 0,
+        *,
+        timestamp_ns: int | Buffer | None = None,
+        flags: int | Buffer = 0,
+        atomic: bool = False,
     ) -> tuple[int, int]:
         """Append many records, in few calls of C; returns (seq of the first, how many).
 
-        They become visible one by one. Without `timestamp_ns` a run of records shares one reading of the clock. If
-        an append fails, or the iterable raises, the records before it stay appended: `next_seq` tells how many.
+        `type_id`, `timestamp_ns` and `flags` hold for all, or are buffers with one value a record (2, 8 and 1 bytes
+        each). They become visible one by one; without `timestamp_ns` a run of records shares one reading of the
+        clock. If an append fails, or the iterable raises, the records before it stay appended: `next_seq` tells how
+        many. With `atomic`, readers, and recovery after a crash, see either all or none; then they must fit one
+        segment together: else PayloadTooLarge, and nothing was appended.
         """
+        whole = atomic or not all(isinstance(c, int | None) for c in (type_id, timestamp_ns, flags))
+        if whole:
+            made = sources.of_list(list(payloads), type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
+            return self._append_source(made, atomic)
         first = self.next_seq
         count = 0
         remaining = iter(payloads)
         while chunk := list(islice(remaining, CHUNK_RECORDS)):
-            for part in _parts(chunk):
-                count += self._append_packed(part, type_id, flags, NOW if timestamp_ns is None else timestamp_ns)
+            for part in sources.parts(chunk):
+                made = sources.of_list(part, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
+                count += self._append_source(made, False)[1]
         return first, count
 
-    def _append_packed(self, part: list[Buffer], type_id: int, flags: int, stamp: int) -> int:
-        try:
-            packed = b"".join(part)
-        except TypeError as wrong:
-            raise TypeError(f"payloads are bytes or other buffers, not text: {wrong}") from None
-        lengths = (len(item) if type(item) is bytes else memoryview(item).nbytes for item in part)
-        offsets = ffi.from_buffer("uint64_t[]", array("Q", accumulate(lengths, initial=0)))
-        done = 0
-        while done < len(part):
-            left = len(part) - done
-
-            def step(done: int = done, left: int = left) -> int:
-                at = offsets + done
-                got: int = lib.chron_writer_append_packed(self._handle, packed, at, left, type_id, flags, stamp)
-                return got
-
-            got = step()
-            done += got if got >= 0 else self._again(got, step)
-        return done
-
-    def append_batch(
-        self, payloads: Iterable[Buffer], type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0
+    def append_array(
+        self,
+        rows: Buffer,
+        type_id: int | Buffer = 0,
+        *,
+        row_bytes: int | None = None,
+        timestamp_ns: int | Buffer | None = None,
+        flags: int | Buffer = 0,
+        atomic: bool = False,
     ) -> tuple[int, int]:
-        """Append records that readers, and recovery after a crash, see either all or none of.
+        """Append each row of a C-contiguous array as a record, without an object per row; as `append_many`.
 
-        Returns (seq of the first, how many). They must fit one segment together: else PayloadTooLarge, and nothing
-        was appended.
+        Rows are along the first dimension of a numpy array or another buffer (of a structured array each element is
+        one), or `row_bytes` of it each.
         """
-        items = [_buffer(item) for item in payloads]
-        records = ffi.new("chron_record[]", len(items))
-        stamp = NOW if timestamp_ns is None else timestamp_ns
-        for record, item in zip(records, items, strict=True):
-            record.payload = item
-            record.length = len(item)
-            record.timestamp_ns = stamp
-            record.type_id = type_id
-            record.flags = flags
-        first: int = lib.chron_writer_append_batch(self._handle, records, len(items))
-        if first < 0:
-            first = self._again(first, lambda: lib.chron_writer_append_batch(self._handle, records, len(items)))
-        return first, len(items)
+        made = sources.of_rows(rows, row_bytes, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
+        return self._append_source(made, atomic)
+
+    def append_buffer(
+        self,
+        data: Buffer,
+        offsets: Buffer,
+        type_id: int | Buffer = 0,
+        *,
+        timestamp_ns: int | Buffer | None = None,
+        flags: int | Buffer = 0,
+        atomic: bool = False,
+    ) -> tuple[int, int]:
+        """Append records packed in one buffer: record i is ``data[offsets[i]:offsets[i + 1]]``; as `append_many`.
+
+        `offsets` holds one more integer than there are records, of 4 or 8 bytes each, never going back.
+        """
+        count = max(len(memoryview(offsets)) - 1, 0)
+        made = sources.source(
+            data, count, offsets=offsets, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags
+        )
+        return self._append_source(made, atomic)
+
+    def append_arrow(
+        self,
+        values: Any,
+        type_id: int | Buffer = 0,
+        *,
+        timestamp_ns: int | Buffer | None = None,
+        flags: int | Buffer = 0,
+        atomic: bool = False,
+    ) -> tuple[int, int]:
+        """Append each value of a pyarrow binary or string array, read in place; as `append_many`. No nulls."""
+        made = sources.of_arrow(values, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
+        return self._append_source(made, atomic)
+
+    def _append_source(self, made: sources.Source, atomic: bool) -> tuple[int, int]:
+        handle, struct, count = self._handle, made.struct, made.count
+        if atomic:
+            first = self._retried(lambda: lib.chron_writer_append_source_whole(handle, struct, 0, count))
+            return first, count
+        first = self.next_seq
+        done = 0
+        while done < count:
+            at = done
+            done += self._retried(lambda: lib.chron_writer_append_source(handle, struct, at, count))  # noqa: B023
+        return first, count
+
+    def _retried(self, call: Callable[[], int]) -> int:
+        status = call()
+        return status if status >= 0 else self._again(status, call)
 
     def _again(self, status: int, call: Callable[[], int]) -> int:
         """An append failed. If that was back-pressure, try again until there is room or the time is up."""
@@ -209,24 +248,3 @@ class QueueWriter(Handle):
     def _check_open(self) -> None:
         if self._closed:
             check(lib.chron_writer_abort(self._handle))  # answers "closed", in its own words
-
-
-def _buffer(data: Any) -> Any:
-    """Any C-contiguous buffer as something that has a length in bytes and that cffi takes as a pointer."""
-    if isinstance(data, str):
-        raise TypeError("a payload is bytes or another buffer, not str: encode it, for example with .encode()")
-    return ffi.from_buffer(data)
-
-
-def _parts(chunk: list[Buffer]) -> Iterator[list[Buffer]]:
-    """Cut a chunk so that no part is much larger than CHUNK_BYTES, if its records are large."""
-    begin = 0
-    size = 0
-    for i, item in enumerate(chunk):
-        size += len(item)  # type: ignore[arg-type]  # items of a memoryview: good enough for a cut
-        if size >= CHUNK_BYTES:
-            yield chunk[begin : i + 1]
-            begin = i + 1
-            size = 0
-    if begin < len(chunk):
-        yield chunk[begin:]

@@ -40,7 +40,7 @@ def write(path: Path, seed: int, acknowledged: int) -> None:
                 writer.append(payload(seq), timestamp_ns=seq)
             elif what < 30:
                 count = dice.randrange(1, 9)
-                writer.append_batch([payload(seq + i) for i in range(count)], timestamp_ns=seq)
+                writer.append_many([payload(seq + i) for i in range(count)], timestamp_ns=seq, atomic=True)
             elif what < 36:
                 data = payload(seq)
                 with writer.claim(len(data), timestamp_ns=seq) as buffer:

@@ -42,7 +42,7 @@ def write(path: Path, seed: int, stop: Path) -> None:
                 if dice.randrange(3):
                     writer.append_many([payload(seq + i) for i in range(count)])
                 else:
-                    writer.append_batch([payload(seq + i) for i in range(count // 10 + 1)])
+                    writer.append_many([payload(seq + i) for i in range(count // 10 + 1)], atomic=True)
             except QueueFull:
                 raise SystemExit(f"no reader made room for {PATIENCE_SECONDS} s at seq {seq}") from None
             if dice.randrange(30) == 0:

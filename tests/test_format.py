@@ -178,7 +178,7 @@ def test_decoder_and_library_agree(
     queue = tmp_path_factory.mktemp("agree") / "queue"
     for payloads, stamp, type_id, flags in batches:  # each in an epoch of its own
         with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
-            writer.append_batch(payloads, type_id, timestamp_ns=stamp, flags=flags)
+            writer.append_many(payloads, type_id, timestamp_ns=stamp, flags=flags, atomic=True)
             writer.append(bytes(large), timestamp_ns=1)
     if not batches:
         Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False).close()

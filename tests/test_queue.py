@@ -68,7 +68,7 @@ with Queue.open_publisher(sys.argv[1], segment_size=1 << 16) as writer:
     print("open", flush=True)
     while time.monotonic() < ends:
         writer.append_many([b"x" * 300] * 200)
-        writer.append_batch([b"y"] * 20)
+        writer.append_many([b"y"] * 20, atomic=True)
         with writer.claim(100):
             pass
         with Queue.open_subscriber(sys.argv[1], "me", start="latest") as reader:

@@ -83,8 +83,7 @@ class Log(RuleBasedStateMachine):
     def append_several(self, batch: list[int], stamp: int, atomic: bool) -> None:
         assert self.writer
         payloads = [bytes([i]) * size for i, size in enumerate(batch)]
-        call = self.writer.append_batch if atomic else self.writer.append_many
-        first, count = call(payloads, 5, timestamp_ns=stamp)
+        first, count = self.writer.append_many(payloads, 5, timestamp_ns=stamp, atomic=atomic)
         assert (first, count) == (len(self.records), len(batch))
         for payload in payloads:
             self.note(len(self.records), stamp, 5, 0, payload)

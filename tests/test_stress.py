@@ -60,8 +60,8 @@ def write(path: Path, messages: int, seed: int) -> None:
                     with writer.claim(len(data), i % 1000, timestamp_ns=timestamp(i)) as buffer:
                         buffer[:] = data
             else:  # of one type and time
-                call = writer.append_batch if what == 2 else writer.append_many
-                assert call([payload(i) for i in range(seq, seq + count)], timestamp_ns=0) == (seq, count)
+                many = [payload(i) for i in range(seq, seq + count)]
+                assert writer.append_many(many, timestamp_ns=0, atomic=what == 2) == (seq, count)
             seq += count
             if dice.randrange(50) == 0:
                 writer.cleanup()

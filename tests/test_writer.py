@@ -45,7 +45,7 @@ def test_append_takes_any_contiguous_buffer(queue: Path, data: object) -> None:
     with Queue.open_publisher(queue, keeper=False) as writer:
         writer.append(data)  # type: ignore[arg-type]
         writer.append_many([data])  # type: ignore[list-item]
-        writer.append_batch([data])  # type: ignore[list-item]
+        writer.append_many([data], atomic=True)  # type: ignore[list-item]
     assert payloads(queue) == [b"abc"] * 3
 
 
@@ -54,14 +54,14 @@ def test_a_buffer_of_larger_items_counts_in_bytes(queue: Path) -> None:
     with Queue.open_publisher(queue, keeper=False) as writer:
         writer.append(numbers)
         writer.append_many([numbers, numbers])
-        writer.append_batch([numbers])
+        writer.append_many([numbers], atomic=True)
     assert payloads(queue) == [numbers.tobytes()] * 4
 
 
 @pytest.mark.parametrize("wrong", ["text", 7, None, memoryview(b"abcdef")[::2]])
 def test_what_is_no_contiguous_buffer_is_refused(queue: Path, wrong: object) -> None:
     with Queue.open_publisher(queue, keeper=False) as writer:
-        for call in (writer.append, lambda x: writer.append_batch([x])):
+        for call in (writer.append, lambda x: writer.append_many([x], atomic=True)):
             with pytest.raises((TypeError, BufferError, ValueError)):
                 call(wrong)  # type: ignore[arg-type]
         assert writer.next_seq == 0
@@ -74,7 +74,7 @@ def test_str_is_refused_and_told_what_to_do(queue: Path) -> None:
         with pytest.raises(TypeError, match="not text"):
             writer.append_many([b"good", "text"])  # type: ignore[list-item]
         with pytest.raises(TypeError, match="encode"):
-            writer.append_batch(["text"])  # type: ignore[list-item]
+            writer.append_many(["text"], atomic=True)  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ def test_append_many_keeps_what_came_before_a_failure(queue: Path) -> None:
 
 def test_batch_is_all_or_nothing(queue: Path) -> None:
     with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
-        assert writer.append_batch([b"a", b"b", b""], 4, timestamp_ns=9, flags=1) == (0, 3)
-        assert writer.append_batch([]) == (3, 0)
+        assert writer.append_many([b"a", b"b", b""], 4, timestamp_ns=9, flags=1, atomic=True) == (0, 3)
+        assert writer.append_many([], atomic=True) == (3, 0)
         with pytest.raises(c.PayloadTooLarge):
-            writer.append_batch([b"x" * 30_000] * 3)
+            writer.append_many([b"x" * 30_000] * 3, atomic=True)
         assert writer.next_seq == 3
         # Does not fit the rest of this segment: goes to the next one as a whole.
-        writer.append_batch([b"x" * 20_000] * 2)
-        writer.append_batch([b"y" * 20_000] * 2)
+        writer.append_many([b"x" * 20_000] * 2, atomic=True)
+        writer.append_many([b"y" * 20_000] * 2, atomic=True)
     assert len(Queue.segments(queue)) == 2
     assert payloads(queue) == [b"a", b"b", b"", *[b"x" * 20_000] * 2, *[b"y" * 20_000] * 2]
 
@@ -378,7 +378,7 @@ def test_backpressure_fails_at_once_and_loses_nothing(queue: Path) -> None:
         with pytest.raises(c.QueueFull):
             writer.append_many([b"x" * 1000] * 10_000)
         with pytest.raises(c.QueueFull):
-            writer.append_batch([b"x" * 1000] * 40)
+            writer.append_many([b"x" * 1000] * 40, atomic=True)
         appended = writer.next_seq
         assert len(Queue.segments(queue)) == 3
         assert sum(1 for _ in reader) == appended
@@ -436,7 +436,7 @@ def test_closed_writer(queue: Path) -> None:
     for call in (
         lambda: writer.append(b"x"),
         lambda: writer.append_many([b"x"]),
-        lambda: writer.append_batch([b"x"]),
+        lambda: writer.append_many([b"x"], atomic=True),
         lambda: writer.claim(1).__enter__(),
         writer.sync,
         writer.cleanup,

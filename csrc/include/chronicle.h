@@ -125,6 +125,7 @@ enum chron_errcode {
 
 typedef struct chron_writer chron_writer;
 typedef struct chron_reader chron_reader;
+typedef struct chron_segment chron_segment; /* a mapped segment that views may outlive their reader with */
 
 /* ------------------------------------------------------------------------------- errors, version */
 
@@ -333,13 +334,33 @@ CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size
 CHRON_API int64_t chron_writer_append_batch(chron_writer *w, const chron_record *records, size_t count);
 
 /*
- * Append `count` records whose payloads lie one behind the other: record i is bytes[offsets[i]] up to
- * bytes[offsets[i + 1]] (the layout of an Arrow LargeBinary array; count + 1 offsets, ascending). They become
- * visible one by one, all with the same timestamp. Returns how many were appended; fewer than count if an
- * error came up behind the first: the call for the rest then returns that error.
+ * Many payloads in one buffer, with what belongs to them in columns. Payload i is bytes[offset i] up to
+ * bytes[offset i + 1] (the layout of Arrow's Binary and LargeBinary arrays), or, without offsets, row i of
+ * `row_bytes` each. A column that is NULL has the same value for all.
  */
-CHRON_API int64_t chron_writer_append_packed(chron_writer *w, const void *bytes, const uint64_t *offsets, size_t count,
-                                             uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
+typedef struct chron_source {
+    const void *bytes;
+    uint64_t bytes_size;          /* of `bytes`: no payload may reach beyond it */
+    const void *offsets;          /* count + 1 of them, ascending; NULL: rows */
+    uint32_t offset_size;         /* 4 or 8: bytes of one offset, native order, unsigned */
+    uint32_t row_bytes;           /* without offsets: length of each payload */
+    const uint64_t *timestamps;   /* count of them, or NULL */
+    const uint16_t *type_ids;     /* the same */
+    const uint8_t *flags;         /* the same */
+    uint64_t timestamp_ns;        /* without timestamps; CHRON_NOW: one reading of the clock a call */
+    uint16_t type_id;             /* without type_ids */
+    uint8_t flag;                 /* without flags */
+} chron_source;
+
+/*
+ * Append records [from, to) of the source; they become visible one by one. Returns how many were appended; fewer
+ * than to - from if an error came up behind the first: the call for the rest then returns that error. The source
+ * and its columns are read only during the call.
+ */
+CHRON_API int64_t chron_writer_append_source(chron_writer *w, const chron_source *source, size_t from, size_t to);
+
+/* The same with all of them or none, as chron_writer_append_batch(): returns the first seq. */
+CHRON_API int64_t chron_writer_append_source_whole(chron_writer *w, const chron_source *source, size_t from, size_t to);
 
 /*
  * Claim room for a payload of up to `length` bytes and get a pointer into the mapped segment, to write
@@ -485,6 +506,58 @@ CHRON_API int chron_reader_next_copy(chron_reader *r, void *buffer, size_t capac
  * A damaged record ends the batch before it, and is reported by the call that meets it first.
  */
 CHRON_API int64_t chron_reader_next_batch(chron_reader *r, chron_view *out, size_t count);
+
+/*
+ * Where chron_reader_peek_columns() puts what it finds: each pointer leads to room for `count` elements, or is NULL
+ * if that column is not wanted. Offsets are those of payloads, in bytes from the start of the segment; or, if `copy` is
+ * not NULL, from there: then payloads are copied to it, one behind the other, and the CRCs are checked over the copies.
+ */
+typedef struct chron_columns {
+    uint64_t *seq;
+    uint64_t *timestamp_ns;
+    uint64_t *offset;
+    uint32_t *length;
+    uint16_t *type_id;
+    uint8_t *flags;
+    void *copy;             /* in: room for bytes_max bytes, or NULL */
+    uint64_t bytes_max;     /* in: stop before the payloads are more than this together */
+    uint64_t payload_bytes; /* out: of all payloads found */
+    uint32_t length_min;    /* out: shortest and longest payload found */
+    uint32_t length_max;
+} chron_columns;
+
+/*
+ * Up to `count` records from the position on, their CRCs checked, as columns; returns how many. The position stays:
+ * chron_reader_advance() moves it. As with next_batch they lie in one segment. If *segment is not NULL on return, it
+ * is the caller's reference to that segment: see chron_segment_release(). `segment` may be NULL. EBUFFER if not even
+ * the first payload is within bytes_max: columns->length_max says how much it needs.
+ */
+CHRON_API int64_t chron_reader_peek_columns(chron_reader *r, chron_columns *columns, size_t count,
+                                            chron_segment **segment);
+
+/*
+ * Move the position over `count` of the records that the last peek found (and that were not moved over yet). Nothing
+ * else may have moved this reader in between: then EINVAL.
+ */
+CHRON_API int chron_reader_advance(chron_reader *r, size_t count);
+
+/*
+ * A segment's mapping stays as long as somebody holds a reference: after the reader has moved on or closed, and after
+ * retention has deleted the file. These may be called by any thread, and in a forked child.
+ */
+CHRON_API const void *chron_segment_bytes(const chron_segment *s);
+CHRON_API uint64_t chron_segment_size(const chron_segment *s);
+/* 1 if the file went away under the mapping (it was truncated, or the disk failed): what is read there are zeros. */
+CHRON_API int chron_segment_faulted(const chron_segment *s);
+CHRON_API void chron_segment_release(chron_segment *s);
+
+/*
+ * Describe payloads of a segment as `count` string views of 16 bytes each, as in Arrow's BinaryView layout: length
+ * and, up to 12 bytes, the bytes; else length, first four bytes, buffer index, offset in that buffer. Buffer i is the
+ * segment's i-th GiB (the last GiB's payloads may reach beyond it). `columns` as peek filled them.
+ */
+CHRON_API void chron_segment_binary_views(const chron_segment *s, const uint64_t *offset, const uint32_t *length,
+                                          size_t count, void *views);
 
 /* The record before the position, which moves back by one. 0: there is none (any more). */
 CHRON_API int chron_reader_previous(chron_reader *r, chron_view *out);

@@ -164,7 +164,7 @@ int chron__reader_peek(chron_reader *r, chron__rec *rec)
     }
 }
 
-/* The record that peek found: is it whole, with the payload at `payload`, and does it follow? */
+/* See chron__reader_check. */
 static inline int check(const chron_reader *r, const chron__rec *rec, const void *payload)
 {
     if (__builtin_expect(!chron__rec_crc_ok(rec, payload), 0))
@@ -175,6 +175,11 @@ static inline int check(const chron_reader *r, const chron__rec *rec, const void
         return check_history(r);
     }
     return 0;
+}
+
+int chron__reader_check(const chron_reader *r, const chron__rec *rec, const void *payload)
+{
+    return check(r, rec, payload);
 }
 
 /* What chron__reader_peek says when nothing is the matter, without a call. */

@@ -24,6 +24,13 @@ struct chron_reader {
     uint32_t last_crc;    /* of the record before, if has_last */
     uint64_t last_offset; /* and where it is, in `seg`; 0: in another segment */
     int has_last;
+    struct {
+        uint64_t from; /* seq of the first record that is left of the last peek */
+        size_t count;  /* how many are left: 0 if something else has moved the reader */
+        uint64_t last_offset, end_offset;
+        uint64_t payload_bytes;
+        uint32_t last_crc, epoch; /* of the last of them */
+    } peeked;
     uint32_t empty_looks;   /* at the tail, since this segment was entered */
     chron__slot_value mark; /* of queue.meta, as last seen: durable mark, and the end after a clean close */
     uint32_t fork_count;
@@ -69,6 +76,8 @@ int chron__reader_open_with(const chron__io *io, const char *path, const chron_r
 int chron__reader_peek(chron_reader *r, chron__rec *rec);
 /* next.c: the record in *rec at the position is damaged, or its mapping is. */
 int chron__reader_damaged(const chron_reader *r, const char *why);
+/* next.c: the record that peek found: is it whole, with the payload at `payload`, and does it follow? 0, or why not. */
+int chron__reader_check(const chron_reader *r, const chron__rec *rec, const void *payload);
 /* *rec has been consumed. */
 static inline void chron__reader_advance(chron_reader *r, const chron__rec *rec)
 {

@@ -52,6 +52,9 @@ void chron__seg_forget(chron__seg *seg)
         return;
     if (seg->fd >= 0)
         seg->io->close_file(seg->io, seg->fd); /* the child's own copy */
+    seg->fd = -1;
+    if (chron__count_down32(&seg->references) > 0) /* views in the child still need a reader's mapping */
+        return;
     chron__map_forget(&seg->map);
     free(seg);
 }

@@ -163,59 +163,71 @@ int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length,
 
 /* ------------------------------------------------------------------------------------------ batches */
 
-/* Bytes that the batch takes in a segment, or why it cannot be one. */
-static int64_t measure(const chron_writer *w, const chron_record *records, size_t count)
+/* Where the records of a batch come from. */
+typedef chron_record (*record_at)(const void *source, size_t i);
+
+static inline chron_record record_of_array(const void *source, size_t i)
+{
+    return ((const chron_record *)source)[i];
+}
+
+/* Bytes that records [from, to) take in a segment, or why they cannot be one batch. */
+static inline __attribute__((always_inline)) int64_t measure(const chron_writer *w, record_at get, const void *source,
+                                                             size_t from, size_t to)
 {
     uint64_t room = w->seg->size - w->seg->data_offset - CHRON__RECORD_HEADER; /* END needs the last 32 bytes */
     uint64_t bytes = 0;
 
-    if (!records)
-        return chron__fail(CHRON_EINVAL, "the batch is NULL, but its count is %zu", count);
-    for (size_t i = 0; i < count; i++) {
-        int status = check_record(w, records[i].payload, records[i].length, records[i].type_id);
+    for (size_t i = from; i < to; i++) {
+        chron_record r = get(source, i);
+        int status = check_record(w, r.payload, r.length, r.type_id);
 
         if (status < 0)
             return status;
-        bytes += chron__record_bytes(records[i].length);
+        bytes += chron__record_bytes(r.length);
         if (bytes > room)
             return chron__fail(CHRON_ETOOBIG,
                                "a batch of %zu records does not fit one segment of this queue (%" PRIu64
                                " bytes): append it in smaller ones",
-                               count, room);
+                               to - from, room);
     }
     return (int64_t)bytes;
 }
 
-/* Place records [0, count) at `offset`, all but the first with their commit words. */
-static void place_batch(chron_writer *w, uint64_t offset, uint64_t seq, uint64_t now, const chron_record *records,
-                        size_t count)
+/* Place records [from, to) at `offset`, all but the first with their commit words. */
+static inline __attribute__((always_inline)) void place_batch(chron_writer *w, uint64_t offset, record_at get,
+                                                              const void *source, size_t from, size_t to)
 {
-    for (size_t i = 0; i < count; i++) {
-        const chron_record *r = &records[i];
-        uint64_t timestamp_ns = r->timestamp_ns == CHRON_NOW ? now : r->timestamp_ns;
+    uint64_t seq = chron__get64(&w->next_seq);
+    uint64_t now = 0;
+
+    for (size_t i = from; i < to; i++) {
+        chron_record r = get(source, i);
         uint8_t *at = w->base + offset;
 
-        place(w, at, seq + i, r->payload, (uint32_t)r->length, r->type_id, r->flags, timestamp_ns);
-        if (i > 0)
-            chron__rec_publish(at, (uint32_t)r->length); /* hidden behind the first one's zero commit word */
+        if (r.timestamp_ns == CHRON_NOW)
+            r.timestamp_ns = now ? now : (now = now_ns(w));
+        place(w, at, seq + (i - from), r.payload, (uint32_t)r.length, r.type_id, r.flags, r.timestamp_ns);
+        if (i > from)
+            chron__rec_publish(at, (uint32_t)r.length); /* hidden behind the first one's zero commit word */
         CHRON__STEP("batch: record placed");
-        chron__tally_add(&w->tally, timestamp_ns);
-        w->payload_bytes += r->length;
-        offset += chron__record_bytes(r->length);
+        chron__tally_add(&w->tally, r.timestamp_ns);
+        w->payload_bytes += r.length;
+        offset += chron__record_bytes(r.length);
     }
 }
 
-static int64_t append_batch(chron_writer *w, const chron_record *records, size_t count)
+static inline __attribute__((always_inline)) int64_t append_whole(chron_writer *w, record_at get, const void *source,
+                                                                  size_t from, size_t to)
 {
     uint64_t offset;
     uint64_t seq = chron__get64(&w->next_seq);
     int64_t bytes;
     int64_t status = check_ready(w);
-    uint64_t now = 0;
 
-    if (status < 0 || count == 0)
+    if (status < 0 || from >= to)
         return status < 0 ? status : (int64_t)seq;
-    bytes = measure(w, records, count);
+    bytes = measure(w, get, source, from, to);
     if (bytes < 0)
         return bytes;
     if (chron__get64(&w->tail) + (uint64_t)bytes > w->edge) {
@@ -223,15 +235,12 @@ static int64_t append_batch(chron_writer *w, const chron_record *records, size_t
         if (status < 0)
             return status;
     }
-    for (size_t i = 0; i < count && now == 0; i++)
-        if (records[i].timestamp_ns == CHRON_NOW)
-            now = now_ns(w);
     offset = chron__get64(&w->tail);
-    place_batch(w, offset, seq, now, records, count);
-    chron__rec_publish(w->base + offset, (uint32_t)records[0].length);
-    status = finish(w, offset, offset + (uint64_t)bytes, seq, (uint32_t)count);
-    for (size_t i = 1; i < count; i++) {
-        offset += chron__record_bytes(records[i - 1u].length);
+    place_batch(w, offset, get, source, from, to);
+    chron__rec_publish(w->base + offset, (uint32_t)get(source, from).length);
+    status = finish(w, offset, offset + (uint64_t)bytes, seq, (uint32_t)(to - from));
+    for (size_t i = from + 1u; i < to; i++) {
+        offset += chron__record_bytes(get(source, i - 1u).length);
         chron__writer_note_block(w, offset);
     }
     return status;
@@ -243,41 +252,96 @@ int64_t chron_writer_append_batch(chron_writer *w, const chron_record *records, 
 
     if (seq < 0)
         return seq;
-    seq = append_batch(w, records, count);
+    if (!records && count > 0)
+        seq = chron__fail(CHRON_EINVAL, "the batch is NULL, but its count is %zu", count);
+    else
+        seq = append_whole(w, record_of_array, records, 0, count);
     chron__writer_leave(w);
     return seq;
 }
 
-static int64_t append_packed(chron_writer *w, const uint8_t *bytes, const uint64_t *offsets, size_t count,
-                             uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
-{
-    for (size_t i = 0; i < count; i++) {
-        int64_t status;
+/* ------------------------------------------------------------------------------------------ sources */
 
-        if (offsets[i] > offsets[i + 1u] || offsets[i + 1u] - offsets[i] > SIZE_MAX / 2u)
-            status =
-                chron__fail(CHRON_EINVAL, "offset %zu of a packed batch lies before the one in front of it", i + 1u);
-        else
-            status =
-                append(w, bytes + offsets[i], (size_t)(offsets[i + 1u] - offsets[i]), type_id, flags, timestamp_ns);
-        if (status < 0)
-            return i > 0 ? (int64_t)i : status;
-    }
-    return (int64_t)count;
+static inline uint64_t offset_at(const chron_source *s, size_t i)
+{
+    return s->offset_size == 4u ? ((const uint32_t *)s->offsets)[i] : ((const uint64_t *)s->offsets)[i];
 }
 
-int64_t chron_writer_append_packed(chron_writer *w, const void *bytes, const uint64_t *offsets, size_t count,
-                                   uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
+static inline chron_record record_of_source(const void *source, size_t i)
+{
+    const chron_source *s = source;
+    uint64_t begin = s->offsets ? offset_at(s, i) : (uint64_t)i * s->row_bytes;
+
+    return (chron_record){
+        .payload = (const uint8_t *)s->bytes + begin,
+        .length = s->offsets ? (size_t)(offset_at(s, i + 1u) - begin) : s->row_bytes,
+        .timestamp_ns = s->timestamps ? s->timestamps[i] : s->timestamp_ns,
+        .type_id = s->type_ids ? s->type_ids[i] : s->type_id,
+        .flags = s->flags ? s->flags[i] : s->flag,
+    };
+}
+
+/* Before anything is appended: do all payloads of [from, to) lie within the buffer? */
+static int check_source(const chron_source *s, size_t from, size_t to)
+{
+    if (!s || (!s->bytes && s->bytes_size > 0) || from > to)
+        return chron__fail(CHRON_EINVAL, "a source needs bytes, and a range that does not go back");
+    if (!s->offsets) {
+        if (s->row_bytes && to > s->bytes_size / s->row_bytes)
+            return chron__fail(CHRON_EINVAL, "row %zu of %u bytes lies beyond the buffer's %" PRIu64 " bytes", to - 1u,
+                               (unsigned)s->row_bytes, s->bytes_size);
+        return 0;
+    }
+    if (s->offset_size != 4u && s->offset_size != 8u)
+        return chron__fail(CHRON_EINVAL, "offsets of %u bytes: 4 or 8 are possible", (unsigned)s->offset_size);
+    for (size_t i = from; i < to; i++)
+        if (offset_at(s, i) > offset_at(s, i + 1u))
+            return chron__fail(CHRON_EINVAL, "offset %zu lies before the one in front of it", i + 1u);
+    if (from < to && offset_at(s, to) > s->bytes_size)
+        return chron__fail(CHRON_EINVAL, "offset %zu, %" PRIu64 ", lies beyond the buffer's %" PRIu64 " bytes", to,
+                           offset_at(s, to), s->bytes_size);
+    return 0;
+}
+
+static int64_t append_each(chron_writer *w, const chron_source *source, size_t from, size_t to)
+{
+    uint64_t now = 0;
+
+    for (size_t i = from; i < to; i++) {
+        chron_record r = record_of_source(source, i);
+        int64_t status;
+
+        if (r.timestamp_ns == CHRON_NOW)
+            r.timestamp_ns = now ? now : (now = now_ns(w));
+        status = append(w, r.payload, r.length, r.type_id, r.flags, r.timestamp_ns);
+        if (status < 0)
+            return i > from ? (int64_t)(i - from) : status;
+    }
+    return (int64_t)(to - from);
+}
+
+int64_t chron_writer_append_source(chron_writer *w, const chron_source *source, size_t from, size_t to)
 {
     int64_t status = chron__writer_enter(w);
 
     if (status < 0)
         return status;
-    if (!bytes || !offsets)
-        status = chron__fail(CHRON_EINVAL, "a packed batch needs bytes and offsets");
-    else
-        status = append_packed(w, bytes, offsets, count, type_id, flags,
-                               timestamp_ns == CHRON_NOW ? now_ns(w) : timestamp_ns);
+    status = check_source(source, from, to);
+    if (status == 0)
+        status = append_each(w, source, from, to);
+    chron__writer_leave(w);
+    return status;
+}
+
+int64_t chron_writer_append_source_whole(chron_writer *w, const chron_source *source, size_t from, size_t to)
+{
+    int64_t status = chron__writer_enter(w);
+
+    if (status < 0)
+        return status;
+    status = check_source(source, from, to);
+    if (status == 0)
+        status = append_whole(w, record_of_source, source, from, to);
     chron__writer_leave(w);
     return status;
 }

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MIT
+"""`Batch`: many records as columns over the mapped segment. numpy and pyarrow are used where they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, overload
+
+from chronicle_ffi._binding import check, ffi, lib
+from chronicle_ffi.errors import InvalidArgument, StorageError
+from chronicle_ffi.model import Message
+
+HEADER_BYTES: Final = 32  # of a record, in front of its payload; the fields' places are those of docs/FORMAT.md
+ALIGNMENT: Final = 32
+VIEW_BYTES: Final = 16
+VIEW_BUFFER_BYTES: Final = 1 << 30
+
+_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
+
+# Column, type in C, format of its memoryview.
+_COLUMNS: Final = (
+    ("seq", "uint64_t", "Q"),
+    ("timestamp_ns", "uint64_t", "Q"),
+    ("offset", "uint64_t", "Q"),
+    ("length", "uint32_t", "I"),
+    ("type_id", "uint16_t", "H"),
+    ("flags", "uint8_t", "B"),
+)
+
+
+class Batch(Sequence[Message]):
+    """Records of one segment: a sequence of `Message`s, and their columns, which cost nothing per record.
+
+    The columns `seq`, `timestamp_ns`, `type_id`, `flags`, `offset` (of the payload in `segment`, bytes) and `length`
+    (bytes) are memoryviews. Payloads stay where they are, in the mapped segment; every view of them, an array of numpy
+    or pyarrow included, keeps it mapped, also after `close`, retention, and the reader's end. CRCs were checked when
+    the batch was read. A batch may be used by any thread, and in a forked child.
+    """
+
+    __slots__ = ("_handle", "flags", "length", "offset", "segment", "seq", "timestamp_ns", "type_id")
+
+    seq: memoryview
+    timestamp_ns: memoryview
+    type_id: memoryview
+    flags: memoryview
+    offset: memoryview
+    length: memoryview
+    segment: memoryview  #: the whole segment file, read-only
+
+    def __init__(self, handle: Any, segment: memoryview, columns: dict[str, memoryview]) -> None:
+        self._handle = handle
+        self.segment = segment
+        for name, _, _ in _COLUMNS:
+            setattr(self, name, columns[name])
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Batch: ...
+    def __getitem__(self, index: int | slice) -> Message | Batch:
+        if isinstance(index, slice):
+            return Batch(self._handle, self.segment, {name: getattr(self, name)[index] for name, _, _ in _COLUMNS})
+        begin = self.offset[index]
+        payload = bytes(self.segment[begin : begin + self.length[index]])
+        self.check()
+        return Message(self.seq[index], self.timestamp_ns[index], self.type_id[index], self.flags[index], payload)
+
+    def __iter__(self) -> Iterator[Message]:
+        columns = (self.seq, self.timestamp_ns, self.type_id, self.flags, self.payloads())
+        return map(Message, *columns)
+
+    def payloads(self) -> list[bytes]:
+        """A copy of each payload."""
+        found = list(map(bytes, self.views()))
+        self.check()
+        return found
+
+    def views(self) -> list[memoryview]:
+        """Each payload where it is, read-only. A view keeps the segment mapped."""
+        segment = self.segment
+        return [segment[at : at + size] for at, size in zip(self.offset, self.length, strict=True)]
+
+    def check(self) -> None:
+        """Raise StorageError if the file went away under the mapping (truncated, or the disk failed).
+
+        What was read since then are zeros. The methods that copy ask this themselves; who computes on views asks
+        afterwards.
+        """
+        if self._handle and lib.chron_segment_faulted(self._handle):
+            raise StorageError("the segment went away under its mapping: it was truncated, or the disk failed")
+
+    # ---------------------------------------------------------------------------------------- numpy
+
+    def numpy(self) -> dict[str, Any]:
+        """The columns as numpy arrays, without a copy."""
+        import numpy as np
+
+        return {name: np.asarray(getattr(self, name)) for name, _, _ in _COLUMNS}
+
+    def to_numpy(self, dtype: Any = None, *, header: bool = False) -> Any:
+        """Records of one length as a numpy array over the mapped segment, without a copy.
+
+        `dtype` describes a payload; None gives rows of bytes. With `header` the elements are structured, with the
+        fields seq, timestamp_ns, type_id, flags and payload. Raises InvalidArgument if lengths differ, or do not fit.
+        """
+        import numpy as np
+
+        count = len(self)
+        size = self.length[0] if count else 0
+        kind = np.dtype((np.uint8, (size,))) if dtype is None else np.dtype(dtype)
+        stride = (HEADER_BYTES + size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+        if count and dtype is not None and kind.itemsize != size:
+            raise InvalidArgument(f"the payloads have {size} bytes, {kind} has {kind.itemsize}")
+        if count and not self._is_regular(size, stride):
+            raise InvalidArgument("the payloads differ in length, or the batch skips records: use columns and views()")
+        start = self.offset[0] if count else 0
+        if header:
+            names = ["seq", "timestamp_ns", "type_id", "flags", "payload"]
+            formats = ["<u8", "<u8", "<u2", "u1", kind]
+            fields = {"names": names, "formats": formats, "offsets": [8, 16, 24, 26, HEADER_BYTES]}
+            kind = np.dtype({**fields, "itemsize": stride})  # type: ignore[call-overload]
+            start -= HEADER_BYTES if count else 0
+            return np.ndarray((count,), kind, self.segment, start, (stride,))
+        if dtype is None:
+            return np.ndarray((count, size), np.uint8, self.segment, start, (stride, 1))
+        return np.ndarray((count,), kind, self.segment, start, (stride,))
+
+    def _is_regular(self, size: int, stride: int) -> bool:
+        """One length, one behind the other? Without touching each record in Python."""
+        import numpy as np
+
+        offsets = np.asarray(self.offset)
+        return bool((np.asarray(self.length) == size).all() and (np.diff(offsets) == stride).all())
+
+    # ---------------------------------------------------------------------------------------- Arrow
+
+    def to_arrow(self) -> Any:
+        """A pyarrow.RecordBatch: seq, timestamp (ns, UTC), type_id, flags, payload (binary_view). Without a copy.
+
+        The payloads' views (16 bytes each) are new; up to 12 bytes they hold the payload itself, longer ones lie in
+        the mapped segment.
+        """
+        import pyarrow as pa
+
+        count = len(self)
+        views = bytearray(VIEW_BYTES * count)
+        if count:
+            place = ffi.from_buffer("uint64_t[]", self.offset), ffi.from_buffer("uint32_t[]", self.length)
+            lib.chron_segment_binary_views(self._handle, *place, count, ffi.from_buffer(views))
+            self.check()
+        pieces = range(0, len(self.segment) if count else 0, VIEW_BUFFER_BYTES)
+        data = [pa.py_buffer(self.segment[at:]) for at in pieces]
+        payload = pa.Array.from_buffers(pa.binary_view(), count, [None, pa.py_buffer(views), *data])
+        plain = [
+            pa.Array.from_buffers(kind, count, [None, pa.py_buffer(column)])
+            for kind, column in (
+                (pa.uint64(), self.seq),
+                (pa.timestamp("ns", "UTC"), self.timestamp_ns),
+                (pa.uint16(), self.type_id),
+                (pa.uint8(), self.flags),
+            )
+        ]
+        return pa.RecordBatch.from_arrays([*plain, payload], schema=arrow_schema())
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} records{f' from seq {self.seq[0]}' if len(self) else ''}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Batch leads into mapped memory and cannot be pickled: send payloads(), or open the queue there")
+
+
+def arrow_schema() -> Any:
+    """What `Batch.to_arrow` and `Queue.scan` give."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("seq", pa.uint64()),
+            ("timestamp", pa.timestamp("ns", "UTC")),
+            ("type_id", pa.uint16()),
+            ("flags", pa.uint8()),
+            ("payload", pa.binary_view()),
+        ]
+    )
+
+
+def read_batch(reader: Any, max_records: int) -> Batch:
+    """Peek, and move over what was found."""
+    if not 0 < max_records < 1 << 31:
+        raise InvalidArgument(f"{max_records} records: a batch has at least one, and fewer than 2^31")
+    columns = ffi.new("chron_columns *")
+    columns.bytes_max = (1 << 64) - 1
+    room = {name: _uncleared(f"{ctype}[]", max_records) for name, ctype, _ in _COLUMNS}
+    for name, array in room.items():
+        setattr(columns, name, array)
+    out = ffi.new("chron_segment **")
+    count = check(lib.chron_reader_peek_columns(reader, columns, max_records, out))
+    views = {name: memoryview(ffi.buffer(room[name])).cast(form)[:count].toreadonly() for name, _, form in _COLUMNS}
+    if count == 0:
+        return Batch(None, memoryview(b""), views)
+    handle = ffi.gc(out[0], lib.chron_segment_release)
+    check(lib.chron_reader_advance(reader, count))
+    return Batch(handle, _bytes_of(handle), views)
+
+
+def _bytes_of(segment: Any) -> memoryview:
+    """The mapping as a memoryview that keeps it: view -> buffer -> pointer -> (its destructor) -> reference."""
+    start = ffi.gc(ffi.cast("char *", lib.chron_segment_bytes(segment)), lambda _, kept=segment: None)
+    return memoryview(ffi.buffer(start, lib.chron_segment_size(segment))).toreadonly()
