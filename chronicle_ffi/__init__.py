@@ -14,6 +14,7 @@ each from its own committed position::
 """
 
 from chronicle_ffi._version import __version__
+from chronicle_ffi.batch import Batch
 from chronicle_ffi.errors import (
     AccessDenied,
     BufferTooSmall,
@@ -43,7 +44,6 @@ from chronicle_ffi.errors import (
     UnsupportedFormat,
     WriterAlreadyActive,
 )
-from chronicle_ffi.batch import Batch
 from chronicle_ffi.model import (
     CleanupReport,
     Event,

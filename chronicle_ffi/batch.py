@@ -18,7 +18,7 @@ VIEW_BUFFER_BYTES: Final = 1 << 30
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 # Column, type in C, format of its memoryview.
-_COLUMNS: Final = (
+_COLUMNS: Final[tuple[tuple[str, str, Any], ...]] = (
     ("seq", "uint64_t", "Q"),
     ("timestamp_ns", "uint64_t", "Q"),
     ("offset", "uint64_t", "Q"),
@@ -121,7 +121,7 @@ class Batch(Sequence[Message]):
             names = ["seq", "timestamp_ns", "type_id", "flags", "payload"]
             formats = ["<u8", "<u8", "<u2", "u1", kind]
             fields = {"names": names, "formats": formats, "offsets": [8, 16, 24, 26, HEADER_BYTES]}
-            kind = np.dtype({**fields, "itemsize": stride})  # type: ignore[call-overload]
+            kind = np.dtype({**fields, "itemsize": stride})
             start -= HEADER_BYTES if count else 0
             return np.ndarray((count,), kind, self.segment, start, (stride,))
         if dtype is None:
@@ -169,7 +169,9 @@ class Batch(Sequence[Message]):
         return f"<Batch of {len(self)} records{f' from seq {self.seq[0]}' if len(self) else ''}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("a Batch leads into mapped memory and cannot be pickled: send payloads(), or open the queue there")
+        raise TypeError(
+            "a Batch leads into mapped memory and cannot be pickled: send payloads(), or open the queue there"
+        )
 
 
 def arrow_schema() -> Any:

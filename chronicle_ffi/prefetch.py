@@ -9,7 +9,8 @@ how many it still holds.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
+from itertools import repeat
 from operator import length_hint
 from struct import Struct
 from typing import Any, Final
@@ -20,8 +21,6 @@ from chronicle_ffi.model import Message
 RECORDS_MAX: Final = 256  # of one fetch
 RECORDS_MIN: Final = 2  # after a jump: who reads here and there should not pay for many
 BYTES: Final = 1 << 18  # payloads of one fetch; grows if one payload needs more
-
-_message: Final = partial(tuple.__new__, Message)
 
 
 @lru_cache(maxsize=512)
@@ -44,7 +43,8 @@ class Prefetch:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
-        self.pending: Iterator[Any] = iter([])
+        self.pending: Iterator[Any] = iter(())
+        self.messages: Iterator[Message] = iter(())  # `pending`, if it holds messages; else nothing
         self._fetched = 0  # of `pending`: how many C's position has not moved over
         self._payloads_only = False
         self._want = RECORDS_MIN
@@ -72,7 +72,7 @@ class Prefetch:
                 return True
             self.drop()
         self.catch_up()
-        self.pending = iter([])
+        self.pending = self.messages = iter(())
         count = lib.chron_reader_peek_columns(self._handle, self._columns, self._want, ffi.NULL)
         while count == EBUFFER:
             self._room(1 << (self._columns.length_max - 1).bit_length())
@@ -84,7 +84,11 @@ class Prefetch:
             return False
         payloads = cut(self._buffer, self._offsets, self._lengths, self._columns, count)
         self._payloads_only = payloads_only
-        self.pending = iter(payloads if payloads_only else list(map(_message, self._rows(payloads, count))))
+        if payloads_only:
+            self.pending, self.messages = iter(payloads), iter(())
+        else:  # what Message(...) does, without a call of Python for each
+            made = list(map(tuple.__new__, repeat(Message), self._rows(payloads, count)))
+            self.pending = self.messages = iter(made)
         self._fetched = count
         return True
 

@@ -64,10 +64,9 @@ class QueueReader(Handle):
         it was: SegmentGone (retention was faster), Corrupt (see `skip_damaged`), HistoryRewritten, StorageError.
         """
         ahead = self._ahead
-        if ahead.fill(False):
-            for message in ahead.pending:
-                return message  # type: ignore[no-any-return]
-        return None
+        for message in ahead.messages:
+            return message
+        return next(ahead.messages) if ahead.fill(False) else None
 
     def __iter__(self) -> Iterator[Message]:
         """What is there now, up to the end of the log; then it stops. A later loop goes on from there.

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What batches of records come from: many payloads in one buffer, with columns of timestamps and types for C to read."""
+"""What batches of records come from: many payloads in one buffer, with columns beside it, for C to read."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from chronicle_ffi._binding import NOW, ffi
 from chronicle_ffi.errors import InvalidArgument
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 20
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """A ``chron_source``, how many records it has, and what it points into."""
 
     struct: Any

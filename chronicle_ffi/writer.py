@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from chronicle_ffi import sources
 from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, ffi, lib, optional_seq
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 CHUNK_RECORDS = 4096  # of one crossing of append_many
+_append_at: Final = lib.chron_writer_append_at
 
 
 class QueueWriter(Handle):
@@ -47,15 +49,13 @@ class QueueWriter(Handle):
 
         Raises PayloadTooLarge, QueueFull, NoSpace (each: nothing was appended), Poisoned, StorageError.
         """
-        payload = data if type(data) is bytes else buffer_of(data)
-        length = len(payload)
+        if type(data) is not bytes:
+            data = buffer_of(data)
         stamp = NOW if timestamp_ns is None else timestamp_ns
-        seq: int = lib.chron_writer_append_at(self._handle, payload, length, type_id, flags, stamp)
+        seq: int = _append_at(self._handle, data, len(data), type_id, flags, stamp)  # type: ignore[arg-type]
         if seq >= 0:
             return seq
-        return self._again(
-            seq, lambda: lib.chron_writer_append_at(self._handle, payload, length, type_id, flags, stamp)
-        )
+        return self._again(seq, partial(_append_at, self._handle, data, len(data), type_id, flags, stamp))  # type: ignore[arg-type]
 
     def append_many(
         self,
@@ -120,9 +120,7 @@ class QueueWriter(Handle):
         `offsets` holds one more integer than there are records, of 4 or 8 bytes each, never going back.
         """
         count = max(len(memoryview(offsets)) - 1, 0)
-        made = sources.source(
-            data, count, offsets=offsets, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags
-        )
+        made = sources.source(data, count, offsets=offsets, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
         return self._append_source(made, atomic)
 
     def append_arrow(

@@ -38,7 +38,9 @@ def mixed(path: Path) -> None:
     """Batches, empty payloads, times that go back, three epochs, a durable mark."""
     for epoch in range(3):
         with Queue.open_publisher(path, segment_size=SEGMENT, keeper=False) as writer:
-            writer.append_many([b"", b"batch", b"x" * 31, b"y" * 32, b"z" * 33], 9, timestamp_ns=50 - epoch, flags=3, atomic=True)
+            writer.append_many(
+                [b"", b"batch", b"x" * 31, b"y" * 32, b"z" * 33], 9, timestamp_ns=50 - epoch, flags=3, atomic=True
+            )
             with writer.claim(5, 0xFFFE, timestamp_ns=0, flags=255) as buffer:
                 buffer[:] = b"claim"
             if epoch == 1:

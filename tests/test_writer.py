@@ -10,6 +10,7 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_str_is_refused_and_told_what_to_do(queue: Path) -> None:
         ({"timestamp_ns": 1 << 64}, OverflowError),
     ],
 )
-def test_ranges_of_arguments(queue: Path, arguments: dict[str, int], error: type[Exception]) -> None:
+def test_ranges_of_arguments(queue: Path, arguments: dict[str, Any], error: type[Exception]) -> None:
     with Queue.open_publisher(queue, keeper=False) as writer:
         with pytest.raises(error):
             writer.append(b"x", **arguments)
