@@ -44,7 +44,7 @@ $(VENV)/stamp: pyproject.toml
 	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("test"))')
 	touch $@
 
-$(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py
+$(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py chronicle_ffi/_fast.c
 	@mkdir -p build
 	$(PY) setup.py --quiet build_ext --inplace --build-temp build/extension > build/extension.log 2>&1 || \
 	    { cat build/extension.log; exit 1; }
@@ -202,7 +202,7 @@ mutants: build ## break the C code on purpose, and show that the tests notice
 format: $(VENV)/lint ## format Python and C
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
-	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*.h tests/c/*.[ch] bench/native/*.[ch] examples/*.c)
+	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*.h tests/c/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.c)
 
 sdist: ## a source archive in dist/
 wheel: ## a wheel in dist/

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chronicle_ffi import sources
 from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, ffi, lib, optional_seq
+from chronicle_ffi._fast import Appender
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 CHUNK_RECORDS = 4096  # of one crossing of append_many
-_append_at: Final = lib.chron_writer_append_at
 
 
-class QueueWriter(Handle):
+def _address(pointer: Any) -> int:
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+class QueueWriter(Handle, Appender):
     """The one process that appends to a queue. Made by `Queue.open_publisher`.
 
     A writer belongs to one thread at a time (another one meets `ConcurrentUse`) and to the process that opened it
@@ -37,25 +41,19 @@ class QueueWriter(Handle):
     def __init__(self, handle: Any, path: str, wait_seconds: float) -> None:
         super().__init__(handle, lib.chron_writer_shut, lib.chron_writer_close, path)
         self._wait_seconds = wait_seconds
+        self._bind(_address(ffi.addressof(lib, "chron_writer_try_append")), _address(self._handle))
 
     # ------------------------------------------------------------------------------------ appending
 
-    def append(self, data: Buffer, type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0) -> int:
-        """Append one record and return its seq. When this returns, it survives the death of this process.
-
-        `data` is any C-contiguous buffer (bytes, bytearray, memoryview, an array ...), read in place; `str` is
-        refused. `type_id` is 0 to 65534, `flags` 0 to 255. `timestamp_ns` None reads the clock; timestamps may go
-        back. Blocks only under back-pressure, and for the disk with durability "always" or "batch".
-
-        Raises PayloadTooLarge, QueueFull, NoSpace (each: nothing was appended), Poisoned, StorageError.
-        """
-        if type(data) is not bytes:
-            data = buffer_of(data)
+    def _append(self, data: Buffer, type_id: int = 0, timestamp_ns: int | None = None, flags: int = 0) -> int:
+        """What `append` leaves to Python: all but plain calls that need no more than copying."""
+        buffer = data if type(data) is bytes else buffer_of(data)
         stamp = NOW if timestamp_ns is None else timestamp_ns
-        seq: int = _append_at(self._handle, data, len(data), type_id, flags, stamp)  # type: ignore[arg-type]
-        if seq >= 0:
-            return seq
-        return self._again(seq, partial(_append_at, self._handle, data, len(data), type_id, flags, stamp))  # type: ignore[arg-type]
+        call = partial(lib.chron_writer_append_at, self._handle, buffer, len(buffer), type_id, flags, stamp)
+        return self._retried(call)
+
+    def _fail(self) -> NoReturn:
+        raise error()
 
     def append_many(
         self,

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+from typing_extensions import Buffer
+
+class Appender:
+    def append(self, data: Buffer, type_id: int = 0, timestamp_ns: int | None = None, flags: int = 0) -> int: ...
+    def _bind(self, try_append: int, writer: int, /) -> None: ...
