@@ -10,6 +10,7 @@ STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded builds
 fast = Extension(
     "chronicle_ffi._fast",
     sources=["chronicle_ffi/_fast.c"],
+    include_dirs=["csrc/include"],
     define_macros=[("Py_LIMITED_API", "0x030A0000")] if STABLE else [],
     py_limited_api=STABLE,
     extra_compile_args=["-std=c11", "-O2"],  # behind whatever CFLAGS say, as in build_ffi.py

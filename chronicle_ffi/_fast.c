@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * _fast.c - QueueWriter.append without the two costs that are larger than an append: a frame of Python, and a call
- * through cffi that gives up the interpreter's lock and takes it again (bench/README.md has the figures).
+ * _fast.c - what is done for each record, where Python and cffi would cost more than the record itself
+ * (bench/README.md has the figures). cffi's module holds the library; this one links nothing and gets addresses from it.
  *
- * The type Appender, a base of QueueWriter, knows chron_writer_try_append() and its handle by address: cffi's module
- * holds the library, this one links nothing. It takes plain calls that need no more than copying: a bytes object,
- * numbers in range, room in prepared pages. It decides nothing else: every other call, and every one that try_append
- * is not ready for, goes to QueueWriter._append, which does the same in Python with the lock given up.
+ * QueueWriter.append, by its base Appender: without a frame of Python, and without a call through cffi, which gives up
+ * the interpreter's lock and takes it again. It takes plain calls that need no more than copying: a bytes object, numbers
+ * in range, room in prepared pages (chron_writer_try_append). Every other call goes to QueueWriter._append, which does
+ * the same in Python with the lock given up.
  *
- * Stable ABI of CPython 3.10, but for free-threaded builds, which have none. Not built for other implementations.
+ * messages() and payloads(), for prefetch.py: objects made of the columns that a peek has filled. QueueReader.next, by
+ * its base Taker: the next one of those.
+ *
+ * Stable ABI of CPython 3.10, but for free-threaded builds, which have none.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <stdint.h>
-
-#define NOW UINT64_MAX  /* CHRON_NOW */
-#define NOT_READY -1000 /* CHRON_NOT_READY */
+#include <chronicle.h>
 
 typedef int64_t (*try_append)(void *writer, const void *data, size_t length, uint16_t type_id, uint8_t flags,
                               uint64_t timestamp_ns);
@@ -25,6 +25,8 @@ typedef struct {
     PyObject_HEAD try_append call; /* NULL: always the slow way */
     void *writer;                  /* its memory lives as long as this object: Handle keeps it */
 } appender;
+
+/* ---------------------------------------------------------------------------------------- appending */
 
 /* What a plain call says. */
 typedef struct {
@@ -53,9 +55,9 @@ static int take_option(options *o, int which, PyObject *value)
     if (which == 1) {
         if (value == Py_None)
             return 1;
-        return take(value, NOW - 1, &o->timestamp_ns);
+        return take(value, CHRON_NOW - 1, &o->timestamp_ns);
     }
-    if (!take(value, which == 0 ? 0xFFFE : 0xFF, &number))
+    if (!take(value, which == 0 ? CHRON_TYPE_MAX : 0xFF, &number))
         return 0;
     if (which == 0)
         o->type_id = (unsigned long)number;
@@ -113,7 +115,7 @@ done:
 static PyObject *append(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
     appender *a = (appender *)self;
-    options o = {0, 0, NOW};
+    options o = {0, 0, CHRON_NOW};
     int64_t seq;
 
     if (!a->call || count == 0 || !PyBytes_CheckExact(args[0]) || !take_options(&o, args, count, keywords))
@@ -122,7 +124,7 @@ static PyObject *append(PyObject *self, PyObject *const *args, Py_ssize_t count,
                   (uint8_t)o.flags, o.timestamp_ns);
     if (seq >= 0)
         return PyLong_FromLongLong(seq);
-    return seq == NOT_READY ? slow(self, args, count, keywords) : PyObject_CallMethod(self, "_fail", NULL);
+    return seq == CHRON_NOT_READY ? slow(self, args, count, keywords) : PyObject_CallMethod(self, "_fail", NULL);
 }
 
 /* _bind(address of chron_writer_try_append, address of the writer) */
@@ -144,6 +146,115 @@ static PyObject *bind(PyObject *self, PyObject *args)
     return Py_None;
 }
 
+/* ------------------------------------------------------------------------------------------ reading */
+
+/* Steal `item`, which may be NULL. */
+static int put(PyObject *tuple, Py_ssize_t at, PyObject *item)
+{
+    return item ? PyTuple_SetItem(tuple, at, item) : -1;
+}
+
+/* A message is a named tuple: what its constructor does, without the call. */
+static PyObject *message(PyTypeObject *type, const chron_columns *c, size_t i, const char *payload)
+{
+    PyObject *made = PyType_GenericAlloc(type, 5);
+
+    if (!made || put(made, 0, PyLong_FromUnsignedLongLong(c->seq[i])) < 0 ||
+        put(made, 1, PyLong_FromUnsignedLongLong(c->timestamp_ns[i])) < 0 ||
+        put(made, 2, PyLong_FromLong(c->type_id[i])) < 0 || put(made, 3, PyLong_FromLong(c->flags[i])) < 0 ||
+        put(made, 4, PyBytes_FromStringAndSize(payload, (Py_ssize_t)c->length[i])) < 0)
+        Py_CLEAR(made);
+    return made;
+}
+
+/* A list of `count` messages of this type, or of their payloads (type NULL). Those lie in c->copy. */
+static PyObject *list_of(PyTypeObject *type, const chron_columns *c, Py_ssize_t count)
+{
+    const char *payload = c->copy;
+    PyObject *list = PyList_New(count);
+
+    for (Py_ssize_t i = 0; list && i < count; i++) {
+        PyObject *item =
+            type ? message(type, c, (size_t)i, payload) : PyBytes_FromStringAndSize(payload, (Py_ssize_t)c->length[i]);
+
+        if (!item || PyList_SetItem(list, i, item) < 0)
+            Py_CLEAR(list);
+        payload += c->length[i];
+    }
+    return list;
+}
+
+/* The base of QueueReader: hands out messages that were fetched; QueueReader._next fetches more. */
+typedef struct {
+    PyObject_HEAD PyObject
+        *fetched; /* an iterator, or NULL. It holds messages alone: no cycle for the collector to find */
+} taker;
+
+static PyObject *next(PyObject *self, PyObject *unused)
+{
+    taker *t = (taker *)self;
+    PyObject *item = t->fetched ? PyIter_Next(t->fetched) : NULL;
+
+    (void)unused;
+    if (item || PyErr_Occurred())
+        return item;
+    return PyObject_CallMethod(self, "_next", NULL);
+}
+
+static PyObject *offer(PyObject *self, PyObject *iterator)
+{
+    taker *t = (taker *)self;
+    PyObject *before = t->fetched;
+
+    if (!PyIter_Check(iterator)) {
+        PyErr_SetString(PyExc_TypeError, "an iterator is wanted");
+        return NULL;
+    }
+    Py_INCREF(iterator);
+    t->fetched = iterator;
+    Py_XDECREF(before);
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+static void free_taker(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    Py_CLEAR(((taker *)self)->fetched);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *messages(PyObject *self, PyObject *args)
+{
+    PyObject *type;
+    unsigned long long address;
+    Py_ssize_t count;
+
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OKn", &type, &address, &count))
+        return NULL;
+    if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, &PyTuple_Type)) {
+        PyErr_SetString(PyExc_TypeError, "messages are named tuples");
+        return NULL;
+    }
+    return list_of((PyTypeObject *)type, (const chron_columns *)(uintptr_t)address, count);
+}
+
+static PyObject *payloads(PyObject *self, PyObject *args)
+{
+    unsigned long long address;
+    Py_ssize_t count;
+
+    (void)self;
+    if (!PyArg_ParseTuple(args, "Kn", &address, &count))
+        return NULL;
+    return list_of(NULL, (const chron_columns *)(uintptr_t)address, count);
+}
+
+/* ------------------------------------------------------------------------------------------- module */
+
 PyDoc_STRVAR(append_doc,
              "append($self, /, data, type_id=0, timestamp_ns=None, flags=0)\n--\n\n"
              "Append one record and return its seq. When this returns, it survives the death of this process.\n\n"
@@ -152,32 +263,62 @@ PyDoc_STRVAR(append_doc,
              "go back. Blocks only under back-pressure, and for the disk with durability \"always\" or \"batch\".\n\n"
              "Raises PayloadTooLarge, QueueFull, NoSpace (each: nothing was appended), Poisoned, StorageError.");
 
-static PyMethodDef methods[] = {
+PyDoc_STRVAR(
+    next_doc,
+    "next($self, /)\n--\n\n"
+    "The record at the position, which moves on by one; None if there is none yet. Never blocks.\n\n"
+    "The payload is a copy, and it is the copy whose CRC was checked. After an exception the position is where\n"
+    "it was: SegmentGone (retention was faster), Corrupt (see `skip_damaged`), HistoryRewritten, StorageError.");
+
+static PyMethodDef appender_methods[] = {
     {"append", (PyCFunction)(void (*)(void))append, METH_FASTCALL | METH_KEYWORDS, append_doc},
     {"_bind", bind, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot slots[] = {
+static PyMethodDef taker_methods[] = {
+    {"next", next, METH_NOARGS, next_doc},
+    {"_offer", offer, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef functions[] = {
+    {"messages", messages, METH_VARARGS, "messages(type, address of a chron_columns, count) -> list"},
+    {"payloads", payloads, METH_VARARGS, "payloads(address of a chron_columns, count) -> list"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot appender_slots[] = {
     {Py_tp_doc, "Appends plain records; QueueWriter builds on it."},
-    {Py_tp_methods, methods},
+    {Py_tp_methods, appender_methods},
     {0, NULL},
 };
 
-static PyType_Spec spec = {
-    .name = "chronicle_ffi._fast.Appender",
-    .basicsize = sizeof(appender),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .slots = slots,
+static PyType_Slot taker_slots[] = {
+    {Py_tp_doc, "Hands out fetched messages; QueueReader builds on it."},
+    {Py_tp_methods, taker_methods},
+    {Py_tp_dealloc, (void *)free_taker},
+    {0, NULL},
+};
+
+static PyType_Spec specs[] = {
+    {"chronicle_ffi._fast.Appender", sizeof(appender), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, appender_slots},
+    {"chronicle_ffi._fast.Taker", sizeof(taker), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, taker_slots},
 };
 
 static int execute(PyObject *module)
 {
-    PyObject *type = PyType_FromSpec(&spec);
-    int status = type ? PyModule_AddObjectRef(module, "Appender", type) : -1;
+    static const char *const names[] = {"Appender", "Taker"};
 
-    Py_XDECREF(type);
-    return status;
+    for (size_t i = 0; i < 2; i++) {
+        PyObject *type = PyType_FromSpec(&specs[i]);
+        int status = type ? PyModule_AddObjectRef(module, names[i], type) : -1;
+
+        Py_XDECREF(type);
+        if (status < 0)
+            return status;
+    }
+    return 0;
 }
 
 static PyModuleDef_Slot module_slots[] = {
@@ -188,7 +329,8 @@ static PyModuleDef_Slot module_slots[] = {
     {0, NULL},
 };
 
-static PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "_fast", .m_size = 0, .m_slots = module_slots};
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "_fast", .m_size = 0, .m_methods = functions,
+                             .m_slots = module_slots};
 
 PyMODINIT_FUNC PyInit__fast(void)
 {

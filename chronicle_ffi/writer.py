@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chronicle_ffi import sources
-from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, ffi, lib, optional_seq
+from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, address_of, check, error, ffi, lib, optional_seq
 from chronicle_ffi._fast import Appender
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.handle import Handle
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 CHUNK_RECORDS = 4096  # of one crossing of append_many
 
 
-def _address(pointer: Any) -> int:
-    return int(ffi.cast("uintptr_t", pointer))
-
-
 class QueueWriter(Handle, Appender):
     """The one process that appends to a queue. Made by `Queue.open_publisher`.
 
@@ -41,7 +37,7 @@ class QueueWriter(Handle, Appender):
     def __init__(self, handle: Any, path: str, wait_seconds: float) -> None:
         super().__init__(handle, lib.chron_writer_shut, lib.chron_writer_close, path)
         self._wait_seconds = wait_seconds
-        self._bind(_address(ffi.addressof(lib, "chron_writer_try_append")), _address(self._handle))
+        self._bind(address_of(ffi.addressof(lib, "chron_writer_try_append")), address_of(self._handle))
 
     # ------------------------------------------------------------------------------------ appending
 
