@@ -64,7 +64,14 @@ build: $(EXTENSION) ## set up .venv and build the extension in place
 run: build ## the main job on real input: journal Python's standard library, read it three times
 	$(PY) -m chronicle_ffi demo
 
-test: build test-c ## the whole test suite
+# What the tests of exchange with numpy, Arrow and so on need: wheels only, and without them those tests skip.
+$(VENV)/interop: $(VENV)/stamp
+	@$(PY) -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("interop"))') \
+	    2> build/interop.log && touch $@ || \
+	    echo "no wheels of numpy, pyarrow, pandas, polars, duckdb here (build/interop.log): their tests skip" >&2
+
+test: build test-c $(VENV)/interop ## the whole test suite
 	$(PY) -m pytest tests
 
 # ------------------------------------------------------------------------------------------------ C

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chronicle_ffi import sources
@@ -18,12 +17,12 @@ from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 from chronicle_ffi.reports import cleanup_report, fields_of
-from chronicle_ffi.sources import buffer_of
+from chronicle_ffi.sources import Columns, buffer_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-CHUNK_RECORDS = 4096  # of one crossing of append_many
+    from chronicle_ffi.sources import Column
 
 
 class QueueWriter(Handle, Appender):
@@ -54,41 +53,46 @@ class QueueWriter(Handle, Appender):
     def append_many(
         self,
         payloads: Iterable[Buffer],
-        type_id: int | Buffer = 0,
+        type_id: Column = 0,
         *,
-        timestamp_ns: int | Buffer | None = None,
-        flags: int | Buffer = 0,
+        timestamp_ns: Column | None = None,
+        flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
         """Append many records, in few calls of C; returns (seq of the first, how many).
 
-        `type_id`, `timestamp_ns` and `flags` hold for all, or are buffers with one value a record (2, 8 and 1 bytes
-        each). They become visible one by one; without `timestamp_ns` a run of records shares one reading of the
-        clock. If an append fails, or the iterable raises, the records before it stay appended: `next_seq` tells how
-        many. With `atomic`, readers, and recovery after a crash, see either all or none; then they must fit one
-        segment together: else PayloadTooLarge, and nothing was appended.
+        `type_id`, `timestamp_ns` and `flags` hold for all, or give one value a record: a list, or a buffer of unsigned
+        integers of 2, 8 and 1 bytes. Timestamps may also be int64 or numpy.datetime64, from 1970 on. Without them a
+        run of records shares one reading of the clock.
+
+        The iterable is consumed in runs of at most 4096 payloads or about 1 MiB, and each run appended before the
+        next; with columns, or `atomic`, it is consumed as a whole first. Records become visible one by one. If an
+        append fails, or the iterable raises, the records before it stay appended: `next_seq` tells how many. With
+        `atomic`, readers, and recovery after a crash, see either all or none; then they must fit one segment together:
+        else PayloadTooLarge, and nothing was appended.
         """
-        whole = atomic or not all(isinstance(c, int | None) for c in (type_id, timestamp_ns, flags))
-        if whole:
-            made = sources.of_list(list(payloads), type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
-            return self._append_source(made, atomic)
+        columns = Columns(type_id, timestamp_ns, flags)
         first = self.next_seq
+        if atomic or not columns.same_for_all:
+            payloads = found = list(payloads)
+            columns.check(len(found))
+        if atomic:
+            lengths: list[int] = []
+            sources.measure(found, lengths)
+            return self._append_source(sources.of_list(found, lengths, columns), True)
         count = 0
-        remaining = iter(payloads)
-        while chunk := list(islice(remaining, CHUNK_RECORDS)):
-            for part in sources.parts(chunk):
-                made = sources.of_list(part, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
-                count += self._append_source(made, False)[1]
+        for chunk, lengths in sources.chunks(payloads):
+            count += self._append_source(sources.of_list(chunk, lengths, columns, count), False)[1]
         return first, count
 
     def append_array(
         self,
         rows: Buffer,
-        type_id: int | Buffer = 0,
+        type_id: Column = 0,
         *,
         row_bytes: int | None = None,
-        timestamp_ns: int | Buffer | None = None,
-        flags: int | Buffer = 0,
+        timestamp_ns: Column | None = None,
+        flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
         """Append each row of a C-contiguous array as a record, without an object per row; as `append_many`.
@@ -96,39 +100,44 @@ class QueueWriter(Handle, Appender):
         Rows are along the first dimension of a numpy array or another buffer (of a structured array each element is
         one), or `row_bytes` of it each.
         """
-        made = sources.of_rows(rows, row_bytes, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
+        made = sources.of_rows(rows, row_bytes, Columns(type_id, timestamp_ns, flags))
         return self._append_source(made, atomic)
 
     def append_buffer(
         self,
         data: Buffer,
-        offsets: Buffer,
-        type_id: int | Buffer = 0,
+        offsets: Buffer | Sequence[int],
+        type_id: Column = 0,
         *,
-        timestamp_ns: int | Buffer | None = None,
-        flags: int | Buffer = 0,
+        timestamp_ns: Column | None = None,
+        flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
         """Append records packed in one buffer: record i is ``data[offsets[i]:offsets[i + 1]]``; as `append_many`.
 
         `offsets` holds one more integer than there are records, of 4 or 8 bytes each, never going back.
         """
-        count = max(len(memoryview(offsets)) - 1, 0)
-        made = sources.source(data, count, offsets=offsets, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
+        made = sources.of_buffer(data, offsets, Columns(type_id, timestamp_ns, flags))
         return self._append_source(made, atomic)
 
     def append_arrow(
         self,
         values: Any,
-        type_id: int | Buffer = 0,
+        type_id: Column = 0,
         *,
-        timestamp_ns: int | Buffer | None = None,
-        flags: int | Buffer = 0,
+        timestamp_ns: Column | None = None,
+        flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
-        """Append each value of a pyarrow binary or string array, read in place; as `append_many`. No nulls."""
-        made = sources.of_arrow(values, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
-        return self._append_source(made, atomic)
+        """Append each value of a binary or string array of Arrow, read in place; as `append_many`. No nulls.
+
+        `values` is an Array or ChunkedArray of pyarrow, or another object with an Arrow C interface, such as a Series
+        of polars. Arrays of views (binary_view, string_view) are copied once on the way, and so are several chunks
+        with `atomic`.
+        """
+        made = sources.of_arrow(values, Columns(type_id, timestamp_ns, flags), atomic)
+        first = self.next_seq
+        return first, sum([self._append_source(one, atomic)[1] for one in made])
 
     def _append_source(self, made: sources.Source, atomic: bool) -> tuple[int, int]:
         handle, struct, count = self._handle, made.struct, made.count

@@ -351,15 +351,16 @@ CHRON_API int64_t chron_writer_append_batch(chron_writer *w, const chron_record 
 typedef struct chron_source {
     const void *bytes;
     uint64_t bytes_size;          /* of `bytes`: no payload may reach beyond it */
-    const void *offsets;          /* count + 1 of them, ascending; NULL: rows */
+    const void *offsets;          /* count + 1 of them, ascending, aligned; NULL: rows */
     uint32_t offset_size;         /* 4 or 8: bytes of one offset, native order, unsigned */
     uint32_t row_bytes;           /* without offsets: length of each payload */
-    const uint64_t *timestamps;   /* count of them, or NULL */
+    const uint64_t *timestamps;   /* count of them, or NULL; CHRON_NOW among them reads the clock */
     const uint16_t *type_ids;     /* the same */
     const uint8_t *flags;         /* the same */
     uint64_t timestamp_ns;        /* without timestamps; CHRON_NOW: one reading of the clock a call */
     uint16_t type_id;             /* without type_ids */
     uint8_t flag;                 /* without flags */
+    uint8_t timestamps_signed;    /* 1: they are int64_t, and a negative one is refused (EINVAL) */
 } chron_source;
 
 /*
@@ -563,11 +564,12 @@ CHRON_API void chron_segment_release(chron_segment *s);
 
 /*
  * Describe payloads of a segment as `count` string views of 16 bytes each, as in Arrow's BinaryView layout: length
- * and, up to 12 bytes, the bytes; else length, first four bytes, buffer index, offset in that buffer. Buffer i is the
- * segment's i-th GiB (the last GiB's payloads may reach beyond it). `columns` as peek filled them.
+ * and, up to 12 bytes, the bytes; else length, first four bytes, buffer index, offset in that buffer. Buffer i begins
+ * i GiB behind offset `from` of the segment, and goes on to the end: payloads begin in its first GiB, and may reach
+ * beyond. Offsets and lengths are those that peek found, and no offset is below `from`.
  */
-CHRON_API void chron_segment_binary_views(const chron_segment *s, const uint64_t *offset, const uint32_t *length,
-                                          size_t count, void *views);
+CHRON_API void chron_segment_binary_views(const chron_segment *s, uint64_t from, const uint64_t *offset,
+                                          const uint32_t *length, size_t count, void *views);
 
 /* The record before the position, which moves back by one. 0: there is none (any more). */
 CHRON_API int chron_reader_previous(chron_reader *r, chron_view *out);
