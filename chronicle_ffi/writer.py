@@ -32,6 +32,13 @@ class QueueWriter(Handle):
     A writer belongs to one thread at a time (another one meets `ConcurrentUse`) and to the process that opened it
     (a forked child meets `ForkedHandle`). Close it, best with ``with``: only then is the queue marked as properly
     closed. Nothing is lost without that, but the next writer has more to check.
+
+    >>> with Queue.open_publisher("prices") as prices:
+    ...     prices.append(b"EURUSD 1.0842", type_id=7)
+    ...     prices.append_many([b"EURUSD 1.0843", b"EURUSD 1.0841"], type_id=7)
+    ...     prices.sync()
+    0
+    (1, 2)
     """
 
     def __init__(self, handle: Any, path: str, wait_seconds: float) -> None:
@@ -48,6 +55,11 @@ class QueueWriter(Handle):
         back. Blocks only under back-pressure, and for the disk with durability "always" or "batch".
 
         Raises PayloadTooLarge, QueueFull, NoSpace (each: nothing was appended), Poisoned, StorageError.
+
+        >>> writer.append(b"EURUSD 1.0842", type_id=7)
+        0
+        >>> writer.append(array("d", [1.0842, 1.0843]), timestamp_ns=time.time_ns())
+        1
         """
         if type(data) is not bytes:
             data = buffer_of(data)
@@ -73,6 +85,11 @@ class QueueWriter(Handle):
         clock. If an append fails, or the iterable raises, the records before it stay appended: `next_seq` tells how
         many. With `atomic`, readers, and recovery after a crash, see either all or none; then they must fit one
         segment together: else PayloadTooLarge, and nothing was appended.
+
+        >>> writer.append_many([b"one", b"two", b"three"], type_id=7)
+        (0, 3)
+        >>> writer.append_many((b"%d" % n for n in range(100)), atomic=True)
+        (3, 100)
         """
         whole = atomic or not all(isinstance(c, int | None) for c in (type_id, timestamp_ns, flags))
         if whole:
@@ -101,6 +118,13 @@ class QueueWriter(Handle):
 
         Rows are along the first dimension of a numpy array or another buffer (of a structured array each element is
         one), or `row_bytes` of it each.
+
+        >>> import numpy
+        >>> ticks = numpy.zeros(1000, dtype=[("bid", "f8"), ("ask", "f8")])
+        >>> writer.append_array(ticks, type_id=1)
+        (0, 1000)
+        >>> writer.append_array(b"aabbcc", row_bytes=2)
+        (1000, 3)
         """
         made = sources.of_rows(rows, row_bytes, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
         return self._append_source(made, atomic)
@@ -118,6 +142,11 @@ class QueueWriter(Handle):
         """Append records packed in one buffer: record i is ``data[offsets[i]:offsets[i + 1]]``; as `append_many`.
 
         `offsets` holds one more integer than there are records, of 4 or 8 bytes each, never going back.
+
+        >>> writer.append_buffer(b"onetwothree", array("Q", [0, 3, 6, 11]), type_id=array("H", [7, 8, 9]))
+        (0, 3)
+        >>> reader.next()
+        Message(seq=0, timestamp_ns=..., type_id=7, flags=0, payload=b'one')
         """
         count = max(len(memoryview(offsets)) - 1, 0)
         made = sources.source(data, count, offsets=offsets, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
@@ -132,7 +161,12 @@ class QueueWriter(Handle):
         flags: int | Buffer = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
-        """Append each value of a pyarrow binary or string array, read in place; as `append_many`. No nulls."""
+        """Append each value of a pyarrow binary or string array, read in place; as `append_many`. No nulls.
+
+        >>> import pyarrow
+        >>> writer.append_arrow(pyarrow.array(["one", "two", "three"]))
+        (0, 3)
+        """
         made = sources.of_arrow(values, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
         return self._append_source(made, atomic)
 
@@ -179,6 +213,11 @@ class QueueWriter(Handle):
         publishes the record; an exception in it aborts the claim, as if it had never been. The view is released at
         the end of the block. If a slice of it was kept, that slice would lead into the log: then the claim is aborted
         and BufferError raised; drop the slice at once.
+
+        >>> with writer.claim(16, type_id=7) as buffer:
+        ...     struct.pack_into("<dd", buffer, 0, 1.0842, 1.0843)
+        >>> len(reader.next().payload)
+        16
         """
         if size < 0:
             raise InvalidArgument(f"a claim of {size} bytes")
@@ -205,39 +244,70 @@ class QueueWriter(Handle):
         """Put everything appended so far on disk; afterwards `durable_seq` is the last seq. Blocks for the disk.
 
         The first failure poisons the writer for good: close it, and open the queue again.
+
+        >>> seq = writer.append(b"one")
+        >>> writer.sync()
+        >>> writer.durable_seq
+        0
         """
         check(lib.chron_writer_sync(self._handle))
 
     def cleanup(self) -> CleanupReport:
-        """Delete the segments that the retention given at opening allows to, and tell why each other one stays."""
+        """Delete the segments that the retention given at opening allows to, and tell why each other one stays.
+
+        >>> first, count = writer.append_many([bytes(1000)] * 100)
+        >>> reader.seek_latest(); reader.commit()
+        >>> writer.cleanup().deleted_segments
+        1
+        """
         return cleanup_report(lambda out, fates, n: lib.chron_writer_cleanup(self._handle, out, fates, n))
 
     # ---------------------------------------------------------------------------------------- state
 
     @property
     def next_seq(self) -> int:
-        """The seq that the next append will return."""
+        """The seq that the next append will return.
+
+        >>> writer.append_many([b"one", b"two"])
+        (0, 2)
+        >>> writer.next_seq
+        2
+        """
         self._check_open()
         seq: int = lib.chron_writer_next_seq(self._handle)
         return seq
 
     @property
     def durable_seq(self) -> int:
-        """The last seq that survives a loss of power; -1 if there is none."""
+        """The last seq that survives a loss of power; -1 if there is none.
+
+        >>> seq = writer.append(b"one")
+        >>> writer.durable_seq
+        -1
+        """
         self._check_open()
         seq = optional_seq(lib.chron_writer_durable_seq(self._handle))
         return -1 if seq is None else seq
 
     @property
     def recovery(self) -> Recovery:
-        """What was found when this writer opened the queue."""
+        """What was found when this writer opened the queue.
+
+        >>> writer.recovery.clean
+        True
+        """
         self._check_open()
         out = ffi.new("chron_recovery *")
         check(lib.chron_writer_recovery_get(self._handle, out))
         return fields_of(Recovery, out)
 
     def stats(self) -> WriterStats:
-        """Counters since the writer was opened."""
+        """Counters since the writer was opened.
+
+        >>> seq = writer.append(b"one")
+        >>> writer.stats().records
+        1
+        """
         self._check_open()
         out = ffi.new("chron_writer_stats *")
         check(lib.chron_writer_stats_get(self._handle, out))
