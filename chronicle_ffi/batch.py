@@ -35,6 +35,13 @@ class Batch(Sequence[Message]):
     (bytes) are memoryviews. Payloads stay where they are, in the mapped segment; every view of them, an array of numpy
     or pyarrow included, keeps it mapped, also after `close`, retention, and the reader's end. CRCs were checked when
     the batch was read. A batch may be used by any thread, and in a forked child.
+
+    >>> first, count = writer.append_many([b"one", b"two", b"three"], type_id=7)
+    >>> batch = reader.read_batch()
+    >>> len(batch), batch.type_id[0], batch[1:].payloads()
+    (3, 7, [b'two', b'three'])
+    >>> batch[-1]
+    Message(seq=2, timestamp_ns=..., type_id=7, flags=0, payload=b'three')
     """
 
     __slots__ = ("_handle", "flags", "length", "offset", "segment", "seq", "timestamp_ns", "type_id")
@@ -73,13 +80,23 @@ class Batch(Sequence[Message]):
         return map(Message, *columns)
 
     def payloads(self) -> list[bytes]:
-        """A copy of each payload."""
+        """A copy of each payload.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> reader.read_batch().payloads()
+        [b'one', b'two']
+        """
         found = list(map(bytes, self.views()))
         self.check()
         return found
 
     def views(self) -> list[memoryview]:
-        """Each payload where it is, read-only. A view keeps the segment mapped."""
+        """Each payload where it is, read-only. A view keeps the segment mapped.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> [view[0] for view in reader.read_batch().views()]
+        [111, 116]
+        """
         segment = self.segment
         return [segment[at : at + size] for at, size in zip(self.offset, self.length, strict=True)]
 
@@ -88,6 +105,11 @@ class Batch(Sequence[Message]):
 
         What was read since then are zeros. The methods that copy ask this themselves; who computes on views asks
         afterwards.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> batch = reader.read_batch()
+        >>> total = sum(map(sum, batch.views()))
+        >>> batch.check()  # the sum is right
         """
         if self._handle and lib.chron_segment_faulted(self._handle):
             raise StorageError("the segment went away under its mapping: it was truncated, or the disk failed")
@@ -95,7 +117,13 @@ class Batch(Sequence[Message]):
     # ---------------------------------------------------------------------------------------- numpy
 
     def numpy(self) -> dict[str, Any]:
-        """The columns as numpy arrays, without a copy."""
+        """The columns as numpy arrays, without a copy.
+
+        >>> import numpy
+        >>> first, count = writer.append_many([b"one", b"two", b"three"])
+        >>> reader.read_batch().numpy()["length"]
+        array([3, 3, 5], dtype=uint32)
+        """
         import numpy as np
 
         return {name: np.asarray(getattr(self, name)) for name, _, _ in _COLUMNS}
@@ -105,6 +133,13 @@ class Batch(Sequence[Message]):
 
         `dtype` describes a payload; None gives rows of bytes. With `header` the elements are structured, with the
         fields seq, timestamp_ns, type_id, flags and payload. Raises InvalidArgument if lengths differ, or do not fit.
+
+        >>> import numpy
+        >>> quote = numpy.dtype([("bid", "f8"), ("ask", "f8")])
+        >>> first, count = writer.append_array(numpy.array([(1.0, 1.5), (2.0, 2.5)], quote))
+        >>> quotes = reader.read_batch().to_numpy(quote)
+        >>> quotes["ask"] - quotes["bid"]
+        array([0.5, 0.5])
         """
         import numpy as np
 
@@ -142,6 +177,12 @@ class Batch(Sequence[Message]):
 
         The payloads' views (16 bytes each) are new; up to 12 bytes they hold the payload itself, longer ones lie in
         the mapped segment.
+
+        >>> import pyarrow
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> table = reader.read_batch().to_arrow()
+        >>> table.column_names, table["payload"].to_pylist()
+        (['seq', 'timestamp', 'type_id', 'flags', 'payload'], [b'one', b'two'])
         """
         import pyarrow as pa
 

@@ -16,6 +16,12 @@ class Scan:
     Iterating gives `Batch`es. It offers the Arrow C stream interface (this needs pyarrow), so that polars
     (``pl.DataFrame(scan)``), DuckDB (``duckdb.sql("from scan")``), pandas (``scan.to_arrow().read_pandas()``) and
     others read a queue directly, one batch at a time.
+
+    >>> first, count = writer.append_many([b"one", b"two", b"three"])
+    >>> for batch in Queue.scan("q", batch_records=2):
+    ...     print(batch.payloads())
+    [b'one', b'two']
+    [b'three']
     """
 
     def __init__(self, reader: QueueReader, stop: int, batch_records: int) -> None:
@@ -32,7 +38,13 @@ class Scan:
                 yield batch
 
     def to_arrow(self) -> Any:
-        """A pyarrow.RecordBatchReader. Payloads lie in the mapped segments, which stay mapped as long as needed."""
+        """A pyarrow.RecordBatchReader. Payloads lie in the mapped segments, which stay mapped as long as needed.
+
+        >>> import pyarrow
+        >>> first, count = writer.append_many([b"one", b"two", b"three"], type_id=7)
+        >>> Queue.scan("q").to_arrow().read_all().num_rows
+        3
+        """
         import pyarrow as pa
 
         return pa.RecordBatchReader.from_batches(arrow_schema(), (batch.to_arrow() for batch in self))
@@ -44,7 +56,11 @@ class Scan:
         return arrow_schema().__arrow_c_schema__()
 
     def close(self) -> None:
-        """Let go of the queue; batches that were handed out stay good."""
+        """Let go of the queue; batches that were handed out stay good.
+
+        >>> scan = Queue.scan("q")
+        >>> scan.close()
+        """
         self._reader.close()
 
     def __enter__(self) -> Scan:
