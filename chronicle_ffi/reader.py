@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from operator import length_hint
-from typing import Any
+from typing import Any, Literal, overload
 from weakref import WeakSet
 
 from chronicle_ffi._binding import EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, optional_seq
@@ -16,7 +16,7 @@ from chronicle_ffi.batch import Batch, read_batch
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.follow import follow
 from chronicle_ffi.handle import Handle
-from chronicle_ffi.model import Message, ReaderStats, to_ns
+from chronicle_ffi.model import Event, Message, ReaderStats, to_ns
 from chronicle_ffi.prefetch import Prefetch
 from chronicle_ffi.reports import fields_of
 
@@ -133,6 +133,14 @@ class QueueReader(Handle):
             check(lib.chron_reader_previous(self._handle, self._view))
         return message
 
+    @overload
+    def follow(
+        self, timeout: float | None = None, *, heartbeat: None = None, events: Literal[False] = False
+    ) -> Iterator[Message]: ...
+    @overload
+    def follow(
+        self, timeout: float | None = None, *, heartbeat: float | None = None, events: bool = False
+    ) -> Iterator[Message | Event]: ...
     def follow(
         self, timeout: float | None = None, *, heartbeat: float | None = None, events: bool = False
     ) -> Iterator[Any]:
