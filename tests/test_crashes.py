@@ -60,6 +60,11 @@ class DyingLog(Log):
         super().__init__()
         self.crashed = False
 
+    def teardown(self) -> None:
+        if self.writer is None:  # what the last death left is still to be recovered
+            self.open_writer()
+        super().teardown()
+
     def note_died(self, words: list[str]) -> None:
         """Records as die_at_step.c makes them."""
         for size in (size for word in words for size in sizes_of(word)):

@@ -127,8 +127,7 @@ class Log(RuleBasedStateMachine):
         report = self.writer.cleanup()
         held = [0 if reader.committed is None else reader.committed for reader in self.registered()]
         assert report.readers == len(held)
-        assert report.oldest_seq <= min(held, default=0)
-        assert report.oldest_seq >= self.oldest
+        assert self.oldest <= report.oldest_seq <= max(self.oldest, min(held, default=0))
         # All that could go has gone: the first segment that is left is active, or somebody is in it or before it.
         bases = [segment.base_seq for segment in Queue.segments(self.path)]
         assert len(bases) == 1 or not held or min(held) < bases[1]
