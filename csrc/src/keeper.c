@@ -87,6 +87,23 @@ static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, ui
     return next != NULL;
 }
 
+/* Somebody asked for it (chron_writer_sync_request). */
+static void sync_if_wanted(chron_writer *w)
+{
+    int wanted;
+    int status;
+
+    pthread_mutex_lock(&w->lock);
+    wanted = w->sync_wanted;
+    w->sync_wanted = 0; /* before the sync: who asks meanwhile may want more than it covers */
+    pthread_mutex_unlock(&w->lock);
+    if (!wanted)
+        return;
+    status = chron__writer_sync(w);
+    if (status < 0)
+        note_failure(w, status);
+}
+
 static void sync_if_due(chron_writer *w, round_state *state, uint64_t now)
 {
     int status;
@@ -157,11 +174,12 @@ static void *keeper_main(void *argument)
         busy = prepare_next(w, seg, &state, now);
         busy |= touch_ahead(w, seg);
         unmap_retired(w);
+        sync_if_wanted(w);
         sync_if_due(w, &state, now);
         clean_if_due(w, seg, &state, now);
         chron__seg_release(seg);
         pthread_mutex_lock(&w->lock);
-        if (!busy && !chron__get32(&w->keeper_stop))
+        if (!busy && !w->sync_wanted && !chron__get32(&w->keeper_stop))
             doze(w, &state);
     }
     pthread_mutex_unlock(&w->lock);

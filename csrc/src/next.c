@@ -402,3 +402,23 @@ int chron_reader_wait(chron_reader *r, int64_t timeout_ns)
     chron__reader_leave(r);
     return status;
 }
+
+/* [BELL] as doze(), but it is somebody else who sleeps. */
+static int arm(chron_reader *r)
+{
+    if (is_ready(r))
+        return 1;
+    (void)chron__bell_announce(&r->bell);
+    return is_ready(r);
+}
+
+int chron_reader_arm(chron_reader *r)
+{
+    int status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    status = arm(r);
+    chron__reader_leave(r);
+    return status;
+}

@@ -324,6 +324,7 @@ static void destroy(chron_writer *w)
     chron__seg_release(w->retired);
     if (w->bell.map.base)
         chron__bell_close(&w->q, &w->bell);
+    chron_bell_release(w->sync_bell);
     if (w->writer_lock.map || w->writer_lock.fd >= 0)
         w->q.io->unlock(w->q.io, &w->writer_lock); /* last: then the next writer may come */
     chron__queue_close(&w->q);
@@ -388,6 +389,7 @@ static void forget(chron_writer *w)
     chron__seg_forget(w->retired);
     chron__map_forget(&w->bell.map);
     chron__map_forget(&w->q.meta);
+    chron_bell_release(w->sync_bell);
     if (w->writer_lock.fd >= 0)
         w->q.io->close_file(w->q.io, w->writer_lock.fd); /* closing a copy does not give up the lock */
     chron__queue_close(&w->q);

@@ -120,6 +120,8 @@ int chron__sleep_ns(uint64_t ns);
  */
 int chron__futex_wait(void *word, uint32_t expected, uint64_t ns);
 int chron__futex_wake_all(void *word);
+/* The same for up to 128 words at once: until one of them differs. -ENOSYS also where only one can be waited for. */
+int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns);
 
 /* Make pages of a writable shared mapping present and writable. Best effort. Never alters content. */
 void chron__populate(void *address, size_t bytes);

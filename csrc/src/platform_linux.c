@@ -32,6 +32,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #if !defined(MADV_POPULATE_WRITE)
@@ -40,6 +41,8 @@
 
 #define FUTEX_OP_WAIT 0
 #define FUTEX_OP_WAKE 1
+#define FUTEX_SIZE_32 2u /* flag of a struct futex_waitv; without FUTEX_PRIVATE: shared between processes */
+#define WAITV_MAX 128u
 #define NS_PER_SECOND 1000000000u
 #define BLOCK_BYTES 512u  /* unit of st_blocks, whatever st_blksize says */
 #define LOCK_MAP_BYTES 1u /* the kernel makes a page of it */
@@ -293,6 +296,42 @@ int chron__futex_wait(void *word, uint32_t expected, uint64_t ns)
     if (status == -ENOSYS) /* 64-bit machines, which have no other call, and kernels before 5.1 */
         status = futex_long(word, expected, ns);
     return status == -EAGAIN ? 0 : status;
+}
+
+/* futex_waitv, Linux 5.16. Its number is the same on all machines but alpha. */
+int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns)
+{
+#if defined(SYS_futex_waitv)
+    const long number = SYS_futex_waitv;
+#else
+    const long number = 449;
+#endif
+    struct {
+        uint64_t value;
+        uint64_t address;
+        uint32_t flags;
+        uint32_t reserved;
+    } waiters[WAITV_MAX];
+    struct {
+        int64_t seconds;
+        int64_t nanoseconds;
+    } until;
+    uint64_t now = chron__monotonic_ns();
+
+    if (count == 0 || count > WAITV_MAX)
+        return -EINVAL;
+    for (size_t i = 0; i < count; i++) {
+        waiters[i].value = expected[i];
+        waiters[i].address = (uint64_t)(uintptr_t)words[i];
+        waiters[i].flags = FUTEX_SIZE_32;
+        waiters[i].reserved = 0;
+    }
+    ns = ns < INT64_MAX - now ? now + ns : INT64_MAX;
+    until.seconds = (int64_t)(ns / NS_PER_SECOND);
+    until.nanoseconds = (int64_t)(ns % NS_PER_SECOND);
+    if (syscall(number, waiters, (unsigned)count, 0u, &until, CLOCK_MONOTONIC) >= 0 || errno == EAGAIN)
+        return 0;
+    return errno == EPERM ? -ENOSYS : -errno; /* EPERM: a sandbox that does not know the call */
 }
 
 int chron__futex_wake_all(void *word)
