@@ -235,7 +235,6 @@ static int first_segment(chron_writer *w, uint64_t prev_base)
         (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_NEXT);
         return chron__fail_sys(status, name, "cannot give the first segment its name %s", name);
     }
-    chron__set32(&w->dir_dirty, 1);
     chron__writer_enter_segment(w, seg, seg->data_offset, &nothing);
     return 0;
 }
@@ -251,6 +250,7 @@ static int take_over(chron_writer *w)
     if (found.seg)
         chron__writer_enter_segment(w, found.seg, found.tail, &found.tally);
     w->unsynced_base = found.unsynced_base;
+    chron__set32(&w->dir_dirty, 1); /* the writer before may have died before it put its names on disk */
     chron__set64(&w->next_seq, found.next_seq);
     w->first_seq = found.next_seq;
     /* Only repair can have cut below the mark. */

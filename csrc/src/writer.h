@@ -76,7 +76,7 @@ struct chron_writer {
     uint64_t unsynced_base;  /* segments below this are on disk, seal and all */
     uint64_t synced_base;    /* segment that the next two are about */
     uint64_t synced_offset;  /* pages below this are on disk */
-    chron__a32 dir_dirty;    /* a segment was renamed since the last sync of the directory */
+    chron__a32 dir_dirty;    /* names may have changed since the directory was put on disk */
     chron__a64 durable_next; /* seqs below this survive a loss of power */
 
     pthread_mutex_t clean_lock;
