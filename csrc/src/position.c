@@ -171,9 +171,13 @@ int chron__position_store(const chron__queue *q, chron__position *p, int sync)
     if (!sync)
         return 0;
     status = q->io->sync_map(q->io, p->fd, &p->map, 0, CHRON__PAGE);
-    /* The file may be new: its name has to be on disk as well. Once is enough, twice is cheap. */
-    if (status >= 0 && p->value.generation <= 3)
+    /* The names that lead to it have to be on disk as well; whoever made them may not have seen to that. */
+    if (status >= 0 && !p->names_synced) {
         status = q->io->sync_dir(q->io, p->dir);
+        if (status >= 0)
+            status = q->io->sync_dir(q->io, q->dir);
+        p->names_synced = status >= 0;
+    }
     return status < 0 ? chron__fail_sys(status, "", "cannot put the position on disk") : 0;
 }
 

@@ -17,6 +17,8 @@ typedef struct chron__position {
     chron__map map;
     chron__lock lock;
     chron__slot_value value; /* the newest; next_seq CHRON_SEQ_NONE: none yet */
+    int is_new;              /* the file was empty: this opening registers the reader */
+    int names_synced;        /* the names that lead to the file were put on disk through this handle */
 } chron__position;
 
 /* 0, or -CHRON_EINVAL with a text that says what names are allowed. */
