@@ -309,6 +309,17 @@ def test_name_with_nul(filled: Path) -> None:
         Queue.open_subscriber(filled, "a\0b")
 
 
+def test_a_reader_that_could_not_be_opened_is_not_registered(filled: Path) -> None:
+    with pytest.raises(c.SeqOutOfRange):
+        Queue.open_subscriber(filled, "late", start=COUNT + 1)
+    assert Queue.readers(filled) == []  # else it would hold every segment for ever
+    with Queue.open_subscriber(filled, "late", start=7) as reader:
+        reader.commit()
+    with pytest.raises(c.SeqOutOfRange):
+        Queue.open_subscriber(filled, "late", start=COUNT + 1)
+    assert [(reader.name, reader.position) for reader in Queue.readers(filled)] == [("late", 7)]
+
+
 def test_longest_name(filled: Path) -> None:
     with Queue.open_subscriber(filled, "x" * 64) as reader:
         reader.commit()

@@ -93,6 +93,7 @@ static int load_file(const chron__queue *q, chron__position *p, const char *file
     uint64_t bytes = 0;
     int status = io->file_size(io, p->fd, &bytes);
 
+    p->is_new = status >= 0 && bytes == 0;
     if (status >= 0 && bytes < CHRON__PAGE)
         status = io->allocate(io, p->fd, CHRON__PAGE);
     if (status >= 0)
@@ -100,8 +101,10 @@ static int load_file(const chron__queue *q, chron__position *p, const char *file
     if (status < 0)
         return chron__fail_sys(status, file, "cannot make a position file for reader %s", name);
     memcpy(copy, p->map.base, sizeof copy);
-    if (is_blank(copy, sizeof copy))
+    if (is_blank(copy, sizeof copy)) {
+        p->is_new = 1;
         goto format;
+    }
     status = chron__header_decode(copy, CHRON__MAGIC_POSITION, q->uuid, file, &header);
     if (status == 0 && !chron__slots_load(p->map.base, &p->value))
         status = chron__at(chron__fail(CHRON_ECORRUPT,
@@ -141,9 +144,21 @@ int chron__position_open(const chron__queue *q, const char *name, unsigned mode,
     } while (status == -EAGAIN);
     if (status >= 0)
         status = load_file(q, out, file, name, overwrite);
-    if (status < 0)
+    if (status < 0) {
+        chron__position_withdraw(q, out, name);
         chron__position_close(q, out);
+    }
     return status;
+}
+
+void chron__position_withdraw(const chron__queue *q, chron__position *p, const char *name)
+{
+    char file[CHRON__POSITION_NAME_BYTES];
+
+    if (!p->is_new)
+        return;
+    (void)snprintf(file, sizeof file, "%s" SUFFIX, name);
+    (void)q->io->unlink(q->io, p->dir, file); /* under its lock: whoever opened it meanwhile sees that it is gone */
 }
 
 void chron__position_close(const chron__queue *q, chron__position *p)

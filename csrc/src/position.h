@@ -30,6 +30,8 @@ int chron__reader_name_check(const char *name);
  */
 int chron__position_open(const chron__queue *q, const char *name, unsigned mode, int overwrite, chron__position *out);
 void chron__position_close(const chron__queue *q, chron__position *position);
+/* Opening the reader failed: if this opening was what registered it, take that back. Before the close. */
+void chron__position_withdraw(const chron__queue *q, chron__position *position, const char *name);
 /* Stores position->value as the next generation. sync: also on disk. */
 int chron__position_store(const chron__queue *q, chron__position *position, int sync);
 

@@ -60,7 +60,12 @@ static int open_reader(chron_reader *r, const chron__io *io, const char *path)
     chron__bell_open(&r->q, &r->bell);
     if (o->name)
         status = chron__position_open(&r->q, o->name, o->mode, o->start != CHRON_START_RESUME, &r->position);
-    return status < 0 ? status : chron__reader_start(r);
+    if (status < 0)
+        return status;
+    status = chron__reader_start(r);
+    if (status < 0 && o->name)
+        chron__position_withdraw(&r->q, &r->position, o->name); /* a reader that there never was holds nothing */
+    return status;
 }
 
 int chron__reader_open_with(const chron__io *io, const char *path, const chron_reader_options *options,
