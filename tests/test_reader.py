@@ -176,6 +176,24 @@ def test_previous_walks_back_to_the_beginning(filled: Path) -> None:
         assert seqs(reader) == list(range(COUNT))
 
 
+def test_previous_of_a_reader_of_durable_records(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append_many([b"a", b"b"])
+        writer.sync()
+        with Queue.open_subscriber(queue, start="latest", durable_only=True) as reader:
+            message = reader.previous()
+            assert message is not None
+            assert message.payload == b"b"
+        writer.append(b"c")
+        with Queue.open_subscriber(queue, start="latest", durable_only=True) as reader:
+            assert reader.position == 3
+            assert reader.previous() is None  # it is not on disk yet
+            writer.sync()
+            message = reader.previous()
+            assert message is not None
+            assert message.payload == b"c"
+
+
 def test_follow_ends_after_its_timeout_and_sees_what_comes(queue: Path) -> None:
     with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue) as reader:
         writer.append(b"0")

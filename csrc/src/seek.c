@@ -304,7 +304,7 @@ static int previous(chron_reader *r, chron_view *out)
     uint64_t offset;
     int status;
 
-    if (r->next_seq > r->visible)
+    if (!chron__reader_is_visible(r, r->next_seq - 1u))
         return 0;
     status = locate_previous(r, &seg, &offset);
     if (status <= 0)
