@@ -435,6 +435,28 @@ def test_an_end_of_an_earlier_epoch_is_no_end(queue: Path) -> None:
     assert not Queue.verify(queue).ok
 
 
+@pytest.mark.parametrize("how", ["altered", "erased", "an earlier epoch"])
+def test_skipping_a_damaged_end_loses_no_record(queue: Path, how: str) -> None:
+    payloads = make(queue)
+    end = Queue.segments(queue)[0].used_bytes
+    header = bytearray(segment(queue).read_bytes()[end : end + 32])
+    if how == "altered":
+        header[20] ^= 1
+    elif how == "erased":
+        header[:] = bytes(32)
+    else:
+        header[28:32] = bytes(4)
+        header[4:8] = struct.pack("<I", crc32c(bytes(header[:4] + header[8:])))
+    patch(segment(queue), end, bytes(header))
+    seen: list[bytes] = []
+    with Queue.open_subscriber(queue) as reader:
+        with pytest.raises(c.Corrupt):
+            seen.extend(message.payload for message in reader)
+        assert reader.skip_damaged() == 0  # record seq is fine: it stands in the next segment
+        seen += [message.payload for message in reader]
+    assert seen == payloads
+
+
 def test_an_end_that_was_taken_back_stays_so(queue: Path) -> None:
     """Two losses of power: the first takes a segment away that END leads to; the second must not bring END back.
 
@@ -468,6 +490,8 @@ def test_zombies_of_an_earlier_epoch_stay_dead(queue: Path) -> None:
         assert [message.seq for _, message in zip(range(2), reader, strict=False)] == [0, 1]
         with pytest.raises(c.Corrupt, match="epoch"):
             reader.next()
+        with pytest.raises(c.Corrupt, match="nothing readable"):
+            reader.skip_damaged()  # 0 would say that the record is fine
     with Queue.open_publisher(queue, keeper=False) as writer:
         assert writer.next_seq == 2
 
