@@ -359,7 +359,7 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
     pthread_mutex_init(&w->lock, NULL);
     pthread_mutex_init(&w->sync_lock, NULL);
     pthread_mutex_init(&w->clean_lock, NULL);
-    pthread_cond_init(&w->keeper_wake, NULL);
+    chron__cond_init(&w->keeper_wake);
     pthread_cond_init(&w->keeper_done, NULL);
     status = check_options(&w->options);
     if (status == 0)
