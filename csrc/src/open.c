@@ -51,13 +51,23 @@ static int check_limits(chron_writer *w, uint64_t segment_size)
     return 0;
 }
 
+/* The caller's, or the defaults. No more of the caller's is read than it says there is. */
+static int take_options(const chron_writer_options *from, chron_writer_options *to)
+{
+    if (!from)
+        chron_writer_options_init(to);
+    else if (from->struct_size != sizeof *from)
+        return chron__fail(CHRON_EINVAL, "struct_size is %u: fill the options with chron_writer_options_init()",
+                           (unsigned)from->struct_size);
+    else
+        *to = *from;
+    return 0;
+}
+
 static int check_options(chron_writer_options *o)
 {
     const uint32_t known = CHRON_KEEPER | CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_REPAIR | CHRON_MUST_EXIST;
 
-    if (o->struct_size != sizeof *o)
-        return chron__fail(CHRON_EINVAL, "struct_size is %u: fill the options with chron_writer_options_init()",
-                           (unsigned)o->struct_size);
     if (o->flags & ~known)
         return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
     if (o->segment_size < CHRON_SEGMENT_SIZE_MIN || o->segment_size > (uint64_t)CHRON_SEGMENT_SIZE_MAX ||
@@ -347,10 +357,6 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
     w = calloc(1, sizeof *w);
     if (!w)
         return chron__fail(CHRON_ENOMEM, "no memory for a writer");
-    if (options)
-        w->options = *options;
-    else
-        chron_writer_options_init(&w->options);
     w->fork_count = chron__get32(&chron__fork_count);
     w->writer_lock.fd = -1;
     w->q.dir = -1;
@@ -361,7 +367,9 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
     pthread_mutex_init(&w->clean_lock, NULL);
     chron__cond_init(&w->keeper_wake);
     pthread_cond_init(&w->keeper_done, NULL);
-    status = check_options(&w->options);
+    status = take_options(options, &w->options);
+    if (status == 0)
+        status = check_options(&w->options);
     if (status == 0)
         status = open_writer(w, io, path);
     if (status < 0) {
