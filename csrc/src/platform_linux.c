@@ -46,6 +46,7 @@
 #define FUTEX_OP_WAKE 1
 #define NS_PER_SECOND 1000000000u
 #define BLOCK_BYTES 512u  /* unit of st_blocks, whatever st_blksize says */
+#define INTERRUPTS_MAX 8  /* of one fallocate */
 #define LOCK_MAP_BYTES 1u /* the kernel makes a page of it */
 
 /* ---------------------------------------------------------------------------------------- sizes */
@@ -53,20 +54,22 @@
 int chron__os_allocate(int fd, uint64_t bytes)
 {
     struct stat st;
+    int interrupts = 0;
     int status;
 
     do {
         status = fallocate(fd, 0, 0, (off_t)bytes);
-    } while (status < 0 && errno == EINTR);
-    if (status < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+    } while (status < 0 && errno == EINTR && ++interrupts < INTERRUPTS_MAX);
+    if (status < 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR)
         return -errno;
     if (fstat(fd, &st) < 0)
         return -errno;
     if (status == 0 && (uint64_t)st.st_size >= bytes && (uint64_t)st.st_blocks * BLOCK_BYTES >= bytes)
         return 0;
     /*
-     * It cannot be asked for blocks, or said yes and did not give them (ZFS). Writing is what remains. What
-     * then still allocates late, compresses or copies on write cannot be bound at all; see guard.c.
+     * It cannot be asked for blocks, or said yes and did not give them (ZFS), or begins anew at each signal and never
+     * comes to an end (the tmpfs of older kernels). Writing is what remains. What then still allocates late,
+     * compresses or copies on write cannot be bound at all; see guard.c.
      */
     return chron__write_zeros(fd, bytes);
 }
@@ -245,7 +248,11 @@ int chron__os_fs_kind(int fd)
 int chron__os_sync_map(int fd, void *address, size_t bytes)
 {
     (void)fd;
-    return msync(address, bytes, MS_SYNC) < 0 ? -errno : 0; /* an fdatasync of that range */
+    while (msync(address, bytes, MS_SYNC) < 0) { /* an fdatasync of that range */
+        if (errno != EINTR)
+            return -errno;
+    }
+    return 0;
 }
 
 int chron__os_sync_file(int fd)
