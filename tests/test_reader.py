@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import shutil
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -336,6 +337,15 @@ def test_a_reader_that_could_not_be_opened_is_not_registered(filled: Path) -> No
     with pytest.raises(c.SeqOutOfRange):
         Queue.open_subscriber(filled, "late", start=COUNT + 1)
     assert [(reader.name, reader.position) for reader in Queue.readers(filled)] == [("late", 7)]
+
+
+def test_a_file_whose_name_is_no_readers_registers_nobody(filled: Path) -> None:
+    with Queue.open_subscriber(filled, "me") as reader:
+        reader.commit()
+    for name in ("me (copy).pos", "m\u00e9.pos", ".pos", "x" * 65 + ".pos", "me.pos.bak"):
+        shutil.copy(filled / "readers" / "me.pos", filled / "readers" / name)
+    assert [reader.name for reader in Queue.readers(filled)] == ["me"]  # nobody could remove the others
+    assert len(Queue.verify(filled).problems) == 5
 
 
 def test_longest_name(filled: Path) -> None:

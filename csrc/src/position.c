@@ -14,12 +14,17 @@
 
 #define SUFFIX ".pos"
 
-int chron__reader_name_check(const char *name)
+/* Are the first `length` bytes of `text` a reader's name? */
+static int is_reader_name(const char *text, size_t length)
 {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    size_t length = strlen(name);
 
-    if (length < 1 || length > CHRON_READER_NAME_MAX || name[0] == '.' || strspn(name, allowed) != length)
+    return length >= 1 && length <= CHRON_READER_NAME_MAX && text[0] != '.' && strspn(text, allowed) >= length;
+}
+
+int chron__reader_name_check(const char *name)
+{
+    if (!is_reader_name(name, strlen(name)))
         return chron__fail(CHRON_EINVAL,
                            "\"%.80s\" cannot be a reader's name: use 1 to %d of A-Z a-z 0-9 . _ - and "
                            "do not begin with a dot",
@@ -203,8 +208,7 @@ static int is_position_file(const char *file)
     size_t length = strlen(file);
     size_t suffix = sizeof SUFFIX - 1u;
 
-    return length > suffix && length - suffix <= CHRON_READER_NAME_MAX && file[0] != '.' &&
-           strcmp(file + length - suffix, SUFFIX) == 0;
+    return length > suffix && is_reader_name(file, length - suffix) && strcmp(file + length - suffix, SUFFIX) == 0;
 }
 
 static int add_reader(void *context, const char *file)
