@@ -496,6 +496,33 @@ def test_zombies_of_an_earlier_epoch_stay_dead(queue: Path) -> None:
         assert writer.next_seq == 2
 
 
+def patch_slot(path: Path, offset: int, value: int) -> None:
+    """Change a number in the newest slot of queue.meta, and make its CRC right again."""
+    meta = (path / "queue.meta").read_bytes()
+    at = max((512, 1024), key=lambda slot: int(struct.unpack_from("<Q", meta, slot)[0]))
+    slot = bytearray(meta[at : at + 64])
+    struct.pack_into("<Q", slot, offset, value)
+    struct.pack_into("<I", slot, 60, crc32c(bytes(slot[:60])))
+    patch(path / "queue.meta", at, bytes(slot))
+
+
+def test_epochs_and_seqs_that_cannot_be_counted_on(queue: Path) -> None:
+    """Behind epoch 2^32 - 1 records would pass for remnants; behind seq 2^63 - 1 appends would look like errors."""
+    for epoch in ((1 << 32) - 1, 1 << 32, (1 << 64) - 2):
+        payloads = make(queue)
+        patch_slot(queue, 24, epoch)
+        with pytest.raises(c.Corrupt, match="epoch"):
+            Queue.open_publisher(queue)
+        assert read_all(queue) == payloads
+        shutil.rmtree(queue)
+    Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False).close()
+    patch_slot(queue, 8, 0)
+    patch_header(segment(queue), 56, struct.pack("<Q", 1 << 63))
+    segment(queue).rename(queue / f"{1 << 63}.seg".zfill(24))
+    with pytest.raises(c.Corrupt, match="seq"):
+        Queue.open_publisher(queue)
+
+
 def test_foreign_files_are_left_alone_and_told(queue: Path) -> None:
     payloads = make(queue)
     (queue / "notes.txt").write_text("mine")

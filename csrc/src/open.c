@@ -271,6 +271,12 @@ static int take_over(chron_writer *w)
     /* A damaged slot may have hidden the newest epoch; the records tell. */
     if (found.epoch >= (uint32_t)w->full_epoch)
         w->full_epoch += (uint64_t)(found.epoch - (uint32_t)w->full_epoch) + 1u;
+    if (w->full_epoch > UINT32_MAX || found.next_seq > INT64_MAX)
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "epoch %" PRIu64 " or seq %" PRIu64 " is beyond what this format can count: no "
+                                     "queue gets there by itself, so queue.meta or the name of a segment is damaged",
+                                     w->full_epoch, found.next_seq),
+                         CHRON__FILE_META, CHRON__SLOT_A, found.next_seq);
     w->epoch = (uint32_t)w->full_epoch;
     found.report.epoch = w->full_epoch;
     w->recovery = found.report;
