@@ -200,6 +200,20 @@ static int write_lock_line(chron_writer *w)
     return status < 0 ? chron__fail_sys((int)status, CHRON__FILE_LOCK, "cannot write the line in writer.lock") : 0;
 }
 
+/* The queue's own name on disk, before queue.meta makes a queue of the directory. */
+static int sync_parent(const chron_writer *w, const char *path)
+{
+    const chron__io *io = w->q.io;
+    int parent = io->open_dir(io, w->q.dir, "..");
+    int status = parent == -EACCES ? 0 : parent; /* who may not read that directory cannot sync it either */
+
+    if (parent >= 0) {
+        status = io->sync_dir(io, parent);
+        io->close_file(io, parent);
+    }
+    return status < 0 ? chron__fail_sys(status, "", "cannot put the directory that %s lies in on disk", path) : 0;
+}
+
 /* queue.meta, the two directories, the doorbell: made if they are missing. */
 static int open_files(chron_writer *w, const char *path)
 {
@@ -207,8 +221,11 @@ static int open_files(chron_writer *w, const char *path)
     const chron__io *io = w->q.io;
     int status = 0;
 
-    if (!has_meta(&w->q))
-        status = chron__queue_create_meta(&w->q, w->options.segment_size, w->options.mode);
+    if (!has_meta(&w->q)) {
+        status = sync_parent(w, path);
+        if (status == 0)
+            status = chron__queue_create_meta(&w->q, w->options.segment_size, w->options.mode);
+    }
     if (status == 0)
         status = chron__queue_open_meta(&w->q, path, 1);
     for (size_t i = 0; status == 0 && i < sizeof directories / sizeof *directories; i++) {
