@@ -10,7 +10,6 @@
 #define _POSIX_C_SOURCE 200809L /* signals and threads */
 
 #include <signal.h>
-#include <time.h>
 
 #include "writer.h"
 
@@ -147,15 +146,11 @@ static void doze(chron_writer *w, const round_state *state)
 {
     uint64_t now = chron__monotonic_ns();
     uint64_t ns = TICK_NS;
-    struct timespec until;
 
     if (w->options.durability == CHRON_DURABILITY_INTERVAL && state->next_sync_ns < now + ns)
         ns = state->next_sync_ns > now ? state->next_sync_ns - now : 0;
-    ns += chron__clock_ns(0); /* condition variables count in wall clock time; at worst a tick comes late */
-    until.tv_sec = (time_t)(ns / 1000000000u);
-    until.tv_nsec = (long)(ns % 1000000000u);
     chron__set32(&w->keeper_asleep, 1); /* [STOP] read by chron__keeper_kick */
-    (void)pthread_cond_timedwait(&w->keeper_wake, &w->lock, &until);
+    chron__cond_wait(&w->keeper_wake, &w->lock, ns);
     chron__set32(&w->keeper_asleep, 0);
 }
 

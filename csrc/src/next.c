@@ -132,12 +132,8 @@ int chron__reader_peek(chron_reader *r, chron__rec *rec)
         enum chron__rec_state state;
         int status;
 
-        if (__builtin_expect(r->next_seq >= r->visible, 0)) {
-            chron__slots_refresh(r->q.meta.base, &r->mark);
-            r->visible = r->mark.chron__durable_next;
-            if (r->next_seq >= r->visible)
-                return 0;
-        }
+        if (__builtin_expect(!chron__reader_is_visible(r, r->next_seq), 0))
+            return 0;
         if (__builtin_expect(!r->seg, 0)) {
             status = chron__reader_attach(r);
             if (status <= 0)

@@ -12,6 +12,7 @@
 #ifndef CHRON_PLATFORM_H
 #define CHRON_PLATFORM_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -113,6 +114,10 @@ uint64_t chron__clock_ns(int coarse);
 uint64_t chron__monotonic_ns(void);
 /* Sleep; 0, or -EINTR if a signal handler ran. */
 int chron__sleep_ns(uint64_t ns);
+
+/* A condition variable for chron__cond_wait, which waits `ns` at most, whatever becomes of the wall clock. */
+void chron__cond_init(pthread_cond_t *cond);
+void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns);
 
 /*
  * Sleep until *word != expected, or somebody wakes it, or `ns` have passed. 0 woken or value differs,

@@ -139,8 +139,9 @@ static int sync_all(chron_writer *w)
         status = chron__writer_store_state(w, 0);
     }
     if (status < 0) {
-        chron__set32(&w->poisoned, 1); /* [STOP] read by check_ready() in writer.c */
-        return status;
+        chron__set32(&w->poisoned, 1);    /* [STOP] read by check_ready() in writer.c */
+        chron__error()->code = CHRON_EIO; /* whatever it was: ENOSPC from an append would say "not appended" */
+        return -CHRON_EIO;
     }
     chron__set64(&w->durable_next, next_seq);
     chron__add64(&w->syncs, 1);

@@ -77,7 +77,7 @@ struct chron_writer {
     uint64_t unsynced_base;  /* segments below this are on disk, seal and all */
     uint64_t synced_base;    /* segment that the next two are about */
     uint64_t synced_offset;  /* pages below this are on disk */
-    chron__a32 dir_dirty;    /* a segment was renamed since the last sync of the directory */
+    chron__a32 dir_dirty;    /* names may have changed since the directory was put on disk */
     uint64_t syncing_next;   /* what the sync that runs now will make durable; 0: none runs (with lock) */
     int sync_wanted;         /* somebody waits for a sync by the keeper (with lock) */
     chron_bell *sync_bell;   /* rung when the keeper has synced; NULL until somebody asks for it (with lock) */
