@@ -235,7 +235,7 @@ def chunks(payloads: Iterable[Any]) -> Iterator[tuple[list[Any], list[int]]]:
                 failure = raised
             taken = chunk[begin:]
             try:
-                if {*map(type, taken)} <= {bytes}:
+                if list(map(type, taken)).count(bytes) == len(taken):
                     lengths.extend(map(len, taken))
                 else:
                     measure(taken, lengths)
