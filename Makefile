@@ -26,6 +26,12 @@ PY := $(VENV)/bin/python
 EXTENSION := build/extension.stamp
 SHARED := libchron.so.$(VERSION)
 
+# A queue that is asked for durability refuses a tmpfs, which /tmp is on many systems: tests then work in build/.
+ifneq ($(filter tmpfs ramfs,$(shell stat -f -c %T "$${TMPDIR:-/tmp}" 2>/dev/null)),)
+export TMPDIR := $(CURDIR)/build/tmp
+$(shell mkdir -p "$(TMPDIR)")
+endif
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -44,7 +50,7 @@ $(VENV)/stamp: pyproject.toml
 	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("test"))')
 	touch $@
 
-$(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py
+$(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py chronicle_ffi/_fast.c
 	@mkdir -p build
 	$(PY) setup.py --quiet build_ext --inplace --build-temp build/extension > build/extension.log 2>&1 || \
 	    { cat build/extension.log; exit 1; }
@@ -204,12 +210,12 @@ fuzz-stateful: build ## Hypothesis for long: CHRONICLE_STATEFUL_EXAMPLES (defaul
 	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest tests/test_stateful.py
 
 mutants: build ## break the C code on purpose, and show that the tests notice
-	$(PY) tests/mutants.py
+	$(PY) -m tests.mutants
 
 format: $(VENV)/lint ## format Python and C
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
-	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*.h tests/c/*.[ch] bench/native/*.[ch] examples/*.c)
+	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*.h tests/c/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.c)
 
 sdist: ## a source archive in dist/
 wheel: ## a wheel in dist/

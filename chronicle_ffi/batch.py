@@ -40,6 +40,13 @@ class Batch(Sequence[Message]):
     or pyarrow included, keeps it mapped, also after `close`, retention, and the reader's end. CRCs were checked when
     the batch was read. A batch may be used by any thread, and in a forked child. Slices are batches, too, over the same
     memory; one with a step has columns of its own.
+
+    >>> first, count = writer.append_many([b"one", b"two", b"three"], type_id=7)
+    >>> batch = reader.read_batch()
+    >>> len(batch), batch.type_id[0], batch[1:].payloads()
+    (3, 7, [b'two', b'three'])
+    >>> batch[-1]
+    Message(seq=2, timestamp_ns=..., type_id=7, flags=0, payload=b'three')
     """
 
     __slots__ = ("_handle", "flags", "length", "offset", "segment", "seq", "timestamp_ns", "type_id")
@@ -79,13 +86,23 @@ class Batch(Sequence[Message]):
         return map(Message, *columns)
 
     def payloads(self) -> list[bytes]:
-        """A copy of each payload."""
+        """A copy of each payload.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> reader.read_batch().payloads()
+        [b'one', b'two']
+        """
         found = list(map(bytes, self.views()))
         self.check()
         return found
 
     def views(self) -> list[memoryview]:
-        """Each payload where it is, read-only. A view keeps the segment mapped."""
+        """Each payload where it is, read-only. A view keeps the segment mapped.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> [view[0] for view in reader.read_batch().views()]
+        [111, 116]
+        """
         segment = self.segment
         return [segment[at : at + size] for at, size in zip(self.offset, self.length, strict=True)]
 
@@ -94,6 +111,11 @@ class Batch(Sequence[Message]):
 
         What was read since then are zeros. The methods that copy ask this themselves; who computes on views asks
         afterwards.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> batch = reader.read_batch()
+        >>> total = sum(map(sum, batch.views()))
+        >>> batch.check()  # the sum is right
         """
         if self._handle and lib.chron_segment_faulted(self._handle):
             raise StorageError("the segment went away under its mapping: it was truncated, or the disk failed")
@@ -101,7 +123,13 @@ class Batch(Sequence[Message]):
     # ---------------------------------------------------------------------------------------- numpy
 
     def numpy(self) -> dict[str, Any]:
-        """The columns as numpy arrays, without a copy."""
+        """The columns as numpy arrays, without a copy.
+
+        >>> import numpy
+        >>> first, count = writer.append_many([b"one", b"two", b"three"])
+        >>> reader.read_batch().numpy()["length"]
+        array([3, 3, 5], dtype=uint32)
+        """
         import numpy as np
 
         return {name: np.asarray(getattr(self, name)) for name, _, _ in _COLUMNS}
@@ -111,6 +139,13 @@ class Batch(Sequence[Message]):
 
         `dtype` describes a payload; None gives rows of bytes. With `header` the elements are structured, with the
         fields seq, timestamp_ns, type_id, flags and payload. Raises InvalidArgument if lengths differ, or do not fit.
+
+        >>> import numpy
+        >>> quote = numpy.dtype([("bid", "f8"), ("ask", "f8")])
+        >>> first, count = writer.append_array(numpy.array([(1.0, 1.5), (2.0, 2.5)], quote))
+        >>> quotes = reader.read_batch().to_numpy(quote)
+        >>> quotes["ask"] - quotes["bid"]
+        array([0.5, 0.5])
         """
         import numpy as np
 
@@ -158,6 +193,12 @@ class Batch(Sequence[Message]):
         The payloads are a binary_view array, without a copy: its views (16 bytes each) are new, and hold payloads of
         up to 12 bytes themselves; longer ones lie in the mapped segment. With `packed` they are a large_binary array:
         one copy, for what does not know views, or is to be written to a file.
+
+        >>> import pyarrow
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> table = reader.read_batch().to_arrow()
+        >>> table.column_names, table["payload"].to_pylist()
+        (['seq', 'timestamp', 'type_id', 'flags', 'payload'], [b'one', b'two'])
         """
         import pyarrow as pa
 

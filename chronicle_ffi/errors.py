@@ -13,7 +13,14 @@ from typing import Any
 
 
 class ChronicleError(Exception):
-    """What all failures of this package have in common."""
+    """What all failures of this package have in common.
+
+    >>> try:
+    ...     Queue.open_subscriber("q", start=10)
+    ... except ChronicleError as problem:
+    ...     print(f"{type(problem).__name__}: {problem} (seq {problem.seq})")
+    SeqOutOfRange: there is no record 10 yet: the next one will be 0 (seq 10)
+    """
 
     def __init__(
         self,
@@ -52,7 +59,12 @@ def _rebuild(kind: type[ChronicleError], message: str, fields: dict[str, Any]) -
 
 
 class InvalidArgument(ChronicleError, ValueError):
-    """An argument is out of its range."""
+    """An argument is out of its range.
+
+    >>> Queue.open_publisher("other", segment_size=1000)
+    Traceback (most recent call last):
+    chronicle_ffi.errors.InvalidArgument: segment_size 1000 is not a multiple of 65536 ...
+    """
 
 
 class OutOfMemory(ChronicleError, MemoryError):
@@ -60,7 +72,14 @@ class OutOfMemory(ChronicleError, MemoryError):
 
 
 class StorageError(ChronicleError, OSError):
-    """Reading or writing failed, or a file was truncated under its mapping. Nothing read since then counts."""
+    """Reading or writing failed, or a file was truncated under its mapping. Nothing read since then counts.
+
+    >>> seq = writer.append(b"here today")
+    >>> os.truncate(Path("q", f"{0:020}.seg"), 4096)
+    >>> reader.next()
+    Traceback (most recent call last):
+    chronicle_ffi.errors.StorageError: the segment that begins with seq 0 went away under its mapping: ...
+    """
 
 
 class NoSpace(ChronicleError, OSError):
@@ -72,31 +91,77 @@ class AccessDenied(ChronicleError, PermissionError):
 
 
 class QueueNotFound(ChronicleError, FileNotFoundError):
-    """There is no queue, or no reader of this name."""
+    """There is no queue, or no reader of this name.
+
+    >>> Queue.open_subscriber("nowhere")
+    Traceback (most recent call last):
+    chronicle_ffi.errors.QueueNotFound: there is no queue at nowhere: no such directory
+    """
 
 
 class WriterAlreadyActive(ChronicleError, BlockingIOError):
-    """Another process (`pid`) has the queue open for writing."""
+    """Another process (`pid`) has the queue open for writing.
+
+    >>> try:
+    ...     Queue.open_publisher("q")
+    ... except WriterAlreadyActive as problem:
+    ...     print(problem.pid == os.getpid())
+    True
+    """
 
 
 class ReaderAlreadyActive(ChronicleError, BlockingIOError):
-    """A reader of this name is open somewhere."""
+    """A reader of this name is open somewhere.
+
+    >>> Queue.open_subscriber("q", "me")
+    Traceback (most recent call last):
+    chronicle_ffi.errors.ReaderAlreadyActive: a reader named me is already active: a name serves one reader at a time
+    """
 
 
 class QueueFull(ChronicleError, BlockingIOError):
-    """Back-pressure: max_bytes or max_segments are reached, and readers still need the oldest segment."""
+    """Back-pressure: max_bytes or max_segments are reached, and readers still need the oldest segment.
+
+    >>> with Queue.open_publisher("small", segment_size=65536, max_segments=2) as small:
+    ...     while True:
+    ...         small.append(bytes(1000))
+    Traceback (most recent call last):
+    chronicle_ffi.errors.QueueFull: the queue is full: 2 segments are allowed, and a reader, or the lack of any, ...
+    """
 
 
 class PayloadTooLarge(ChronicleError, ValueError):
-    """The payload, or the batch, does not fit one segment."""
+    """The payload, or the batch, does not fit one segment.
+
+    >>> writer.append(bytes(1 << 20))
+    Traceback (most recent call last):
+    chronicle_ffi.errors.PayloadTooLarge: a payload of 1048576 bytes is larger than one segment of this queue holds ...
+    """
 
 
 class SegmentGone(ChronicleError, LookupError):
-    """The record wanted was deleted by retention; `oldest` is the oldest seq there is."""
+    """The record wanted was deleted by retention; `oldest` is the oldest seq there is.
+
+    >>> first, count = writer.append_many([bytes(1000)] * 100)
+    >>> reader.seek_latest(); reader.commit()
+    >>> report = writer.cleanup()
+    >>> reader.seek(0)
+    Traceback (most recent call last):
+    chronicle_ffi.errors.SegmentGone: record 0 has been deleted by retention; the oldest there is, is 54: ...
+    """
 
 
 class Corrupt(ChronicleError, OSError):
-    """Data is damaged: `file`, `offset` and `seq` say where."""
+    """Data is damaged: `file`, `offset` and `seq` say where.
+
+    >>> seq = writer.append(b"as it was written")
+    >>> segment = Path("q", f"{0:020}.seg")
+    >>> with segment.open("r+b") as file:
+    ...     _ = file.seek(segment.read_bytes().find(b"as it was")), file.write(b"as it is")
+    >>> reader.next()
+    Traceback (most recent call last):
+    chronicle_ffi.errors.Corrupt: record 0 in 00000000000000000000.seg at offset 8192 is damaged: ...
+    """
 
 
 class HistoryRewritten(ChronicleError, LookupError):
@@ -104,19 +169,46 @@ class HistoryRewritten(ChronicleError, LookupError):
 
 
 class UnsupportedFormat(ChronicleError, ValueError):
-    """The file was written by a later version, or uses a feature this one does not know."""
+    """The file was written by a later version, or uses a feature this one does not know.
+
+    >>> with open("q/queue.meta", "r+b") as file:
+    ...     _ = file.seek(8), file.write(bytes([9]))
+    >>> Queue.info("q")
+    Traceback (most recent call last):
+    chronicle_ffi.errors.UnsupportedFormat: queue.meta has format version 9; this library reads version 1: ...
+    """
 
 
 class ForkedHandle(ChronicleError, RuntimeError):
-    """The handle was opened before a fork, in the parent process: open a new one."""
+    """The handle was opened before a fork, in the parent process: open a new one.
+
+    >>> child = os.fork()
+    >>> if child == 0:
+    ...     try: writer.append(b"from the child")
+    ...     except ForkedHandle: os._exit(7)
+    ...     finally: os._exit(0)
+    >>> os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    7
+    """
 
 
 class ClosedHandle(ChronicleError, ValueError):
-    """The handle is closed."""
+    """The handle is closed.
+
+    >>> reader.close()
+    >>> reader.next()
+    Traceback (most recent call last):
+    chronicle_ffi.errors.ClosedHandle: this reader is closed
+    """
 
 
 class NotDurable(ChronicleError, OSError):
-    """The file system (tmpfs) keeps nothing over a loss of power, so durability cannot be promised."""
+    """The file system (tmpfs) keeps nothing over a loss of power, so durability cannot be promised.
+
+    >>> Queue.open_publisher(memory / "q", durability="always")  # memory is a directory on a tmpfs
+    Traceback (most recent call last):
+    chronicle_ffi.errors.NotDurable: ... lies on a file system in memory, which keeps nothing over a loss of power: ...
+    """
 
 
 class Poisoned(ChronicleError, OSError):
@@ -128,7 +220,13 @@ class Interrupted(ChronicleError, InterruptedError):
 
 
 class ConcurrentUse(ChronicleError, RuntimeError):
-    """Another thread is using this handle at this moment."""
+    """Another thread is using this handle at this moment.
+
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     list(pool.map(reader.wait, [0.2] * 20))
+    Traceback (most recent call last):
+    chronicle_ffi.errors.ConcurrentUse: the reader is in use by another thread: give each thread its own handle, ...
+    """
 
 
 class BufferTooSmall(ChronicleError, BufferError):
@@ -140,15 +238,32 @@ class NetworkFileSystem(ChronicleError, OSError):
 
 
 class SeqOutOfRange(ChronicleError, IndexError):
-    """There is no record with this seq yet; `oldest` is the next seq that will be appended."""
+    """There is no record with this seq yet; `oldest` is the next seq that will be appended.
+
+    >>> reader.seek(5)
+    Traceback (most recent call last):
+    chronicle_ffi.errors.SeqOutOfRange: there is no record 5 yet: the next one will be 0
+    """
 
 
 class ReadOnly(ChronicleError, PermissionError):
-    """A reader without a name has no stored position."""
+    """A reader without a name has no stored position.
+
+    >>> with Queue.open_subscriber("q") as anonymous:
+    ...     anonymous.commit()
+    Traceback (most recent call last):
+    chronicle_ffi.errors.ReadOnly: a reader without a name has no position to store: open it with a name
+    """
 
 
 class ClaimError(ChronicleError, RuntimeError):
-    """A claim is open where none may be, or none is where one must be."""
+    """A claim is open where none may be, or none is where one must be.
+
+    >>> with writer.claim(10):
+    ...     writer.append(b"something else")
+    Traceback (most recent call last):
+    chronicle_ffi.errors.ClaimError: a claim is open: publish or abort it first
+    """
 
 
 class NotSupported(ChronicleError, NotImplementedError):

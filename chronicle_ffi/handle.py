@@ -27,11 +27,20 @@ class Handle:
 
     @property
     def path(self) -> str:
-        """The queue's directory, as given."""
+        """The queue's directory, as given.
+
+        >>> writer.path
+        'q'
+        """
         return self._path
 
     @property
     def closed(self) -> bool:
+        """Whether `close` has been called.
+
+        >>> writer.closed
+        False
+        """
         return self._closed
 
     def close(self) -> None:
@@ -39,6 +48,10 @@ class Handle:
 
         A writer syncs (unless its durability is "none"), stops its keeper, marks the queue as properly closed and
         gives up its lock; it raises what the sync raises, and is closed all the same. A reader does not commit.
+
+        >>> reader.close()
+        >>> reader.closed
+        True
         """
         status = self._shut(self._handle)
         self._closed = status != -lib.CHRON_EBUSY

@@ -12,22 +12,40 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Message(NamedTuple):
-    """One record."""
+    """One record.
 
-    seq: int
+    >>> seq = writer.append(b"EURUSD 1.0842", type_id=7, timestamp_ns=1_700_000_000_000_000_000)
+    >>> reader.next()
+    Message(seq=0, timestamp_ns=1700000000000000000, type_id=7, flags=0, payload=b'EURUSD 1.0842')
+    """
+
+    seq: int  #: its place in the log: 0, 1, 2, ...
     timestamp_ns: int  #: nanoseconds since 1970-01-01 UTC
     type_id: int  #: 0 to 65534, the application's
     flags: int  #: 0 to 255, the application's
-    payload: bytes
+    payload: bytes  #: what was appended
 
     @property
     def time(self) -> datetime:
-        """The timestamp as an aware datetime, cut to microseconds."""
+        """The timestamp as an aware datetime, cut to microseconds.
+
+        >>> seq = writer.append(b"one", timestamp_ns=1_700_000_000_123_456_789)
+        >>> print(reader.next().time)
+        2023-11-14 22:13:20.123456+00:00
+        """
         return _EPOCH + timedelta(microseconds=self.timestamp_ns // 1000)
 
 
 class Event(NamedTuple):
-    """What `QueueReader.follow` met beside messages."""
+    """What `QueueReader.follow` met beside messages.
+
+    >>> seq = writer.append(b"one")
+    >>> for item in reader.follow(timeout=0.02, heartbeat=0.01, events=True):
+    ...     if isinstance(item, Event):
+    ...         print(item.kind, item.seq)
+    ...         break
+    idle 1
+    """
 
     kind: str  #: "idle", "writer_gone", "writer_back", "rolled" or "gap"
     seq: int  #: the reader's position
@@ -49,6 +67,11 @@ class Retention:
     Without limits, those that every registered reader has committed past; with no registered reader, none. A
     limit deletes in spite of the readers. With a `Retention` given to `Queue.open_publisher` the keeper also
     cleans up by itself; without one nothing is deleted until `QueueWriter.cleanup`.
+
+    >>> keep_a_day = Retention(max_age=timedelta(days=1), max_bytes=10 << 30)
+    >>> with Queue.open_publisher("ticks", retention=keep_a_day) as ticks:
+    ...     ticks.append(b"one")
+    0
     """
 
     max_bytes: int | None = None  #: keep at most this much in segment files
@@ -60,146 +83,198 @@ class Retention:
 
 @dataclass(frozen=True)
 class WriterStats:
-    """Counters of one `QueueWriter`, since it was opened."""
+    """Counters of one `QueueWriter`, since it was opened.
 
-    records: int
-    payload_bytes: int
-    rolls: int
+    >>> first, count = writer.append_many([bytes(1000)] * 100)
+    >>> stats = writer.stats()
+    >>> stats.records, stats.payload_bytes, stats.rolls
+    (100, 100000, 1)
+    """
+
+    records: int  #: appended
+    payload_bytes: int  #: of those
+    rolls: int  #: goings on to a new segment
     rolls_unprepared: int  #: at which the next segment was not ready, and was made on the spot
     full_waits: int  #: appends that met back-pressure
-    syncs: int
+    syncs: int  #: that were completed
     wakes: int  #: system calls made to wake sleeping readers
     touched_bytes: int  #: pages prepared ahead
-    deleted_segments: int
-    keeper_running: bool
+    deleted_segments: int  #: by cleanups
+    keeper_running: bool  #: the background thread is there
     keeper_errors: int  #: background work that failed, and is tried again
     keeper_last_error: int  #: the last of them: a CHRON_E... code, or 0
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What the writer found when it opened. All zero, and `clean`, after a proper close."""
+    """What the writer found when it opened. All zero, and `clean`, after a proper close.
 
-    next_seq: int
+    >>> writer.recovery.clean, writer.recovery.next_seq, writer.recovery.cut_bytes
+    (True, 0, 0)
+    """
+
+    next_seq: int  #: that the first append will return
     epoch: int  #: how often the queue has been opened for writing
-    scanned_records: int
-    scanned_bytes: int
+    scanned_records: int  #: whose CRC was checked
+    scanned_bytes: int  #: of segments read for that
     cut_bytes: int  #: cut off behind the last good record
     cut_records: int  #: whole records among them
     cut_segments: int  #: later segments, moved to quarantine/ as a whole
     lost_records: int  #: that the last writer had when it closed properly, and that are not there
-    repaired_rolls: int
+    repaired_rolls: int  #: that a crash had left half done
     clean: bool  #: the last writer closed properly
     quarantined: bool  #: what was cut off is in quarantine/
 
 
 @dataclass(frozen=True)
 class ReaderStats:
-    """Counters of one `QueueReader`, since it was opened."""
+    """Counters of one `QueueReader`, since it was opened.
 
-    records: int
-    payload_bytes: int
+    >>> first, count = writer.append_many([b"one", b"two"])
+    >>> message = reader.next()
+    >>> reader.stats()
+    ReaderStats(records=1, payload_bytes=3, skipped=0, gaps=0, rolls=0, sleeps=0)
+    """
+
+    records: int  #: returned
+    payload_bytes: int  #: of those
     skipped: int  #: records passed over by on_gap or skip_damaged
     gaps: int  #: how often that happened
-    rolls: int
-    sleeps: int
+    rolls: int  #: segments entered
+    sleeps: int  #: waits that went to sleep
 
 
 @dataclass(frozen=True)
 class SegmentFate:
-    """What became of one segment in a cleanup, and why."""
+    """What became of one segment in a cleanup, and why.
 
-    base_seq: int
-    next_seq: int
-    bytes: int
+    >>> Queue.cleanup_plan("q").segments
+    [SegmentFate(base_seq=0, ..., reason='the writer appends to it, or will', deleted=False, reader=None)]
+    """
+
+    base_seq: int  #: its first seq
+    next_seq: int  #: behind its last seq
+    bytes: int  #: of the file
     reason: str  #: a sentence
-    deleted: bool
+    deleted: bool  #: or would be, in a plan
     reader: str | None  #: the one that holds it
 
 
 @dataclass(frozen=True)
 class CleanupReport:
-    """What a cleanup did, or would do."""
+    """What a cleanup did, or would do.
 
-    deleted_segments: int
-    deleted_bytes: int
+    >>> first, count = writer.append_many([bytes(1000)] * 100)
+    >>> reader.seek_latest(); reader.commit()
+    >>> writer.cleanup()
+    CleanupReport(deleted_segments=1, deleted_bytes=65536, oldest_seq=54, readers=1, ...)
+    """
+
+    deleted_segments: int  #: or how many would be, in a plan
+    deleted_bytes: int  #: of their files
     oldest_seq: int  #: afterwards
-    readers: int
+    readers: int  #: that are registered
     readers_ignored: int  #: because of reader_ttl or max_reader_lag
     readers_behind: int  #: that lost records they had not committed past
-    segments: list[SegmentFate] = field(repr=False)
+    segments: list[SegmentFate] = field(repr=False)  #: each one's fate, oldest first
 
 
 @dataclass(frozen=True)
 class QueueInfo:
-    """A queue, seen from outside."""
+    """A queue, seen from outside.
 
-    uuid: uuid.UUID
-    segment_size: int
-    created_ns: int
-    oldest_seq: int
-    next_seq: int
+    >>> info = Queue.info("q")
+    >>> info.segment_size, info.writer_alive, info.clean, info.format_version
+    (65536, True, False, 1)
+    """
+
+    uuid: uuid.UUID  #: made up when the queue was created
+    segment_size: int  #: bytes of each segment file
+    created_ns: int  #: nanoseconds since 1970, as all times here
+    oldest_seq: int  #: the oldest that can be read; `next_seq` if there is none
+    next_seq: int  #: that the next append will return
     durable_seq: int  #: -1: none
-    epoch: int
-    segments: int
-    bytes: int
-    writer_pid: int | None
-    writer_start_ns: int
-    writer_host: str | None
-    writer_alive: bool
+    epoch: int  #: how often the queue has been opened for writing
+    segments: int  #: how many files
+    bytes: int  #: in segment files
+    writer_pid: int | None  #: of the active writer; None if there is none, or it is not known
+    writer_start_ns: int  #: when the active writer opened the queue
+    writer_host: str | None  #: where the active writer runs
+    writer_alive: bool  #: some process has the queue open for writing
     clean: bool  #: no writer, and the last one closed properly
-    format_version: int
+    format_version: int  #: of the files: docs/FORMAT.md
 
 
 @dataclass(frozen=True)
 class SegmentInfo:
-    """One segment file."""
+    """One segment file.
 
-    base_seq: int
-    next_seq: int
-    bytes: int
-    used_bytes: int
-    first_ts_ns: int
-    last_ts_ns: int
-    created_ns: int
-    epoch: int
-    sealed: bool
+    >>> Queue.segments("q")
+    [SegmentInfo(base_seq=0, next_seq=0, bytes=65536, used_bytes=..., sealed=False, damaged=False)]
+    """
+
+    base_seq: int  #: its first seq
+    next_seq: int  #: behind its last seq
+    bytes: int  #: of the file
+    used_bytes: int  #: up to the end of its last record
+    first_ts_ns: int  #: timestamp of its first record; 0 if it has none
+    last_ts_ns: int  #: timestamp of its last record
+    created_ns: int  #: when it was made
+    epoch: int  #: of the writer that made it
+    sealed: bool  #: complete: the writer has gone on to the next one
     damaged: bool  #: its header cannot be read: the other fields are 0
 
 
 @dataclass(frozen=True)
 class ReaderInfo:
-    """One registered reader."""
+    """One registered reader.
 
-    name: str
+    >>> Queue.readers("q")
+    [ReaderInfo(name='me', position=0, lag=0, updated_ns=..., alive=True, damaged=False)]
+    """
+
+    name: str  #: as given to `Queue.open_subscriber`
     position: int  #: committed: the seq it will resume from
-    lag: int
-    updated_ns: int
-    alive: bool
+    lag: int  #: records from there to the end
+    updated_ns: int  #: when it last committed, or was registered
+    alive: bool  #: some process has it open
     damaged: bool  #: its position file cannot be read
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that a verification found."""
+    """One thing that a verification found.
+
+    >>> first, count = writer.append_many([b"as it was written", b"two"])
+    >>> segment = Path("q", f"{0:020}.seg")
+    >>> with segment.open("r+b") as file:
+    ...     _ = file.seek(segment.read_bytes().find(b"as it was")), file.write(b"as it is")
+    >>> Queue.verify("q").problems
+    [Problem(kind='record', file='00000000000000000000.seg', offset=8192, seq=0, seq_end=1, text='record 0 is ...')]
+    """
 
     kind: str  #: record, header, chain, seal, index, tail, position, meta, doorbell or file
-    file: str
-    offset: int
-    seq: int | None
+    file: str  #: relative to the queue's directory
+    offset: int  #: in that file, in bytes
+    seq: int | None  #: the first seq concerned
     seq_end: int | None  #: behind the last seq concerned
-    text: str
+    text: str  #: a sentence
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What a verification found."""
+    """What a verification found.
 
-    ok: bool
+    >>> first, count = writer.append_many([b"one", b"two"])
+    >>> Queue.verify("q")
+    VerifyReport(ok=True, records=2, payload_bytes=6, segments=1, readers=1, oldest_seq=0, next_seq=2, problems=[])
+    """
+
+    ok: bool  #: no problem was found
     records: int  #: good ones
-    payload_bytes: int
-    segments: int
-    readers: int
-    oldest_seq: int
-    next_seq: int
-    problems: list[Problem]
+    payload_bytes: int  #: of those
+    segments: int  #: looked at
+    readers: int  #: that are registered
+    oldest_seq: int  #: the oldest that can be read
+    next_seq: int  #: behind the last record
+    problems: list[Problem]  #: in the order of the files

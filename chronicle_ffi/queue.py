@@ -60,7 +60,15 @@ _KINDS = {
 
 
 class Queue:
-    """A directory that holds a log. Never instantiated: each function takes the path."""
+    """A directory that holds a log. Never instantiated: each function takes the path.
+
+    >>> with Queue.open_publisher("prices", segment_size=SEGMENT_SIZE) as prices:
+    ...     prices.append(b"EURUSD 1.0842")
+    0
+    >>> with Queue.open_subscriber("prices") as anyone:
+    ...     [message.payload for message in anyone]
+    [b'EURUSD 1.0842']
+    """
 
     @staticmethod
     def open_publisher(
@@ -99,6 +107,12 @@ class Queue:
 
         Raises WriterAlreadyActive, Corrupt (a durable record is damaged: restore it, or `repair`), NotDurable,
         NoSpace, AccessDenied, UnsupportedFormat, NetworkFileSystem, QueueNotFound, InvalidArgument.
+
+        >>> with Queue.open_publisher("orders", durability="always") as orders:
+        ...     orders.append(b"buy 100")
+        ...     orders.durable_seq
+        0
+        0
         """
         options = ffi.new("chron_writer_options *")
         lib.chron_writer_options_init(options)
@@ -151,6 +165,11 @@ class Queue:
 
         Raises QueueNotFound, ReaderAlreadyActive, SegmentGone, SeqOutOfRange, HistoryRewritten, Corrupt,
         UnsupportedFormat, AccessDenied, InvalidArgument.
+
+        >>> first, count = writer.append_many([b"one", b"two", b"three"])
+        >>> with Queue.open_subscriber("q", start=1) as anyone:
+        ...     anyone.next().payload
+        b'two'
         """
         options = ffi.new("chron_reader_options *")
         lib.chron_reader_options_init(options)
@@ -192,6 +211,11 @@ class Queue:
         :param batch_records: at most so many in one batch; a batch never leaves its segment.
 
         Raises as `open_subscriber`.
+
+        >>> first, count = writer.append_many([b"one", b"two", b"three", b"four"])
+        >>> with Queue.scan("q", start=1, stop=3) as scan:
+        ...     [batch.payloads() for batch in scan]
+        [[b'two', b'three']]
         """
         if _count("batch_records", batch_records) == 0:
             raise InvalidArgument("batch_records is 0: a batch has at least one record")
@@ -210,7 +234,13 @@ class Queue:
 
     @staticmethod
     def info(path: Path) -> QueueInfo:
-        """Look at a queue, in use or not. Read permission suffices."""
+        """Look at a queue, in use or not. Read permission suffices.
+
+        >>> seq = writer.append(b"one")
+        >>> info = Queue.info("q")
+        >>> info.next_seq, info.durable_seq, info.writer_pid == os.getpid()
+        (1, -1, True)
+        """
         out = ffi.new("chron_queue_info *")
         check(lib.chron_queue_info_get(path_bytes(path), out))
         durable = optional_seq(out.durable_seq)
@@ -234,26 +264,49 @@ class Queue:
 
     @staticmethod
     def segments(path: Path) -> list[SegmentInfo]:
-        """The segment files, oldest first."""
+        """The segment files, oldest first.
+
+        >>> first, count = writer.append_many([bytes(1000)] * 100)
+        >>> [(segment.base_seq, segment.next_seq, segment.sealed) for segment in Queue.segments("q")]
+        [(0, 54, True), (54, 100, False)]
+        """
         where = path_bytes(path)
         found = all_of("chron_segment_info", lambda out, n: lib.chron_queue_segments(where, out, n))
         return [fields_of(SegmentInfo, one) for one in found]
 
     @staticmethod
     def readers(path: Path) -> list[ReaderInfo]:
-        """The registered readers, by name."""
+        """The registered readers, by name.
+
+        >>> first, count = writer.append_many([b"one", b"two", b"three"])
+        >>> [(known.name, known.position, known.lag, known.alive) for known in Queue.readers("q")]
+        [('me', 0, 3, True)]
+        """
         where = path_bytes(path)
         found = all_of("chron_reader_info", lambda out, n: lib.chron_queue_readers(where, out, n))
         return [fields_of(ReaderInfo, one) for one in found]
 
     @staticmethod
     def remove_reader(path: Path, name: str) -> None:
-        """Unregister a reader that is not running. Raises ReaderAlreadyActive if it is, QueueNotFound if unknown."""
+        """Unregister a reader that is not running. Raises ReaderAlreadyActive if it is, QueueNotFound if unknown.
+
+        >>> Queue.open_subscriber("q", "visitor").close()
+        >>> Queue.remove_reader("q", "visitor")
+        >>> [known.name for known in Queue.readers("q")]
+        ['me']
+        """
         check(lib.chron_queue_reader_remove(path_bytes(path), name.encode("utf-8", "surrogateescape")))
 
     @staticmethod
     def cleanup_plan(path: Path, retention: Retention | None = None) -> CleanupReport:
-        """What `QueueWriter.cleanup` would do with this retention, and why. Deletes nothing."""
+        """What `QueueWriter.cleanup` would do with this retention, and why. Deletes nothing.
+
+        >>> first, count = writer.append_many([bytes(1000)] * 100)
+        >>> for fate in Queue.cleanup_plan("q").segments:
+        ...     print(fate.base_seq, fate.deleted, fate.reason)
+        0 False reader me has not committed past it
+        54 False the writer appends to it, or will
+        """
         limits = ffi.new("chron_retention *")
         _fill_retention(limits, retention or Retention())
         where = path_bytes(path)
@@ -264,6 +317,11 @@ class Queue:
         """Read everything and check it: every CRC, every link between files. May run beside a live writer.
 
         `progress(file, seq)` is called now and then. Ctrl-C works, and so does an exception from `progress`.
+
+        >>> seq = writer.append(b"one")
+        >>> report = Queue.verify("q")
+        >>> report.ok, report.records, report.problems
+        (True, 1, [])
         """
         walk = _Walk(progress)
         handle = ffi.new_handle(walk)

@@ -8,15 +8,16 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from operator import length_hint
-from typing import Any
+from typing import Any, Literal, overload
 from weakref import WeakSet
 
 from chronicle_ffi._binding import EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, optional_seq
+from chronicle_ffi._fast import Taker
 from chronicle_ffi.batch import Batch, read_batch
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.follow import follow
 from chronicle_ffi.handle import Handle
-from chronicle_ffi.model import Message, ReaderStats, to_ns
+from chronicle_ffi.model import Event, Message, ReaderStats, to_ns
 from chronicle_ffi.prefetch import Prefetch
 from chronicle_ffi.reports import fields_of
 
@@ -32,7 +33,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class QueueReader(Handle):
+class QueueReader(Handle, Taker):
     """One place in a queue, moving forward. Made by `Queue.open_subscriber`.
 
     With a name it has a position that is stored by `commit`, from which the next reader of that name resumes, and
@@ -40,6 +41,13 @@ class QueueReader(Handle):
 
     A reader belongs to one thread at a time (another one meets `ConcurrentUse`) and to the process that opened it
     (a forked child meets `ForkedHandle`).
+
+    >>> first, count = writer.append_many([b"one", b"two"])
+    >>> for message in reader:
+    ...     print(message.seq, message.payload)
+    0 b'one'
+    1 b'two'
+    >>> reader.commit()  # the next one named "me" resumes here
     """
 
     def __init__(self, handle: Any, path: str, name: str | None) -> None:
@@ -57,16 +65,13 @@ class QueueReader(Handle):
 
     # -------------------------------------------------------------------------------------- reading
 
-    def next(self) -> Message | None:
-        """The record at the position, which moves on by one; None if there is none yet. Never blocks.
-
-        The payload is a copy, and it is the copy whose CRC was checked. After an exception the position is where
-        it was: SegmentGone (retention was faster), Corrupt (see `skip_damaged`), HistoryRewritten, StorageError.
-        """
+    def _next(self) -> Message | None:
+        """What `next` leaves to Python: fetching more."""
         ahead = self._ahead
-        for message in ahead.messages:
-            return message
-        return next(ahead.messages) if ahead.fill(False) else None
+        if not ahead.fill(False):
+            return None
+        self._offer(ahead.messages)
+        return next(ahead.messages)
 
     def __iter__(self) -> Iterator[Message]:
         """What is there now, up to the end of the log; then it stops. A later loop goes on from there.
@@ -78,7 +83,12 @@ class QueueReader(Handle):
             yield from ahead.pending
 
     def payloads(self) -> Iterator[bytes]:
-        """As iterating over the reader, but with nothing of each record but its payload: twice as fast."""
+        """As iterating over the reader, but with nothing of each record but its payload: twice as fast.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> list(reader.payloads())
+        [b'one', b'two']
+        """
         ahead = self._ahead
         while ahead.fill(True):
             yield from ahead.pending
@@ -88,12 +98,23 @@ class QueueReader(Handle):
 
         The position moves behind them. They lie in one segment, so fewer do not mean that there are no more: only an
         empty batch does. Never blocks. Raises as `next`.
+
+        >>> first, count = writer.append_many([b"one", b"two", b"three"])
+        >>> batch = reader.read_batch()
+        >>> list(batch.seq), list(batch.length), batch.payloads()
+        ([0, 1, 2], [3, 3, 5], [b'one', b'two', b'three'])
         """
         self._ahead.drop()
         return read_batch(self._handle, max_records)
 
     def previous(self) -> Message | None:
-        """The record before the position, which moves back by one; None at the oldest one."""
+        """The record before the position, which moves back by one; None at the oldest one.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> reader.seek_latest()
+        >>> reader.previous().payload, reader.previous().payload, reader.previous()
+        (b'two', b'one', None)
+        """
         self._ahead.drop()
         if check(lib.chron_reader_previous(self._handle, self._view)) == 0:
             return None
@@ -104,6 +125,14 @@ class QueueReader(Handle):
             check(lib.chron_reader_previous(self._handle, self._view))
         return message
 
+    @overload
+    def follow(
+        self, timeout: float | None = None, *, heartbeat: None = None, events: Literal[False] = False
+    ) -> Iterator[Message]: ...
+    @overload
+    def follow(
+        self, timeout: float | None = None, *, heartbeat: float | None = None, events: bool = False
+    ) -> Iterator[Message | Event]: ...
     def follow(
         self, timeout: float | None = None, *, heartbeat: float | None = None, events: bool = False
     ) -> Iterator[Any]:
@@ -111,6 +140,12 @@ class QueueReader(Handle):
 
         With `events` it yields `Event`s among the messages: what happens to the log, as this reader meets it. With
         `heartbeat` it yields an "idle" event whenever nothing else has come for so many seconds.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> for message in reader.follow(timeout=0.01):
+        ...     print(message.payload)
+        b'one'
+        b'two'
         """
         return follow(self, timeout, heartbeat, events)
 
@@ -118,6 +153,12 @@ class QueueReader(Handle):
         """Wait until `next` would return a record; False if that took longer than `timeout` seconds.
 
         None waits without limit, 0 only looks. Ctrl-C works: it waits in slices of at most 100 ms.
+
+        >>> reader.wait(timeout=0.01)
+        False
+        >>> seq = writer.append(b"one")
+        >>> reader.wait()
+        True
         """
         now = time.monotonic_ns()
         deadline = deadline_ns(timeout, now)
@@ -141,6 +182,12 @@ class QueueReader(Handle):
         """Store the position: what start="resume" begins from. No system call; survives process death.
 
         With `sync` it is on disk before this returns. Raises ReadOnly for a reader without a name.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> message = reader.next()
+        >>> reader.commit()
+        >>> reader.committed
+        1
         """
         self._ahead.catch_up()
         check(lib.chron_reader_commit(self._handle, sync))
@@ -149,6 +196,11 @@ class QueueReader(Handle):
         """Move to a seq: from the oldest there is up to the next one to be appended.
 
         Raises SegmentGone below (unless on_gap says otherwise) and SeqOutOfRange above.
+
+        >>> first, count = writer.append_many([b"one", b"two", b"three"])
+        >>> reader.seek(2)
+        >>> reader.next().payload
+        b'three'
         """
         if not 0 <= seq < 1 << 63:
             raise InvalidArgument(f"{seq} cannot be a sequence number")
@@ -156,7 +208,14 @@ class QueueReader(Handle):
         check(lib.chron_reader_seek(self._handle, seq))
 
     def seek_time(self, when: int | datetime) -> None:
-        """Move to the first record, in order of seq, whose timestamp is not below `when`; or to the end."""
+        """Move to the first record, in order of seq, whose timestamp is not below `when`; or to the end.
+
+        >>> noon = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
+        >>> seq = writer.append(b"one", timestamp_ns=int(noon.timestamp()) * 10**9)
+        >>> reader.seek_time(noon)
+        >>> reader.next().payload
+        b'one'
+        """
         ns = to_ns(when)
         if not 0 <= ns < 1 << 64:
             raise InvalidArgument(f"{when} lies outside of what a timestamp can say")
@@ -164,17 +223,42 @@ class QueueReader(Handle):
         check(lib.chron_reader_seek_time(self._handle, ns))
 
     def seek_earliest(self) -> None:
-        """Move to the oldest record there is."""
+        """Move to the oldest record there is.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> messages = list(reader)
+        >>> reader.seek_earliest()
+        >>> reader.next().payload
+        b'one'
+        """
         self._ahead.drop()
         check(lib.chron_reader_seek_earliest(self._handle))
 
     def seek_latest(self) -> None:
-        """Move behind the newest record."""
+        """Move behind the newest record.
+
+        >>> seq = writer.append(b"before")
+        >>> reader.seek_latest()
+        >>> seq = writer.append(b"after")
+        >>> reader.next().payload
+        b'after'
+        """
         self._ahead.drop()
         check(lib.chron_reader_seek_latest(self._handle))
 
     def skip_damaged(self) -> int:
-        """After Corrupt: move to the next readable record; returns how many seqs were passed over."""
+        """After Corrupt: move to the next readable record; returns how many seqs were passed over.
+
+        >>> first, count = writer.append_many([b"as it was written", b"two"])
+        >>> segment = Path("q", f"{0:020}.seg")
+        >>> with segment.open("r+b") as file:
+        ...     _ = file.seek(segment.read_bytes().find(b"as it was")), file.write(b"as it is")
+        >>> try:
+        ...     reader.next()
+        ... except Corrupt:
+        ...     print(reader.skip_damaged(), reader.next().payload)
+        1 b'two'
+        """
         self._ahead.drop()
         return check(lib.chron_reader_skip_damaged(self._handle))
 
@@ -182,12 +266,22 @@ class QueueReader(Handle):
 
     @property
     def name(self) -> str | None:
-        """None: this reader is not registered."""
+        """None: this reader is not registered.
+
+        >>> reader.name
+        'me'
+        """
         return self._name
 
     @property
     def position(self) -> int:
-        """seq of the record that `next` returns next."""
+        """seq of the record that `next` returns next.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> message = reader.next()
+        >>> reader.position
+        1
+        """
         self._check_open()
         self._ahead.catch_up()
         seq: int = lib.chron_reader_position(self._handle)
@@ -195,22 +289,45 @@ class QueueReader(Handle):
 
     @property
     def committed(self) -> int | None:
-        """The position stored by the last commit, under this name; None if there is none."""
+        """The position stored by the last commit, under this name; None if there is none.
+
+        >>> print(reader.committed)
+        None
+        >>> reader.commit()
+        >>> reader.committed
+        0
+        """
         self._check_open()
         return optional_seq(lib.chron_reader_committed(self._handle))
 
     @property
     def lag(self) -> int:
-        """How many records there are from the position on. Some microseconds: it looks for the newest one."""
+        """How many records there are from the position on. Some microseconds: it looks for the newest one.
+
+        >>> first, count = writer.append_many([b"one", b"two", b"three"])
+        >>> message = reader.next()
+        >>> reader.lag
+        2
+        """
         self._ahead.catch_up()
         return check(lib.chron_reader_lag(self._handle))
 
     def writer_alive(self) -> bool:
-        """Whether some process has the queue open for writing."""
+        """Whether some process has the queue open for writing.
+
+        >>> reader.writer_alive()
+        True
+        """
         return check(lib.chron_reader_writer_alive(self._handle)) == 1
 
     def stats(self) -> ReaderStats:
-        """Counters since the reader was opened."""
+        """Counters since the reader was opened.
+
+        >>> first, count = writer.append_many([b"one", b"two"])
+        >>> messages = list(reader)
+        >>> reader.stats().records
+        2
+        """
         self._check_open()
         self._ahead.catch_up()
         out = ffi.new("chron_reader_stats *")

@@ -18,6 +18,12 @@ class Scan:
     others read a queue directly, one batch at a time. Each way through it opens the queue anew, and raises SegmentGone
     if retention has meanwhile deleted where it begins; between them nothing is open. `close`, or ``with``, ends those
     that were left half way.
+
+    >>> first, count = writer.append_many([b"one", b"two", b"three"])
+    >>> for batch in Queue.scan("q", batch_records=2):
+    ...     print(batch.payloads())
+    [b'one', b'two']
+    [b'three']
     """
 
     def __init__(self, open_at: Callable[[int], QueueReader], start: int, stop: int, batch_records: int) -> None:
@@ -45,6 +51,11 @@ class Scan:
         """A pyarrow.RecordBatchReader over `Batch.to_arrow` of each batch.
 
         Payloads lie in the mapped segments, which stay mapped as long as needed; with `packed` they are copies.
+
+        >>> import pyarrow
+        >>> first, count = writer.append_many([b"one", b"two", b"three"], type_id=7)
+        >>> Queue.scan("q").to_arrow().read_all().num_rows
+        3
         """
         import pyarrow as pa
 
@@ -58,7 +69,11 @@ class Scan:
         return arrow_schema().__arrow_c_schema__()
 
     def close(self) -> None:
-        """End what goes through it at the moment; batches that were handed out stay good."""
+        """End what goes through it at the moment; batches that were handed out stay good.
+
+        >>> scan = Queue.scan("q")
+        >>> scan.close()
+        """
         for reader in list(self._readers):
             reader.close()
 

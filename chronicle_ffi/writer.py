@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chronicle_ffi import sources
-from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, ffi, lib, optional_seq
+from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, address_of, check, error, ffi, lib, optional_seq
+from chronicle_ffi._fast import Appender
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
@@ -23,39 +24,38 @@ if TYPE_CHECKING:
 
     from chronicle_ffi.sources import Column
 
-_append_at: Final = lib.chron_writer_append_at
 
-
-class QueueWriter(Handle):
+class QueueWriter(Handle, Appender):
     """The one process that appends to a queue. Made by `Queue.open_publisher`.
 
     A writer belongs to one thread at a time (another one meets `ConcurrentUse`) and to the process that opened it
     (a forked child meets `ForkedHandle`). Close it, best with ``with``: only then is the queue marked as properly
     closed. Nothing is lost without that, but the next writer has more to check.
+
+    >>> with Queue.open_publisher("prices") as prices:
+    ...     prices.append(b"EURUSD 1.0842", type_id=7)
+    ...     prices.append_many([b"EURUSD 1.0843", b"EURUSD 1.0841"], type_id=7)
+    ...     prices.sync()
+    0
+    (1, 2)
     """
 
     def __init__(self, handle: Any, path: str, wait_seconds: float) -> None:
         super().__init__(handle, lib.chron_writer_shut, lib.chron_writer_close, path)
         self._wait_seconds = wait_seconds
+        self._bind(address_of(ffi.addressof(lib, "chron_writer_try_append")), address_of(self._handle))
 
     # ------------------------------------------------------------------------------------ appending
 
-    def append(self, data: Buffer, type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0) -> int:
-        """Append one record and return its seq. When this returns, it survives the death of this process.
-
-        `data` is any C-contiguous buffer (bytes, bytearray, memoryview, an array ...), read in place; `str` is
-        refused. `type_id` is 0 to 65534, `flags` 0 to 255. `timestamp_ns` None reads the clock; timestamps may go
-        back. Blocks only under back-pressure, and for the disk with durability "always" or "batch".
-
-        Raises PayloadTooLarge, QueueFull, NoSpace (each: nothing was appended), Poisoned, StorageError.
-        """
-        if type(data) is not bytes:
-            data = buffer_of(data)
+    def _append(self, data: Buffer, type_id: int = 0, timestamp_ns: int | None = None, flags: int = 0) -> int:
+        """What `append` leaves to Python: all but plain calls that need no more than copying."""
+        buffer = data if type(data) is bytes else buffer_of(data)
         stamp = NOW if timestamp_ns is None else timestamp_ns
-        seq: int = _append_at(self._handle, data, len(data), type_id, flags, stamp)  # type: ignore[arg-type]
-        if seq >= 0:
-            return seq
-        return self._again(seq, partial(_append_at, self._handle, data, len(data), type_id, flags, stamp))  # type: ignore[arg-type]
+        call = partial(lib.chron_writer_append_at, self._handle, buffer, len(buffer), type_id, flags, stamp)
+        return self._retried(call)
+
+    def _fail(self) -> NoReturn:
+        raise error()
 
     def append_many(
         self,
@@ -77,6 +77,11 @@ class QueueWriter(Handle):
         append fails, or the iterable raises, the records before it stay appended: `next_seq` tells how many. With
         `atomic`, readers, and recovery after a crash, see either all or none; then they must fit one segment together:
         else PayloadTooLarge, and nothing was appended.
+
+        >>> writer.append_many([b"one", b"two", b"three"], type_id=7)
+        (0, 3)
+        >>> writer.append_many((b"%d" % n for n in range(100)), atomic=True)
+        (3, 100)
         """
         columns = Columns(type_id, timestamp_ns, flags)
         first = self.next_seq
@@ -106,6 +111,13 @@ class QueueWriter(Handle):
 
         Rows are along the first dimension of a numpy array or another buffer (of a structured array each element is
         one), or `row_bytes` of it each.
+
+        >>> import numpy
+        >>> ticks = numpy.zeros(1000, dtype=[("bid", "f8"), ("ask", "f8")])
+        >>> writer.append_array(ticks, type_id=1)
+        (0, 1000)
+        >>> writer.append_array(b"aabbcc", row_bytes=2)
+        (1000, 3)
         """
         made = sources.of_rows(rows, row_bytes, Columns(type_id, timestamp_ns, flags))
         return self._append_source(made, atomic)
@@ -123,6 +135,11 @@ class QueueWriter(Handle):
         """Append records packed in one buffer: record i is ``data[offsets[i]:offsets[i + 1]]``; as `append_many`.
 
         `offsets` holds one more integer than there are records, of 4 or 8 bytes each, never going back.
+
+        >>> writer.append_buffer(b"onetwothree", array("Q", [0, 3, 6, 11]), type_id=array("H", [7, 8, 9]))
+        (0, 3)
+        >>> reader.next()
+        Message(seq=0, timestamp_ns=..., type_id=7, flags=0, payload=b'one')
         """
         made = sources.of_buffer(data, offsets, Columns(type_id, timestamp_ns, flags))
         return self._append_source(made, atomic)
@@ -141,6 +158,10 @@ class QueueWriter(Handle):
         `values` is an Array or ChunkedArray of pyarrow, or another object with an Arrow C interface, such as a Series
         of polars. Arrays of views (binary_view, string_view) are copied once on the way, and so are several chunks
         with `atomic`.
+
+        >>> import pyarrow
+        >>> writer.append_arrow(pyarrow.array(["one", "two", "three"]))
+        (0, 3)
         """
         made = sources.of_arrow(values, Columns(type_id, timestamp_ns, flags), atomic)
         first = self.next_seq
@@ -189,6 +210,11 @@ class QueueWriter(Handle):
         publishes the record; an exception in it aborts the claim, as if it had never been. The view is released at
         the end of the block. If a slice of it was kept, that slice would lead into the log: then the claim is aborted
         and BufferError raised; drop the slice at once.
+
+        >>> with writer.claim(16, type_id=7) as buffer:
+        ...     struct.pack_into("<dd", buffer, 0, 1.0842, 1.0843)
+        >>> len(reader.next().payload)
+        16
         """
         if size < 0:
             raise InvalidArgument(f"a claim of {size} bytes")
@@ -215,39 +241,70 @@ class QueueWriter(Handle):
         """Put everything appended so far on disk; afterwards `durable_seq` is the last seq. Blocks for the disk.
 
         The first failure poisons the writer for good: close it, and open the queue again.
+
+        >>> seq = writer.append(b"one")
+        >>> writer.sync()
+        >>> writer.durable_seq
+        0
         """
         check(lib.chron_writer_sync(self._handle))
 
     def cleanup(self) -> CleanupReport:
-        """Delete the segments that the retention given at opening allows to, and tell why each other one stays."""
+        """Delete the segments that the retention given at opening allows to, and tell why each other one stays.
+
+        >>> first, count = writer.append_many([bytes(1000)] * 100)
+        >>> reader.seek_latest(); reader.commit()
+        >>> writer.cleanup().deleted_segments
+        1
+        """
         return cleanup_report(lambda out, fates, n: lib.chron_writer_cleanup(self._handle, out, fates, n))
 
     # ---------------------------------------------------------------------------------------- state
 
     @property
     def next_seq(self) -> int:
-        """The seq that the next append will return."""
+        """The seq that the next append will return.
+
+        >>> writer.append_many([b"one", b"two"])
+        (0, 2)
+        >>> writer.next_seq
+        2
+        """
         self._check_open()
         seq: int = lib.chron_writer_next_seq(self._handle)
         return seq
 
     @property
     def durable_seq(self) -> int:
-        """The last seq that survives a loss of power; -1 if there is none."""
+        """The last seq that survives a loss of power; -1 if there is none.
+
+        >>> seq = writer.append(b"one")
+        >>> writer.durable_seq
+        -1
+        """
         self._check_open()
         seq = optional_seq(lib.chron_writer_durable_seq(self._handle))
         return -1 if seq is None else seq
 
     @property
     def recovery(self) -> Recovery:
-        """What was found when this writer opened the queue."""
+        """What was found when this writer opened the queue.
+
+        >>> writer.recovery.clean
+        True
+        """
         self._check_open()
         out = ffi.new("chron_recovery *")
         check(lib.chron_writer_recovery_get(self._handle, out))
         return fields_of(Recovery, out)
 
     def stats(self) -> WriterStats:
-        """Counters since the writer was opened."""
+        """Counters since the writer was opened.
+
+        >>> seq = writer.append(b"one")
+        >>> writer.stats().records
+        1
+        """
         self._check_open()
         out = ffi.new("chron_writer_stats *")
         check(lib.chron_writer_stats_get(self._handle, out))

@@ -122,6 +122,7 @@ enum chron_errcode {
 #define CHRON_SEQ_NONE             0xFFFFFFFFFFFFFFFF
 #define CHRON_NOW                  0xFFFFFFFFFFFFFFFF /* as a timestamp: read the clock */
 #define CHRON_TYPE_MAX             0xFFFE        /* type_id 0xFFFF is the library's */
+#define CHRON_NOT_READY            (-1000)       /* of chron_writer_try_append() */
 
 typedef struct chron_writer chron_writer;
 typedef struct chron_reader chron_reader;
@@ -325,6 +326,15 @@ CHRON_API int64_t chron_writer_append(chron_writer *w, const void *data, size_t 
 /* The same, with a given timestamp (CHRON_NOW reads the clock). Timestamps may go back. */
 CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length,
                                          uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
+
+/*
+ * The same, but only if it takes no more than copying. CHRON_NOT_READY, which is no error and leaves no detail, when it
+ * would take more (a roll, pages to prepare, a sync) or when the record is refused: then nothing was appended, and
+ * chron_writer_append_at() is the call to make next. For callers who hold a lock that others wait for, such as a
+ * language's interpreter lock. The one system call that it may make wakes sleeping readers.
+ */
+CHRON_API int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length,
+                                          uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
 
 /*
  * Append `count` records so that readers, and recovery after a crash, see either all or none. Returns

@@ -166,6 +166,29 @@ int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length,
     return seq;
 }
 
+/* Is all ready for it: nothing to refuse, room in prepared pages, no sync to do? */
+static inline int is_ready(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
+{
+    return chron__get32(&w->poisoned) == 0 && /* [STOP] set by whoever met the failure */
+           w->claimed == 0 && w->sync_every == 0 && length <= w->max_payload && type_id <= CHRON_TYPE_MAX &&
+           (data || length == 0) && chron__get64(&w->tail) + chron__record_bytes(length) <= w->edge;
+}
+
+int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags,
+                                uint64_t timestamp_ns)
+{
+    int64_t seq = chron__writer_enter(w);
+
+    if (seq < 0)
+        return seq;
+    if (is_ready(w, data, length, type_id))
+        seq = append(w, data, length, type_id, flags, timestamp_ns == CHRON_NOW ? now_ns(w) : timestamp_ns);
+    else
+        seq = CHRON_NOT_READY;
+    chron__writer_leave(w);
+    return seq;
+}
+
 /* ------------------------------------------------------------------------------------------ batches */
 
 /* Where the records of a batch come from. */
