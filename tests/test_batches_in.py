@@ -45,7 +45,7 @@ def payloads(writer: QueueWriter) -> list[bytes]:
 
 def test_many_of_all_kinds_of_buffers(writer: QueueWriter) -> None:
     table = memoryview(b"abcdef").cast("B", (2, 3))
-    given = [b"", b"bytes", bytearray(b"array"), memoryview(b"xviewx")[1:5], array("I", [1, 2]), table, b""]
+    given: list[Any] = [b"", b"bytes", bytearray(b"array"), memoryview(b"xviewx")[1:5], array("I", [1, 2]), table, b""]
     assert writer.append_many(given, 3, timestamp_ns=9, flags=4) == (0, 7)
     wanted = [b"", b"bytes", b"array", b"view", array("I", [1, 2]).tobytes(), b"abcdef", b""]
     assert stored(writer) == [Message(i, 9, 3, 4, payload) for i, payload in enumerate(wanted)]
@@ -179,10 +179,12 @@ def test_closed(queue: Path) -> None:
 
 # ------------------------------------------------------------------------------------------- columns
 
+U64: Any = ctypes.c_uint64
+
 REFUSED: list[tuple[dict[str, Any], type[Exception]]] = [
     ({"timestamp_ns": array("d", [1, 2, 3])}, c.InvalidArgument),  # would be read as other numbers
     ({"timestamp_ns": array("I", [1, 2, 3])}, c.InvalidArgument),
-    ({"timestamp_ns": (ctypes.c_uint64.__ctype_be__ * 3)(1, 2, 3)}, c.InvalidArgument),
+    ({"timestamp_ns": (U64.__ctype_be__ * 3)(1, 2, 3)}, c.InvalidArgument),
     ({"timestamp_ns": bytes(24)}, c.InvalidArgument),
     ({"timestamp_ns": array("q", [1, -1, 3])}, c.InvalidArgument),
     ({"timestamp_ns": array("Q", [1, 2])}, c.InvalidArgument),
@@ -219,9 +221,10 @@ def test_columns_that_are_refused(
     assert writer.next_seq == 0
 
 
-def unaligned(values: array[int]) -> memoryview:
-    held = bytearray(b"x" + values.tobytes())
-    return memoryview(held)[1:].cast(values.typecode)
+def unaligned(values: array[int]) -> Any:
+    held = memoryview(bytearray(b"x" + values.tobytes()))[1:]
+    typecode: Any = values.typecode
+    return held.cast(typecode)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ def unaligned(values: array[int]) -> memoryview:
         array("Q", [3, 1, 2]),
         array("q", [3, 1, 2]),
         memoryview(array("Q", [0, 3, 1, 2, 0]))[1:4],
-        (ctypes.c_uint64 * 3)(3, 1, 2),
+        (U64 * 3)(3, 1, 2),
         unaligned(array("Q", [3, 1, 2])),
     ],
 )
@@ -270,7 +273,7 @@ def test_rows(writer: QueueWriter, atomic: bool) -> None:
         (b"abcdef", -2, c.InvalidArgument),
         (b"abcdef", 1.5, TypeError),
         (b"", 1 << 40, c.PayloadTooLarge),
-        (ctypes.c_uint64(1), None, c.InvalidArgument),
+        (U64(1), None, c.InvalidArgument),
         (memoryview(array("H", range(8)))[::2], None, c.InvalidArgument),
         ("text", 2, TypeError),
         ([b"a", b"b"], None, TypeError),
