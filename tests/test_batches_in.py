@@ -180,6 +180,7 @@ def test_closed(queue: Path) -> None:
 # ------------------------------------------------------------------------------------------- columns
 
 U64: Any = ctypes.c_uint64
+THREE_U64: Any = ctypes.c_uint64 * 3
 
 REFUSED: list[tuple[dict[str, Any], type[Exception]]] = [
     ({"timestamp_ns": array("d", [1, 2, 3])}, c.InvalidArgument),  # would be read as other numbers
@@ -211,11 +212,12 @@ REFUSED: list[tuple[dict[str, Any], type[Exception]]] = [
 def test_columns_that_are_refused(
     writer: QueueWriter, columns: dict[str, Any], error: type[Exception], atomic: bool
 ) -> None:
-    for call in (
+    calls: list[Callable[[], Any]] = [
         lambda: writer.append_many([b"a", b"b", b"c"], atomic=atomic, **columns),
         lambda: writer.append_buffer(b"abc", [0, 1, 2, 3], atomic=atomic, **columns),
         lambda: writer.append_array(array("d", [1, 2, 3]), atomic=atomic, **columns),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(error):
             call()
     assert writer.next_seq == 0
@@ -235,7 +237,7 @@ def unaligned(values: array[int]) -> Any:
         array("Q", [3, 1, 2]),
         array("q", [3, 1, 2]),
         memoryview(array("Q", [0, 3, 1, 2, 0]))[1:4],
-        (U64 * 3)(3, 1, 2),
+        THREE_U64(3, 1, 2),
         unaligned(array("Q", [3, 1, 2])),
     ],
 )
