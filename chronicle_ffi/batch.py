@@ -168,7 +168,9 @@ class Batch(Sequence[Message]):
             }
         )
         if count:
-            rows = np.ndarray((count,), record, self.segment, self.offset[0] - HEADER_BYTES, (self._step(record),))
+            # From an array, not from the memoryview, behind which ndarray() would find memory that looks writable.
+            segment = np.frombuffer(self.segment, np.uint8)
+            rows = np.ndarray((count,), record, segment, self.offset[0] - HEADER_BYTES, (self._step(record),))
         else:
             rows = np.zeros(0, record)
             rows.flags.writeable = False

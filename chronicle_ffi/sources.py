@@ -107,16 +107,16 @@ def _column_view(values: Any, kind: Kind) -> memoryview:
 
 
 def values_of(lent: ExitStack, values: Any, kind: Kind) -> Values:
-    """A column for C. Refuses what would be read as other numbers than it holds."""
+    """A column for C, copied if it has gaps or is not aligned. Refuses what would be read as other numbers."""
     view = _column_view(values, kind)
     form = view.format.lstrip(NATIVE)
-    if view.ndim != 1 or not view.c_contiguous or view.itemsize != kind.size or form not in kind.formats:
+    if view.ndim != 1 or view.itemsize != kind.size or form not in kind.formats:
         raise InvalidArgument(
-            f"{kind.name} takes {kind.wanted} in one row without gaps, in native byte order; this has items "
-            f"{view.format!r} of {view.itemsize} bytes, {view.ndim} dimensions: convert it, for example with astype()"
+            f"{kind.name} takes {kind.wanted} in native byte order; this has items {view.format!r} of {view.itemsize} "
+            f"bytes in {view.ndim} dimensions: convert it, for example with astype()"
         )
-    pointer = lent.enter_context(ffi.from_buffer(kind.ctype, view))
-    if int(ffi.cast("uintptr_t", pointer)) % kind.size:  # copied to where it is aligned
+    pointer = lent.enter_context(ffi.from_buffer(kind.ctype, view)) if view.c_contiguous else None
+    if pointer is None or int(ffi.cast("uintptr_t", pointer)) % kind.size:
         pointer = lent.enter_context(ffi.from_buffer(kind.ctype, array(kind.code, view.tobytes())))
     return Values(pointer, len(view), form.islower())
 

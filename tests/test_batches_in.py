@@ -190,7 +190,6 @@ REFUSED: list[tuple[dict[str, Any], type[Exception]]] = [
     ({"timestamp_ns": array("q", [1, -1, 3])}, c.InvalidArgument),
     ({"timestamp_ns": array("Q", [1, 2])}, c.InvalidArgument),
     ({"timestamp_ns": array("Q", [1, 2, 3, 4])}, c.InvalidArgument),
-    ({"timestamp_ns": memoryview(array("Q", range(6)))[::2]}, c.InvalidArgument),
     ({"timestamp_ns": memoryview(array("Q", range(3))).cast("B").cast("Q", (3, 1))}, c.InvalidArgument),
     ({"timestamp_ns": [1, 2, -3]}, c.InvalidArgument),
     ({"timestamp_ns": 1.5}, TypeError),
@@ -239,6 +238,7 @@ def unaligned(values: array[int]) -> Any:
         memoryview(array("Q", [0, 3, 1, 2, 0]))[1:4],
         THREE_U64(3, 1, 2),
         unaligned(array("Q", [3, 1, 2])),
+        memoryview(array("Q", [3, 0, 1, 0, 2]))[::2],
     ],
 )
 def test_columns_that_are_taken(writer: QueueWriter, stamps: Any) -> None:
@@ -310,7 +310,7 @@ def test_buffers(writer: QueueWriter, kind: str, atomic: bool) -> None:
         (array("Q", [0, 1 << 63]), c.InvalidArgument),
         (array("d", [0, 1]), c.InvalidArgument),
         (array("H", [0, 1]), c.InvalidArgument),
-        (memoryview(array("Q", range(4)))[::2], c.InvalidArgument),
+        (memoryview(array("Q", [0, 9, 4, 9]))[::2], c.InvalidArgument),
         (b"\0\1", c.InvalidArgument),
         (5, TypeError),
     ],
