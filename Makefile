@@ -26,6 +26,12 @@ PY := $(VENV)/bin/python
 EXTENSION := build/extension.stamp
 SHARED := libchron.so.$(VERSION)
 
+# A queue that is asked for durability refuses a tmpfs, which /tmp is on many systems: tests then work in build/.
+ifneq ($(filter tmpfs ramfs,$(shell stat -f -c %T "$${TMPDIR:-/tmp}" 2>/dev/null)),)
+export TMPDIR := $(CURDIR)/build/tmp
+$(shell mkdir -p "$(TMPDIR)")
+endif
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -44,7 +50,7 @@ $(VENV)/stamp: pyproject.toml
 	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("test"))')
 	touch $@
 
-$(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py
+$(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py chronicle_ffi/_fast.c
 	@mkdir -p build
 	$(PY) setup.py --quiet build_ext --inplace --build-temp build/extension > build/extension.log 2>&1 || \
 	    { cat build/extension.log; exit 1; }
@@ -58,7 +64,14 @@ build: $(EXTENSION) ## set up .venv and build the extension in place
 run: build ## the main job on real input: journal Python's standard library, read it three times
 	$(PY) -m chronicle_ffi demo
 
-test: build test-c ## the whole test suite
+# What the tests of exchange with numpy, Arrow and so on need: wheels only, and without them those tests skip.
+$(VENV)/interop: $(VENV)/stamp
+	@$(PY) -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("interop"))') \
+	    2> build/interop.log && touch $@ || \
+	    echo "no wheels of numpy, pyarrow, pandas, polars, duckdb here (build/interop.log): their tests skip" >&2
+
+test: build test-c $(VENV)/interop ## the whole test suite
 	$(PY) -m pytest tests
 
 # ------------------------------------------------------------------------------------------------ C
@@ -211,7 +224,7 @@ mutants: build ## break the C code on purpose, and show that the tests notice
 format: $(VENV)/lint ## format Python and C
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
-	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*.h tests/c/*.[ch] bench/native/*.[ch] examples/*.c)
+	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*.h tests/c/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.c)
 
 sdist: ## a source archive in dist/
 wheel: ## a wheel in dist/

@@ -1,6 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Only what pyproject.toml cannot say: the extension is built by cffi."""
+"""Only what pyproject.toml cannot say: one extension is built by cffi, the other is C for CPython."""
 
-from setuptools import setup
+import sysconfig
 
-setup(cffi_modules=["build_ffi.py:ffibuilder"])
+from setuptools import Extension, setup
+
+STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded builds have no stable ABI
+
+fast = Extension(
+    "chronicle_ffi._fast",
+    sources=["chronicle_ffi/_fast.c"],
+    include_dirs=["csrc/include"],
+    define_macros=[("Py_LIMITED_API", "0x030A0000")] if STABLE else [],
+    py_limited_api=STABLE,
+    extra_compile_args=["-std=c11", "-O2"],  # behind whatever CFLAGS say, as in build_ffi.py
+)
+
+setup(
+    cffi_modules=["build_ffi.py:ffibuilder"],
+    ext_modules=[fast],
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if STABLE else {},
+)

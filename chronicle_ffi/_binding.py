@@ -45,6 +45,11 @@ def check(status: int) -> int:
     return status
 
 
+def address_of(pointer: Any) -> int:
+    """For _fast.c, which knows nothing of cffi. What it points to must be kept alive beside it."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
 def optional_seq(seq: int) -> int | None:
     return None if seq == SEQ_NONE else seq
 

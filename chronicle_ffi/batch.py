@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""`Batch`: many records as columns over the mapped segment. numpy and pyarrow are used where they are asked for."""
+"""`Batch`: many records as columns over the mapped segment. numpy and pyarrow are imported where they are asked for."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from operator import index
 from typing import Any, Final, overload
 
 from chronicle_ffi._binding import check, ffi, lib
@@ -14,6 +17,7 @@ HEADER_BYTES: Final = 32  # of a record, in front of its payload; the fields' pl
 ALIGNMENT: Final = 32
 VIEW_BYTES: Final = 16
 VIEW_BUFFER_BYTES: Final = 1 << 30
+RECORDS_UNLOOKED: Final = 1 << 16  # room for so many is taken without a look at what a segment can hold
 
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
@@ -34,7 +38,8 @@ class Batch(Sequence[Message]):
     The columns `seq`, `timestamp_ns`, `type_id`, `flags`, `offset` (of the payload in `segment`, bytes) and `length`
     (bytes) are memoryviews. Payloads stay where they are, in the mapped segment; every view of them, an array of numpy
     or pyarrow included, keeps it mapped, also after `close`, retention, and the reader's end. CRCs were checked when
-    the batch was read. A batch may be used by any thread, and in a forked child.
+    the batch was read. A batch may be used by any thread, and in a forked child. Slices are batches, too, over the same
+    memory; one with a step has columns of its own.
 
     >>> first, count = writer.append_many([b"one", b"two", b"three"], type_id=7)
     >>> batch = reader.read_batch()
@@ -69,7 +74,8 @@ class Batch(Sequence[Message]):
     def __getitem__(self, index: slice) -> Batch: ...
     def __getitem__(self, index: int | slice) -> Message | Batch:
         if isinstance(index, slice):
-            return Batch(self._handle, self.segment, {name: getattr(self, name)[index] for name, _, _ in _COLUMNS})
+            columns = {name: _packed(getattr(self, name)[index], form) for name, _, form in _COLUMNS}
+            return Batch(self._handle, self.segment, columns)
         begin = self.offset[index]
         payload = bytes(self.segment[begin : begin + self.length[index]])
         self.check()
@@ -129,7 +135,7 @@ class Batch(Sequence[Message]):
         return {name: np.asarray(getattr(self, name)) for name, _, _ in _COLUMNS}
 
     def to_numpy(self, dtype: Any = None, *, header: bool = False) -> Any:
-        """Records of one length as a numpy array over the mapped segment, without a copy.
+        """Records of one length as a numpy array over the mapped segment: read-only, and without a copy.
 
         `dtype` describes a payload; None gives rows of bytes. With `header` the elements are structured, with the
         fields seq, timestamp_ns, type_id, flags and payload. Raises InvalidArgument if lengths differ, or do not fit.
@@ -145,38 +151,48 @@ class Batch(Sequence[Message]):
 
         count = len(self)
         size = self.length[0] if count else 0
-        kind = np.dtype((np.uint8, (size,))) if dtype is None else np.dtype(dtype)
-        stride = (HEADER_BYTES + size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
-        if count and dtype is not None and kind.itemsize != size:
-            raise InvalidArgument(f"the payloads have {size} bytes, {kind} has {kind.itemsize}")
-        if count and not self._is_regular(size, stride):
-            raise InvalidArgument("the payloads differ in length, or the batch skips records: use columns and views()")
-        start = self.offset[0] if count else 0
-        if header:
-            names = ["seq", "timestamp_ns", "type_id", "flags", "payload"]
-            formats = ["<u8", "<u8", "<u2", "u1", kind]
-            fields = {"names": names, "formats": formats, "offsets": [8, 16, 24, 26, HEADER_BYTES]}
-            kind = np.dtype({**fields, "itemsize": stride})
-            start -= HEADER_BYTES if count else 0
-            return np.ndarray((count,), kind, self.segment, start, (stride,))
         if dtype is None:
-            return np.ndarray((count, size), np.uint8, self.segment, start, (stride, 1))
-        return np.ndarray((count,), kind, self.segment, start, (stride,))
+            kind = np.dtype((np.uint8, (size,)))
+        else:
+            kind = np.dtype(dtype)
+            if kind.hasobject:
+                raise InvalidArgument(f"a payload cannot hold {kind}: objects of Python live in one process only")
+            if count and kind.itemsize != size:
+                raise InvalidArgument(f"the payloads have {size} bytes, {kind} has {kind.itemsize}")
+        record = np.dtype(
+            {
+                "names": ["seq", "timestamp_ns", "type_id", "flags", "payload"],
+                "formats": ["<u8", "<u8", "<u2", "u1", kind],
+                "offsets": [8, 16, 24, 26, HEADER_BYTES],
+                "itemsize": (HEADER_BYTES + kind.itemsize + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT,
+            }
+        )
+        if count:
+            rows = np.ndarray((count,), record, self.segment, self.offset[0] - HEADER_BYTES, (self._step(record),))
+        else:
+            rows = np.zeros(0, record)
+            rows.flags.writeable = False
+        return rows if header else rows["payload"]
 
-    def _is_regular(self, size: int, stride: int) -> bool:
-        """One length, one behind the other? Without touching each record in Python."""
+    def _step(self, record: Any) -> int:
+        """Bytes from one record to the next, if that is the same for all, and their lengths are. No loop in Python."""
         import numpy as np
 
-        offsets = np.asarray(self.offset)
-        return bool((np.asarray(self.length) == size).all() and (np.diff(offsets) == stride).all())
+        if len(self) == 1:
+            return int(record.itemsize)
+        steps = np.diff(np.asarray(self.offset).astype(np.int64))
+        if not (np.asarray(self.length) == self.length[0]).all() or not (steps == steps[0]).all():
+            raise InvalidArgument("the payloads differ in length, or some are left out: use the columns and views()")
+        return int(steps[0])
 
     # ---------------------------------------------------------------------------------------- Arrow
 
-    def to_arrow(self) -> Any:
-        """A pyarrow.RecordBatch: seq, timestamp (ns, UTC), type_id, flags, payload (binary_view). Without a copy.
+    def to_arrow(self, *, packed: bool = False) -> Any:
+        """A pyarrow.RecordBatch: seq, timestamp (ns, UTC), type_id, flags, payload.
 
-        The payloads' views (16 bytes each) are new; up to 12 bytes they hold the payload itself, longer ones lie in
-        the mapped segment.
+        The payloads are a binary_view array, without a copy: its views (16 bytes each) are new, and hold payloads of
+        up to 12 bytes themselves; longer ones lie in the mapped segment. With `packed` they are a large_binary array:
+        one copy, for what does not know views, or is to be written to a file.
 
         >>> import pyarrow
         >>> first, count = writer.append_many([b"one", b"two"])
@@ -187,14 +203,7 @@ class Batch(Sequence[Message]):
         import pyarrow as pa
 
         count = len(self)
-        views = bytearray(VIEW_BYTES * count)
-        if count:
-            place = ffi.from_buffer("uint64_t[]", self.offset), ffi.from_buffer("uint32_t[]", self.length)
-            lib.chron_segment_binary_views(self._handle, *place, count, ffi.from_buffer(views))
-            self.check()
-        pieces = range(0, len(self.segment) if count else 0, VIEW_BUFFER_BYTES)
-        data = [pa.py_buffer(self.segment[at:]) for at in pieces]
-        payload = pa.Array.from_buffers(pa.binary_view(), count, [None, pa.py_buffer(views), *data])
+        payload = self._packed_payloads() if packed else self._views_of_payloads()
         plain = [
             pa.Array.from_buffers(kind, count, [None, pa.py_buffer(column)])
             for kind, column in (
@@ -204,7 +213,31 @@ class Batch(Sequence[Message]):
                 (pa.uint8(), self.flags),
             )
         ]
-        return pa.RecordBatch.from_arrays([*plain, payload], schema=arrow_schema())
+        return pa.RecordBatch.from_arrays([*plain, payload], schema=arrow_schema(packed))
+
+    def _packed_payloads(self) -> Any:
+        import pyarrow as pa
+
+        offsets = pa.py_buffer(array("q", accumulate(self.length, initial=0)))
+        data = pa.py_buffer(b"".join(self.views()))
+        self.check()
+        return pa.Array.from_buffers(pa.large_binary(), len(self), [None, offsets, data])
+
+    def _views_of_payloads(self) -> Any:
+        """The buffers of the array hold what lies between the batch's payloads and nothing beyond, a GiB each."""
+        import pyarrow as pa
+
+        count = len(self)
+        views = bytearray(VIEW_BYTES * count)
+        data = []
+        if count:
+            first, last = sorted((0, count - 1), key=self.offset.__getitem__)
+            begin, end = self.offset[first], self.offset[last] + self.length[last]
+            place = ffi.from_buffer("uint64_t[]", self.offset), ffi.from_buffer("uint32_t[]", self.length)
+            lib.chron_segment_binary_views(self._handle, begin, *place, count, ffi.from_buffer(views))
+            self.check()
+            data = [pa.py_buffer(self.segment[at:end]) for at in range(begin, end, VIEW_BUFFER_BYTES)]
+        return pa.Array.from_buffers(pa.binary_view(), count, [None, pa.py_buffer(views), *data])
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} records{f' from seq {self.seq[0]}' if len(self) else ''}>"
@@ -215,7 +248,7 @@ class Batch(Sequence[Message]):
         )
 
 
-def arrow_schema() -> Any:
+def arrow_schema(packed: bool = False) -> Any:
     """What `Batch.to_arrow` and `Queue.scan` give."""
     import pyarrow as pa
 
@@ -225,28 +258,47 @@ def arrow_schema() -> Any:
             ("timestamp", pa.timestamp("ns", "UTC")),
             ("type_id", pa.uint16()),
             ("flags", pa.uint8()),
-            ("payload", pa.binary_view()),
+            ("payload", pa.large_binary() if packed else pa.binary_view()),
         ]
     )
 
 
 def read_batch(reader: Any, max_records: int) -> Batch:
     """Peek, and move over what was found."""
-    if not 0 < max_records < 1 << 31:
-        raise InvalidArgument(f"{max_records} records: a batch has at least one, and fewer than 2^31")
+    wanted = index(max_records)
+    if wanted <= 0:
+        raise InvalidArgument(f"{wanted} records: a batch has at least one")
     columns = ffi.new("chron_columns *")
     columns.bytes_max = (1 << 64) - 1
-    room = {name: _uncleared(f"{ctype}[]", max_records) for name, ctype, _ in _COLUMNS}
-    for name, array in room.items():
-        setattr(columns, name, array)
     out = ffi.new("chron_segment **")
-    count = check(lib.chron_reader_peek_columns(reader, columns, max_records, out))
-    views = {name: memoryview(ffi.buffer(room[name])).cast(form)[:count].toreadonly() for name, _, form in _COLUMNS}
-    if count == 0:
+    if wanted > RECORDS_UNLOOKED:
+        wanted = min(wanted, _capacity(reader, columns, out))
+    room = {name: _uncleared(f"{ctype}[]", wanted) for name, ctype, _ in _COLUMNS}
+    for name, column in room.items():
+        setattr(columns, name, column)
+    count = check(lib.chron_reader_peek_columns(reader, columns, wanted, out))
+    handle = ffi.gc(out[0], lib.chron_segment_release) if count else None
+    views = {name: memoryview(ffi.buffer(room[name])).cast(form)[:count] for name, _, form in _COLUMNS}
+    if 2 * count < wanted:  # who keeps many batches should not keep their empty room
+        views = {name: memoryview(views[name].tobytes()).cast(form) for name, _, form in _COLUMNS}
+    views = {name: view.toreadonly() for name, view in views.items()}
+    if handle is None:
         return Batch(None, memoryview(b""), views)
-    handle = ffi.gc(out[0], lib.chron_segment_release)
     check(lib.chron_reader_advance(reader, count))
     return Batch(handle, _bytes_of(handle), views)
+
+
+def _capacity(reader: Any, columns: Any, out: Any) -> int:
+    """How many records the segment of the position can hold."""
+    check(lib.chron_reader_peek_columns(reader, columns, 1, out))
+    size: int = lib.chron_segment_size(out[0])
+    lib.chron_segment_release(out[0])
+    return max(size // HEADER_BYTES, RECORDS_UNLOOKED)
+
+
+def _packed(column: memoryview, form: Any) -> memoryview:
+    """The same without gaps."""
+    return column if column.c_contiguous else memoryview(column.tobytes()).cast(form)
 
 
 def _bytes_of(segment: Any) -> memoryview:

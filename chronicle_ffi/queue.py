@@ -204,7 +204,7 @@ class Queue:
         batch_records: int = 65536,
         durable_only: bool = False,
     ) -> Scan:
-        """Go through records as columns: those from `start` up to, not including, `stop`; see `Scan`.
+        """Records as columns: those from `start` up to, not including, `stop`, both settled now; see `Scan`.
 
         :param start: "earliest", a seq, or a datetime (the first record not older than it).
         :param stop: a seq, a datetime (up to the first record not older than it), or None: the end as it is now.
@@ -217,19 +217,20 @@ class Queue:
         ...     [batch.payloads() for batch in scan]
         [[b'two', b'three']]
         """
-        reader = Queue.open_subscriber(path, start=start, durable_only=durable_only)
-        try:
+        if _count("batch_records", batch_records) == 0:
+            raise InvalidArgument("batch_records is 0: a batch has at least one record")
+        with Queue.open_subscriber(path, start=start, durable_only=durable_only) as reader:
+            begin = reader.position
             if stop is None:
-                end = reader.position + reader.lag
+                end = begin + reader.lag
             elif isinstance(stop, datetime):
-                with Queue.open_subscriber(path, start=stop) as other:
-                    end = other.position
+                reader.seek_time(stop)
+                end = reader.position
             else:
-                end = stop
-            return Scan(reader, end, batch_records)
-        except BaseException:
-            reader.close()
-            raise
+                end = _count("stop", stop)
+        return Scan(
+            lambda at: Queue.open_subscriber(path, start=at, durable_only=durable_only), begin, end, batch_records
+        )
 
     @staticmethod
     def info(path: Path) -> QueueInfo:

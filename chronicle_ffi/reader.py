@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 from weakref import WeakSet
 
 from chronicle_ffi._binding import EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, optional_seq
+from chronicle_ffi._fast import Taker
 from chronicle_ffi.batch import Batch, read_batch
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.follow import follow
@@ -32,7 +33,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class QueueReader(Handle):
+class QueueReader(Handle, Taker):
     """One place in a queue, moving forward. Made by `Queue.open_subscriber`.
 
     With a name it has a position that is stored by `commit`, from which the next reader of that name resumes, and
@@ -64,22 +65,13 @@ class QueueReader(Handle):
 
     # -------------------------------------------------------------------------------------- reading
 
-    def next(self) -> Message | None:
-        """The record at the position, which moves on by one; None if there is none yet. Never blocks.
-
-        The payload is a copy, and it is the copy whose CRC was checked. After an exception the position is where
-        it was: SegmentGone (retention was faster), Corrupt (see `skip_damaged`), HistoryRewritten, StorageError.
-
-        >>> seq = writer.append(b"one")
-        >>> reader.next()
-        Message(seq=0, timestamp_ns=..., type_id=0, flags=0, payload=b'one')
-        >>> reader.next() is None
-        True
-        """
+    def _next(self) -> Message | None:
+        """What `next` leaves to Python: fetching more."""
         ahead = self._ahead
-        for message in ahead.messages:
-            return message
-        return next(ahead.messages) if ahead.fill(False) else None
+        if not ahead.fill(False):
+            return None
+        self._offer(ahead.messages)
+        return next(ahead.messages)
 
     def __iter__(self) -> Iterator[Message]:
         """What is there now, up to the end of the log; then it stops. A later loop goes on from there.

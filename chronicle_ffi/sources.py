@@ -1,21 +1,165 @@
 # SPDX-License-Identifier: MIT
-"""What batches of records come from: many payloads in one buffer, with columns beside it, for C to read."""
+"""What batches of records come from: many payloads in one buffer, with columns beside it, for C to read.
+
+numpy and pyarrow are not imported here: what their objects offer is used where such an object was passed.
+"""
 
 from __future__ import annotations
 
+import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, islice
+from operator import index
+from typing import TYPE_CHECKING, Any, Final
 
 from chronicle_ffi._binding import NOW, ffi
-from chronicle_ffi.errors import InvalidArgument
+from chronicle_ffi.errors import InvalidArgument, PayloadTooLarge
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from typing_extensions import Buffer
 
-CHUNK_BYTES = 1 << 20
+    #: One value for all records, or one for each: a buffer (an array of numpy, array.array, ...) or a list.
+    Column: TypeAlias = int | Buffer | Sequence[int]
+
+CHUNK_BYTES: Final = 1 << 20  # of one crossing of append_many
+CHUNK_RECORDS: Final = 4096
+RUN_MAX: Final = 256  # payloads taken from an iterator between two looks at how large they are
+ROW_BYTES_MAX: Final = (1 << 32) - 1
+NATIVE: Final = "@=" + ("<" if sys.byteorder == "little" else ">")
+
+
+def buffer_of(data: Any) -> Any:
+    """Any C-contiguous buffer as something that has a length in bytes and that cffi takes as a pointer."""
+    if isinstance(data, str):
+        raise TypeError("a payload is bytes or another buffer, not str: encode it, for example with .encode()")
+    return ffi.from_buffer(data)
+
+
+def view_of(data: Any) -> memoryview:
+    """Any buffer as a memoryview; numpy's arrays of times, which it does not know, as arrays of bytes."""
+    try:
+        return memoryview(data)
+    except TypeError:
+        hint = ": encode it" if isinstance(data, str) else ""
+        raise TypeError(f"a payload is bytes or another buffer, not {type(data).__name__}{hint}") from None
+    except ValueError:
+        if not hasattr(data, "dtype"):
+            raise
+        return memoryview(data.view(f"V{data.dtype.itemsize}"))
+
+
+# ------------------------------------------------------------------------------------------- columns
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a column holds."""
+
+    name: str
+    ctype: str
+    size: int
+    formats: str  #: of memoryviews; a signed one only where C checks for negative values
+    code: str  #: of array.array, for lists
+    wanted: str
+
+
+TYPE_ID: Final = Kind("type_id", "uint16_t[]", 2, "H", "H", "unsigned integers of 16 bits")
+FLAGS: Final = Kind("flags", "uint8_t[]", 1, "B?", "B", "unsigned integers of 8 bits")
+STAMPS: Final = Kind("timestamp_ns", "uint64_t[]", 8, "QLNqln", "Q", "integers of 64 bits, or numpy.datetime64,")
+OFFSETS_4: Final = Kind("offsets", "uint32_t[]", 4, "ILil", "I", "integers of 32 or 64 bits")
+OFFSETS_8: Final = Kind("offsets", "uint64_t[]", 8, "QLNqln", "Q", "integers of 32 or 64 bits")
+
+
+@dataclass(frozen=True)
+class Values:
+    """A column with a value for each record."""
+
+    pointer: Any  #: of cffi: keeps the buffer
+    count: int
+    signed: bool
+
+
+def _column_view(values: Any, kind: Kind) -> memoryview:
+    """A buffer, a list, or what can be had as an array of numpy, as a memoryview."""
+    if isinstance(values, list | tuple | range):
+        try:
+            return memoryview(array(kind.code, values))
+        except OverflowError as wrong:
+            raise InvalidArgument(f"{kind.name} holds a number that is out of range: {wrong}") from None
+    if hasattr(values, "__array__"):  # of numpy, and of pandas, polars and pyarrow
+        values = values.__array__()
+        if values.dtype.kind == "M" and kind is STAMPS:
+            values = values.astype("datetime64[ns]", copy=False).view("int64")
+    try:
+        return memoryview(values)
+    except (TypeError, ValueError):
+        what = f"{type(values).__name__} {getattr(values, 'dtype', '')}".strip()
+        raise TypeError(f"{kind.name} is one number, or {kind.wanted} in a buffer or a list; not {what}") from None
+
+
+def values_of(values: Any, kind: Kind) -> Values:
+    """A column for C. Refuses what would be read as other numbers than it holds."""
+    view = _column_view(values, kind)
+    form = view.format.lstrip(NATIVE)
+    if view.ndim != 1 or not view.c_contiguous or view.itemsize != kind.size or form not in kind.formats:
+        raise InvalidArgument(
+            f"{kind.name} takes {kind.wanted} in one row without gaps, in native byte order; this has items "
+            f"{view.format!r} of {view.itemsize} bytes, {view.ndim} dimensions: convert it, for example with astype()"
+        )
+    pointer = ffi.from_buffer(kind.ctype, view)
+    if int(ffi.cast("uintptr_t", pointer)) % kind.size:
+        pointer = ffi.from_buffer(kind.ctype, array(kind.code, view.tobytes()))  # not aligned: copied to where it is
+    return Values(pointer, len(view), form.islower())
+
+
+def _one_or_each(value: Any, kind: Kind) -> int | Values:
+    try:
+        return index(value)
+    except TypeError:
+        return values_of(value, kind)
+
+
+class Columns:
+    """What belongs to the payloads of a call: for each of type_id, timestamp_ns, flags one value, or one a record."""
+
+    def __init__(self, type_id: Any, timestamp_ns: Any, flags: Any) -> None:
+        self.type_id = _one_or_each(type_id, TYPE_ID)
+        self.timestamp_ns = NOW if timestamp_ns is None else _one_or_each(timestamp_ns, STAMPS)
+        self.flags = _one_or_each(flags, FLAGS)
+        every = ((TYPE_ID, self.type_id), (STAMPS, self.timestamp_ns), (FLAGS, self.flags))
+        self._each = [(kind.name, value.count) for kind, value in every if isinstance(value, Values)]
+
+    @property
+    def same_for_all(self) -> bool:
+        return not self._each
+
+    def check(self, count: int) -> None:
+        for name, found in self._each:
+            if found != count:
+                raise InvalidArgument(f"{name} has {found} values for {count} records")
+
+    def put(self, struct: Any, begin: int) -> None:
+        """Into a chron_source whose first record is number `begin` of the call."""
+        if isinstance(self.type_id, Values):
+            struct.type_ids = self.type_id.pointer + begin
+        else:
+            struct.type_id = self.type_id
+        if isinstance(self.timestamp_ns, Values):
+            struct.timestamps = self.timestamp_ns.pointer + begin
+            struct.timestamps_signed = self.timestamp_ns.signed
+        else:
+            struct.timestamp_ns = self.timestamp_ns
+        if isinstance(self.flags, Values):
+            struct.flags = self.flags.pointer + begin
+        else:
+            struct.flag = self.flags
+
+
+# ------------------------------------------------------------------------------------------- sources
 
 
 @dataclass(frozen=True)
@@ -27,121 +171,183 @@ class Source:
     kept: tuple[Any, ...]
 
 
-def buffer_of(data: Any) -> Any:
-    """Any C-contiguous buffer as something that has a length in bytes and that cffi takes as a pointer."""
-    if isinstance(data, str):
-        raise TypeError("a payload is bytes or another buffer, not str: encode it, for example with .encode()")
-    return ffi.from_buffer(data)
-
-
-def _column(values: Any, ctype: str, size: int, count: int, what: str) -> Any:
-    """A column for C: `count` values of `size` bytes."""
-    view = memoryview(values)
-    if view.itemsize != size or view.nbytes != count * size or not view.c_contiguous:
-        raise InvalidArgument(
-            f"{what} has {view.nbytes} bytes in items of {view.itemsize}; {count} records need {count} of {size}"
-        )
-    return ffi.from_buffer(f"{ctype}[]", view.cast("B") if count else b"")
-
-
 def source(
-    data: Any,
-    count: int,
-    *,
-    row_bytes: int = 0,
-    offsets: Any = None,
-    type_id: int | Buffer = 0,
-    timestamp_ns: int | Buffer | None = None,
-    flags: int | Buffer = 0,
+    data: Any, count: int, columns: Columns, *, begin: int = 0, row_bytes: int = 0, offsets: Values | None = None
 ) -> Source:
     """Put together what C reads; buffers stay where they are."""
     bytes_ = ffi.from_buffer(data)
     struct = ffi.new("chron_source *")
-    kept: list[Any] = [bytes_, data]
     struct.bytes = bytes_
     struct.bytes_size = len(bytes_)
     struct.row_bytes = row_bytes
     if offsets is not None:
-        view = memoryview(offsets)
-        if view.itemsize not in (4, 8) or view.nbytes != (count + 1) * view.itemsize or not view.c_contiguous:
-            raise InvalidArgument(f"{count} records need {count + 1} offsets of 4 or 8 bytes")
-        struct.offset_size = view.itemsize
-        kept.append(ffi.from_buffer(offsets))
-        struct.offsets = kept[-1]
-    if timestamp_ns is None or isinstance(timestamp_ns, int):
-        struct.timestamp_ns = NOW if timestamp_ns is None else timestamp_ns
-    else:
-        kept.append(_column(timestamp_ns, "uint64_t", 8, count, "timestamp_ns"))
-        struct.timestamps = kept[-1]
-    if isinstance(type_id, int):
-        struct.type_id = type_id
-    else:
-        kept.append(_column(type_id, "uint16_t", 2, count, "type_id"))
-        struct.type_ids = kept[-1]
-    if isinstance(flags, int):
-        struct.flag = flags
-    else:
-        kept.append(_column(flags, "uint8_t", 1, count, "flags"))
-        struct.flags = kept[-1]
-    return Source(struct, count, tuple(kept))
+        struct.offsets = offsets.pointer
+        struct.offset_size = ffi.sizeof(ffi.typeof(offsets.pointer).item)
+    columns.put(struct, begin)
+    return Source(struct, count, (bytes_, offsets, columns))
 
 
-def of_list(payloads: list[Any], **columns: Any) -> Source:
+def measure(payloads: Iterable[Any], lengths: list[int]) -> None:
+    """Note the length of each; raises at the first that is no payload."""
+    for payload in payloads:
+        if type(payload) is bytes:
+            lengths.append(len(payload))
+            continue
+        view = view_of(payload)
+        if not view.c_contiguous:
+            raise InvalidArgument("a payload is not C-contiguous: pass a copy, for example bytes(it)")
+        lengths.append(view.nbytes)
+
+
+def of_list(payloads: list[Any], lengths: list[int], columns: Columns, begin: int = 0) -> Source:
     """Payloads that are objects of their own, joined into one buffer."""
-    try:
-        joined = b"".join(payloads)
-    except TypeError as wrong:
-        raise TypeError(f"payloads are bytes or other buffers, not text (encode it): {wrong}") from None
-    lengths = (len(item) if type(item) is bytes else memoryview(item).nbytes for item in payloads)
-    offsets = array("Q", accumulate(lengths, initial=0))
-    return source(joined, len(payloads), offsets=offsets, **columns)
+    joined = b"".join(payloads)
+    first = lengths[0] if lengths else 0
+    if lengths.count(first) == len(lengths):
+        total = first * len(lengths)
+        made = source(joined, len(lengths), columns, begin=begin, row_bytes=first)
+    else:
+        offsets = array("Q", accumulate(lengths, initial=0))
+        total = offsets[-1]
+        made = source(joined, len(lengths), columns, begin=begin, offsets=values_of(offsets, OFFSETS_8))
+    if total != len(joined):
+        raise InvalidArgument("a payload changed its length while it was read")
+    return made
 
 
-def of_rows(rows: Any, row_bytes: int | None, **columns: Any) -> Source:
+def chunks(payloads: Iterable[Any]) -> Iterator[tuple[list[Any], list[int]]]:
+    """Payloads with their lengths, so many at a time that they are worth a crossing and take little memory.
+
+    If the iterable raises, or gives something that is no payload, those before it still come first.
+    """
+    remaining = iter(payloads)
+    run = RUN_MAX if isinstance(payloads, list | tuple) else 1
+    failure: BaseException | None = None
+    while failure is None:
+        chunk: list[Any] = []
+        lengths: list[int] = []
+        size = 0
+        while len(chunk) < CHUNK_RECORDS and size < CHUNK_BYTES:
+            begin = len(chunk)
+            try:
+                chunk.extend(islice(remaining, run))
+            except BaseException as raised:
+                failure = raised
+            taken = chunk[begin:]
+            try:
+                if {*map(type, taken)} <= {bytes}:
+                    lengths.extend(map(len, taken))
+                else:
+                    measure(taken, lengths)
+            except BaseException as raised:
+                failure = raised
+                del chunk[len(lengths) :]
+            if failure or len(taken) < run:
+                break
+            grown = sum(lengths[begin:])
+            size += grown
+            run = min(2 * run, RUN_MAX) if grown * 16 < CHUNK_BYTES else 1
+        if not chunk:
+            break
+        yield chunk, lengths
+    if failure is not None:
+        raise failure
+
+
+def of_rows(rows: Any, row_bytes: int | None, columns: Columns) -> Source:
     """Rows of an array: of two and more dimensions, or structured, or cut into `row_bytes`."""
-    view = memoryview(rows)
+    view = view_of(rows)
     if not view.c_contiguous:
         raise InvalidArgument("the array is not C-contiguous: pass a copy, for example numpy.ascontiguousarray(a)")
-    if row_bytes is None:
-        if view.ndim == 0:
-            raise InvalidArgument("the array has no dimension to take rows from")
+    if getattr(getattr(rows, "dtype", None), "hasobject", False):
+        raise InvalidArgument("the array holds references to Python's objects, which mean nothing elsewhere")
+    if row_bytes is not None:
+        row_bytes = index(row_bytes)
+        if row_bytes <= 0 or view.nbytes % row_bytes:
+            raise InvalidArgument(f"{view.nbytes} bytes cannot be cut into rows of {row_bytes}")
+        count = view.nbytes // row_bytes
+    elif view.ndim == 0:
+        raise InvalidArgument("the array has no dimension to take rows from")
+    elif view.ndim == 1 and view.format in ("B", "b", "c"):
+        raise InvalidArgument("bytes in one row: say with row_bytes how many make a record")
+    else:
         count = view.shape[0] if view.shape else 0
         row_bytes = view.nbytes // count if count else 0
-    elif row_bytes <= 0 or view.nbytes % row_bytes:
-        raise InvalidArgument(f"{view.nbytes} bytes cannot be cut into rows of {row_bytes}")
-    else:
-        count = view.nbytes // row_bytes
-    return source(rows, count, row_bytes=row_bytes, **columns)
+    if row_bytes > ROW_BYTES_MAX:
+        raise PayloadTooLarge(f"rows of {row_bytes} bytes: a record holds 1 GiB at most")
+    columns.check(count)
+    return source(view, count, columns, row_bytes=row_bytes)
 
 
-def of_arrow(values: Any, **columns: Any) -> Source:
-    """A pyarrow array of binary, large_binary, string, large_string or fixed-size binary values, as it is."""
+def of_buffer(data: Any, offsets: Any, columns: Columns) -> Source:
+    """Payloads one behind the other, and where each begins and the last one ends."""
+    view = _column_view(offsets, OFFSETS_8)
+    places = values_of(view, OFFSETS_4 if view.itemsize == 4 else OFFSETS_8)
+    if places.count == 0:
+        raise InvalidArgument("there are no offsets: even without records there is one, 0")
+    columns.check(places.count - 1)
+    return source(data, places.count - 1, columns, offsets=places)
+
+
+# ---------------------------------------------------------------------------------------------- Arrow
+
+
+def _chunks_of_arrow(values: Any, whole: bool) -> list[Any]:
+    """The pyarrow Arrays of an Array, a ChunkedArray, or of what offers one of Arrow's C interfaces."""
+    if hasattr(values, "buffers"):
+        return [values]
+    if not hasattr(values, "combine_chunks"):
+        if not hasattr(values, "__arrow_c_stream__") and not hasattr(values, "__arrow_c_array__"):
+            raise TypeError(f"values are an array of pyarrow, or offer an Arrow interface; not {type(values).__name__}")
+        import pyarrow as pa
+
+        if not hasattr(values, "__arrow_c_stream__"):
+            return [pa.array(values)]
+        values = pa.chunked_array(values)
+    if not whole or values.num_chunks == 1:
+        return list(values.chunks)
+    if str(values.type) in ("binary", "string"):
+        values = values.cast("large_" + str(values.type))  # of any length together
+    return [values.combine_chunks()]
+
+
+def of_arrow(values: Any, columns: Columns, whole: bool) -> list[Source]:
+    """Arrays of binary, large_binary, string, large_string or fixed-size binary values, as they are.
+
+    Views (binary_view, string_view) are packed first, and with `whole` several chunks are put together: one copy.
+    """
+    found = _chunks_of_arrow(values, whole)
+    columns.check(sum(map(len, found)))
+    made = []
+    begin = 0
+    for chunk in found:
+        made.append(_of_arrow_chunk(chunk, columns, begin))
+        begin += len(chunk)
+    return made
+
+
+def _of_arrow_chunk(values: Any, columns: Columns, begin: int) -> Source:
     if values.null_count:
         raise InvalidArgument(f"the array has {values.null_count} nulls: a record has a payload, drop or fill them")
+    if hasattr(values, "storage"):  # of an extension type
+        values = values.storage
     kind = str(values.type)
     count = len(values)
-    buffers = values.buffers()
+    if kind in ("binary_view", "string_view"):
+        kind = kind.replace("_view", "")
+        values = values.cast(f"large_{kind}")
+        kind = f"large_{kind}"
     if kind.startswith("fixed_size_binary"):
         width = values.type.byte_width
-        data = memoryview(buffers[1])[values.offset * width : (values.offset + count) * width]
-        return source(data, count, row_bytes=width, **columns)
+        data = memoryview(values.buffers()[1] or b"")[values.offset * width : (values.offset + count) * width]
+        return source(data, count, columns, begin=begin, row_bytes=width)
     sizes = {"binary": 4, "string": 4, "large_binary": 8, "large_string": 8}
     if kind not in sizes:
         raise InvalidArgument(f"an array of {kind} has no payloads: binary and string arrays have")
+    if count == 0:
+        return source(b"", 0, columns, begin=begin)
     size = sizes[kind]
-    offsets = memoryview(buffers[1]).cast("B")[values.offset * size : (values.offset + count + 1) * size]
-    return source(buffers[2] or b"", count, offsets=offsets.cast("I" if size == 4 else "Q"), **columns)
-
-
-def parts(chunk: list[Buffer]) -> Iterator[list[Buffer]]:
-    """Cut a chunk so that no part is much larger than CHUNK_BYTES, if its records are large."""
-    begin = 0
-    size = 0
-    for i, item in enumerate(chunk):
-        size += len(item)  # type: ignore[arg-type]  # items of a memoryview: good enough for a cut
-        if size >= CHUNK_BYTES:
-            yield chunk[begin : i + 1]
-            begin = i + 1
-            size = 0
-    if begin < len(chunk):
-        yield chunk[begin:]
+    _, places, data = values.buffers()
+    used = memoryview(places).cast("B")[values.offset * size : (values.offset + count + 1) * size]
+    offsets = values_of(used.cast("I" if size == 4 else "Q"), OFFSETS_4 if size == 4 else OFFSETS_8)
+    return source(data or b"", count, columns, begin=begin, offsets=offsets)

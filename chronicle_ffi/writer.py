@@ -5,28 +5,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chronicle_ffi import sources
-from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, ffi, lib, optional_seq
+from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, address_of, check, error, ffi, lib, optional_seq
+from chronicle_ffi._fast import Appender
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 from chronicle_ffi.reports import cleanup_report, fields_of
-from chronicle_ffi.sources import buffer_of
+from chronicle_ffi.sources import Columns, buffer_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-CHUNK_RECORDS = 4096  # of one crossing of append_many
-_append_at: Final = lib.chron_writer_append_at
+    from chronicle_ffi.sources import Column
 
 
-class QueueWriter(Handle):
+class QueueWriter(Handle, Appender):
     """The one process that appends to a queue. Made by `Queue.open_publisher`.
 
     A writer belongs to one thread at a time (another one meets `ConcurrentUse`) and to the process that opened it
@@ -44,74 +43,68 @@ class QueueWriter(Handle):
     def __init__(self, handle: Any, path: str, wait_seconds: float) -> None:
         super().__init__(handle, lib.chron_writer_shut, lib.chron_writer_close, path)
         self._wait_seconds = wait_seconds
+        self._bind(address_of(ffi.addressof(lib, "chron_writer_try_append")), address_of(self._handle))
 
     # ------------------------------------------------------------------------------------ appending
 
-    def append(self, data: Buffer, type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0) -> int:
-        """Append one record and return its seq. When this returns, it survives the death of this process.
-
-        `data` is any C-contiguous buffer (bytes, bytearray, memoryview, an array ...), read in place; `str` is
-        refused. `type_id` is 0 to 65534, `flags` 0 to 255. `timestamp_ns` None reads the clock; timestamps may go
-        back. Blocks only under back-pressure, and for the disk with durability "always" or "batch".
-
-        Raises PayloadTooLarge, QueueFull, NoSpace (each: nothing was appended), Poisoned, StorageError.
-
-        >>> writer.append(b"EURUSD 1.0842", type_id=7)
-        0
-        >>> writer.append(array("d", [1.0842, 1.0843]), timestamp_ns=time.time_ns())
-        1
-        """
-        if type(data) is not bytes:
-            data = buffer_of(data)
+    def _append(self, data: Buffer, type_id: int = 0, timestamp_ns: int | None = None, flags: int = 0) -> int:
+        """What `append` leaves to Python: all but plain calls that need no more than copying."""
+        buffer = data if type(data) is bytes else buffer_of(data)
         stamp = NOW if timestamp_ns is None else timestamp_ns
-        seq: int = _append_at(self._handle, data, len(data), type_id, flags, stamp)  # type: ignore[arg-type]
-        if seq >= 0:
-            return seq
-        return self._again(seq, partial(_append_at, self._handle, data, len(data), type_id, flags, stamp))  # type: ignore[arg-type]
+        call = partial(lib.chron_writer_append_at, self._handle, buffer, len(buffer), type_id, flags, stamp)
+        return self._retried(call)
+
+    def _fail(self) -> NoReturn:
+        raise error()
 
     def append_many(
         self,
         payloads: Iterable[Buffer],
-        type_id: int | Buffer = 0,
+        type_id: Column = 0,
         *,
-        timestamp_ns: int | Buffer | None = None,
-        flags: int | Buffer = 0,
+        timestamp_ns: Column | None = None,
+        flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
         """Append many records, in few calls of C; returns (seq of the first, how many).
 
-        `type_id`, `timestamp_ns` and `flags` hold for all, or are buffers with one value a record (2, 8 and 1 bytes
-        each). They become visible one by one; without `timestamp_ns` a run of records shares one reading of the
-        clock. If an append fails, or the iterable raises, the records before it stay appended: `next_seq` tells how
-        many. With `atomic`, readers, and recovery after a crash, see either all or none; then they must fit one
-        segment together: else PayloadTooLarge, and nothing was appended.
+        `type_id`, `timestamp_ns` and `flags` hold for all, or give one value a record: a list, or a buffer of unsigned
+        integers of 2, 8 and 1 bytes. Timestamps may also be int64 or numpy.datetime64, from 1970 on. Without them a
+        run of records shares one reading of the clock.
+
+        The iterable is consumed in runs of at most 4096 payloads or about 1 MiB, and each run appended before the
+        next; with columns, or `atomic`, it is consumed as a whole first. Records become visible one by one. If an
+        append fails, or the iterable raises, the records before it stay appended: `next_seq` tells how many. With
+        `atomic`, readers, and recovery after a crash, see either all or none; then they must fit one segment together:
+        else PayloadTooLarge, and nothing was appended.
 
         >>> writer.append_many([b"one", b"two", b"three"], type_id=7)
         (0, 3)
         >>> writer.append_many((b"%d" % n for n in range(100)), atomic=True)
         (3, 100)
         """
-        whole = atomic or not all(isinstance(c, int | None) for c in (type_id, timestamp_ns, flags))
-        if whole:
-            made = sources.of_list(list(payloads), type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
-            return self._append_source(made, atomic)
+        columns = Columns(type_id, timestamp_ns, flags)
         first = self.next_seq
+        if atomic or not columns.same_for_all:
+            payloads = found = list(payloads)
+            columns.check(len(found))
+        if atomic:
+            lengths: list[int] = []
+            sources.measure(found, lengths)
+            return self._append_source(sources.of_list(found, lengths, columns), True)
         count = 0
-        remaining = iter(payloads)
-        while chunk := list(islice(remaining, CHUNK_RECORDS)):
-            for part in sources.parts(chunk):
-                made = sources.of_list(part, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
-                count += self._append_source(made, False)[1]
+        for chunk, lengths in sources.chunks(payloads):
+            count += self._append_source(sources.of_list(chunk, lengths, columns, count), False)[1]
         return first, count
 
     def append_array(
         self,
         rows: Buffer,
-        type_id: int | Buffer = 0,
+        type_id: Column = 0,
         *,
         row_bytes: int | None = None,
-        timestamp_ns: int | Buffer | None = None,
-        flags: int | Buffer = 0,
+        timestamp_ns: Column | None = None,
+        flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
         """Append each row of a C-contiguous array as a record, without an object per row; as `append_many`.
@@ -126,17 +119,17 @@ class QueueWriter(Handle):
         >>> writer.append_array(b"aabbcc", row_bytes=2)
         (1000, 3)
         """
-        made = sources.of_rows(rows, row_bytes, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
+        made = sources.of_rows(rows, row_bytes, Columns(type_id, timestamp_ns, flags))
         return self._append_source(made, atomic)
 
     def append_buffer(
         self,
         data: Buffer,
-        offsets: Buffer,
-        type_id: int | Buffer = 0,
+        offsets: Buffer | Sequence[int],
+        type_id: Column = 0,
         *,
-        timestamp_ns: int | Buffer | None = None,
-        flags: int | Buffer = 0,
+        timestamp_ns: Column | None = None,
+        flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
         """Append records packed in one buffer: record i is ``data[offsets[i]:offsets[i + 1]]``; as `append_many`.
@@ -148,27 +141,31 @@ class QueueWriter(Handle):
         >>> reader.next()
         Message(seq=0, timestamp_ns=..., type_id=7, flags=0, payload=b'one')
         """
-        count = max(len(memoryview(offsets)) - 1, 0)
-        made = sources.source(data, count, offsets=offsets, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
+        made = sources.of_buffer(data, offsets, Columns(type_id, timestamp_ns, flags))
         return self._append_source(made, atomic)
 
     def append_arrow(
         self,
         values: Any,
-        type_id: int | Buffer = 0,
+        type_id: Column = 0,
         *,
-        timestamp_ns: int | Buffer | None = None,
-        flags: int | Buffer = 0,
+        timestamp_ns: Column | None = None,
+        flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
-        """Append each value of a pyarrow binary or string array, read in place; as `append_many`. No nulls.
+        """Append each value of a binary or string array of Arrow, read in place; as `append_many`. No nulls.
+
+        `values` is an Array or ChunkedArray of pyarrow, or another object with an Arrow C interface, such as a Series
+        of polars. Arrays of views (binary_view, string_view) are copied once on the way, and so are several chunks
+        with `atomic`.
 
         >>> import pyarrow
         >>> writer.append_arrow(pyarrow.array(["one", "two", "three"]))
         (0, 3)
         """
-        made = sources.of_arrow(values, type_id=type_id, timestamp_ns=timestamp_ns, flags=flags)
-        return self._append_source(made, atomic)
+        made = sources.of_arrow(values, Columns(type_id, timestamp_ns, flags), atomic)
+        first = self.next_seq
+        return first, sum([self._append_source(one, atomic)[1] for one in made])
 
     def _append_source(self, made: sources.Source, atomic: bool) -> tuple[int, int]:
         handle, struct, count = self._handle, made.struct, made.count

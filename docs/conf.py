@@ -2,8 +2,8 @@
 """Sphinx's settings for "make docs", and two checks that make it strict.
 
 Every warning fails the build. Beyond Sphinx's own: a public name that has no entry is one, and so is a word in
-backticks that is neither a name of this package, nor of the standard library, nor a parameter. Nothing is fetched: names of other
-projects are shown, and not linked.
+backticks that is neither a name of this package, nor of the standard library, nor a parameter. Nothing is fetched:
+names of other projects are shown, and not linked.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def parameters() -> set[str]:
     found = set(inspect.signature(chronicle_ffi.ChronicleError).parameters)
     for kind in filter(inspect.isclass, vars(chronicle_ffi).values()):
         functions = [getattr(value, "__func__", value) for value in members(kind).values()]
-        for function in filter(inspect.isfunction, functions):
+        for function in filter(inspect.isroutine, functions):
             found |= set(inspect.signature(function).parameters)
     return found
 

@@ -63,7 +63,7 @@ def public_names() -> Iterator[Name]:
             if base.__module__.split(".")[0] != "chronicle_ffi":
                 continue
             for member, value in vars(base).items():
-                is_callable = isinstance(value, staticmethod | classmethod | property) or inspect.isfunction(value)
+                is_callable = isinstance(value, staticmethod | classmethod | property) or inspect.isroutine(value)
                 if is_callable and not member.startswith("_"):
                     yield Name(f"{name}.{member}", inspect.getdoc(getattr(thing, member)) or "")
 

@@ -72,7 +72,7 @@ def test_str_is_refused_and_told_what_to_do(queue: Path) -> None:
     with Queue.open_publisher(queue, keeper=False) as writer:
         with pytest.raises(TypeError, match="encode"):
             writer.append("text")  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="not text"):
+        with pytest.raises(TypeError, match="encode"):
             writer.append_many([b"good", "text"])  # type: ignore[list-item]
         with pytest.raises(TypeError, match="encode"):
             writer.append_many(["text"], atomic=True)  # type: ignore[list-item]
@@ -515,3 +515,77 @@ def test_close_beside_another_thread_is_safe(queue: Path) -> None:
                 time.sleep(0.0001)
         thread.join()
     assert Queue.verify(queue).ok
+
+
+# ------------------------------------------------------------------------- append in C, and its other half
+
+
+def test_plain_appends_do_not_pass_through_python(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fast half (_fast.c) is in use, for every way to pass the arguments."""
+    with Queue.open_publisher(queue) as writer:
+        writer.append(b"the first one has pages prepared")
+
+        def refuse(*_: object, **__: object) -> int:
+            raise AssertionError("a plain append took the slow way")
+
+        monkeypatch.setattr(c.QueueWriter, "_append", refuse)
+        writer.append(b"")
+        writer.append(b"x", 1)
+        writer.append(b"x", 1, 2)
+        writer.append(b"x", 1, 2, 3)
+        writer.append(b"x", 1, flags=3, timestamp_ns=2)
+        writer.append(b"x", flags=3, type_id=1, timestamp_ns=None)
+    with Queue.open_subscriber(queue) as reader:
+        found = [(message.type_id, message.flags, message.payload) for message in reader]
+    assert found[1:] == [(0, 0, b""), (1, 0, b"x"), (1, 0, b"x"), (1, 3, b"x"), (1, 3, b"x"), (1, 3, b"x")]
+
+
+@pytest.mark.parametrize(
+    ("positional", "named", "error"),
+    [
+        ((), {}, TypeError),
+        (("text",), {}, TypeError),
+        ((b"x", 0, 0, 0, 0), {}, TypeError),
+        ((b"x", 1), {"type_id": 1}, TypeError),
+        ((b"x",), {"data": b"x"}, TypeError),
+        ((b"x",), {"kind": 1}, TypeError),
+        ((b"x", None), {}, TypeError),
+        ((b"x", 1.0), {}, TypeError),
+        ((b"x", 0, "now"), {}, TypeError),
+        ((b"x", 0, None, None), {}, TypeError),
+        ((b"x", 0xFFFF), {}, c.InvalidArgument),
+        ((b"x", 1 << 70), {}, OverflowError),
+        ((b"x", 0, -1), {}, OverflowError),
+        ((bytes(SEGMENT),), {}, c.PayloadTooLarge),
+    ],
+)
+def test_wrong_appends(queue: Path, positional: Any, named: Any, error: type[Exception]) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT) as writer:
+        writer.append(b"the first one has pages prepared")
+        with pytest.raises(error):
+            writer.append(*positional, **named)
+        assert writer.next_seq == 1
+
+
+def test_append_by_name_and_of_other_buffers(queue: Path) -> None:
+    class Payload(bytes):
+        pass
+
+    with Queue.open_publisher(queue) as writer:
+        assert writer.append(data=b"0", type_id=True) == 0
+        for data in (bytearray(b"1"), memoryview(b"1"), Payload(b"1"), array.array("B", b"1")):
+            writer.append(data, 1, 1)
+    with Queue.open_subscriber(queue) as reader:
+        assert [message[2:] for message in reader] == [(1, 0, b"0"), *[(1, 0, b"1")] * 4]
+
+
+def test_an_append_kept_beyond_its_writer_says_closed(queue: Path) -> None:
+    with Queue.open_publisher(queue) as writer:
+        append = writer.append
+        append(b"x")
+    with pytest.raises(c.ClosedHandle):
+        append(b"x")
+    del writer
+    gc.collect()
+    with pytest.raises(c.ClosedHandle):
+        append(b"x")

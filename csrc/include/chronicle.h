@@ -122,6 +122,7 @@ enum chron_errcode {
 #define CHRON_SEQ_NONE             0xFFFFFFFFFFFFFFFF
 #define CHRON_NOW                  0xFFFFFFFFFFFFFFFF /* as a timestamp: read the clock */
 #define CHRON_TYPE_MAX             0xFFFE        /* type_id 0xFFFF is the library's */
+#define CHRON_NOT_READY            (-1000)       /* of chron_writer_try_append() */
 
 typedef struct chron_writer chron_writer;
 typedef struct chron_reader chron_reader;
@@ -327,6 +328,15 @@ CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size
                                          uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
 
 /*
+ * The same, but only if it takes no more than copying. CHRON_NOT_READY, which is no error and leaves no detail, when it
+ * would take more (a roll, pages to prepare, a sync) or when the record is refused: then nothing was appended, and
+ * chron_writer_append_at() is the call to make next. For callers who hold a lock that others wait for, such as a
+ * language's interpreter lock. The one system call that it may make wakes sleeping readers.
+ */
+CHRON_API int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length,
+                                          uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
+
+/*
  * Append `count` records so that readers, and recovery after a crash, see either all or none. Returns
  * the first seq; the others follow densely. The whole batch must fit one segment (ETOOBIG); it may
  * leave the rest of the current segment unused. count = 0 returns the next seq.
@@ -341,15 +351,16 @@ CHRON_API int64_t chron_writer_append_batch(chron_writer *w, const chron_record 
 typedef struct chron_source {
     const void *bytes;
     uint64_t bytes_size;          /* of `bytes`: no payload may reach beyond it */
-    const void *offsets;          /* count + 1 of them, ascending; NULL: rows */
+    const void *offsets;          /* count + 1 of them, ascending, aligned; NULL: rows */
     uint32_t offset_size;         /* 4 or 8: bytes of one offset, native order, unsigned */
     uint32_t row_bytes;           /* without offsets: length of each payload */
-    const uint64_t *timestamps;   /* count of them, or NULL */
+    const uint64_t *timestamps;   /* count of them, or NULL; CHRON_NOW among them reads the clock */
     const uint16_t *type_ids;     /* the same */
     const uint8_t *flags;         /* the same */
     uint64_t timestamp_ns;        /* without timestamps; CHRON_NOW: one reading of the clock a call */
     uint16_t type_id;             /* without type_ids */
     uint8_t flag;                 /* without flags */
+    uint8_t timestamps_signed;    /* 1: they are int64_t, and a negative one is refused (EINVAL) */
 } chron_source;
 
 /*
@@ -553,11 +564,12 @@ CHRON_API void chron_segment_release(chron_segment *s);
 
 /*
  * Describe payloads of a segment as `count` string views of 16 bytes each, as in Arrow's BinaryView layout: length
- * and, up to 12 bytes, the bytes; else length, first four bytes, buffer index, offset in that buffer. Buffer i is the
- * segment's i-th GiB (the last GiB's payloads may reach beyond it). `columns` as peek filled them.
+ * and, up to 12 bytes, the bytes; else length, first four bytes, buffer index, offset in that buffer. Buffer i begins
+ * i GiB behind offset `from` of the segment, and goes on to the end: payloads begin in its first GiB, and may reach
+ * beyond. Offsets and lengths are those that peek found, and no offset is below `from`.
  */
-CHRON_API void chron_segment_binary_views(const chron_segment *s, const uint64_t *offset, const uint32_t *length,
-                                          size_t count, void *views);
+CHRON_API void chron_segment_binary_views(const chron_segment *s, uint64_t from, const uint64_t *offset,
+                                          const uint32_t *length, size_t count, void *views);
 
 /* The record before the position, which moves back by one. 0: there is none (any more). */
 CHRON_API int chron_reader_previous(chron_reader *r, chron_view *out);

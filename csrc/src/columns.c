@@ -203,15 +203,16 @@ void chron_segment_release(chron_segment *s)
     chron__seg_release((chron__seg *)s);
 }
 
-void chron_segment_binary_views(const chron_segment *s, const uint64_t *offset, const uint32_t *length, size_t count,
-                                void *views)
+void chron_segment_binary_views(const chron_segment *s, uint64_t from, const uint64_t *offset, const uint32_t *length,
+                                size_t count, void *views)
 {
     const uint8_t *base = inside(s)->map.base;
     uint8_t *view = views;
 
     for (size_t i = 0; i < count; i++, view += VIEW_BYTES) {
-        uint32_t rest[2] = {(uint32_t)(offset[i] >> VIEW_BUFFER_SHIFT),
-                            (uint32_t)(offset[i] & ((1u << VIEW_BUFFER_SHIFT) - 1u))};
+        uint64_t at = offset[i] - from;
+        uint32_t place[2] = {(uint32_t)(at >> VIEW_BUFFER_SHIFT),
+                             (uint32_t)(at & ((UINT64_C(1) << VIEW_BUFFER_SHIFT) - 1u))};
 
         memset(view, 0, VIEW_BYTES);
         memcpy(view, &length[i], sizeof length[i]);
@@ -219,7 +220,7 @@ void chron_segment_binary_views(const chron_segment *s, const uint64_t *offset, 
             memcpy(view + 4, base + offset[i], length[i]);
         } else {
             memcpy(view + 4, base + offset[i], 4);
-            memcpy(view + 8, rest, sizeof rest);
+            memcpy(view + 8, place, sizeof place);
         }
     }
 }

@@ -54,14 +54,16 @@ static inline uint64_t last_bytes(const uint8_t *p, size_t total, unsigned bytes
  * that begins with zeros; that part of the CRC which they meet is added to them, and the rest of it, if
  * they are fewer than 4, moves down behind them.
  */
+STEP static inline uint32_t tail_word(uint32_t crc, uint64_t word, unsigned bytes)
+{
+    return step8(0, word ^ (uint64_t)crc << (64u - 8u * bytes)) ^ (uint32_t)((uint64_t)crc >> 8u * bytes);
+}
+
 STEP static inline uint32_t tail(uint32_t crc, const uint8_t *p, size_t total)
 {
     unsigned bytes = (unsigned)total & 7u;
 
-    if (bytes == 0)
-        return crc;
-    return step8(0, last_bytes(p, total, bytes) ^ (uint64_t)crc << (64u - 8u * bytes)) ^
-           (uint32_t)((uint64_t)crc >> 8u * bytes);
+    return bytes ? tail_word(crc, last_bytes(p, total, bytes), bytes) : crc;
 }
 
 STEP static inline uint32_t serial_words(uint32_t crc, const uint8_t *p, size_t words)
@@ -126,17 +128,30 @@ STEP static inline uint32_t copy8(uint32_t crc, uint8_t *to, const uint8_t *from
     return step8(crc, word);
 }
 
-/* The last bytes & 7, behind words that have been copied: summed up from where they were copied to. */
-STEP static inline uint32_t copy_tail(uint32_t crc, uint8_t *to, const uint8_t *from, size_t bytes)
+/* Store the lowest `bytes` (1 to 7) of a word, and nothing behind them. */
+static inline void store_bytes(uint8_t *to, uint64_t word, unsigned bytes)
 {
-    if ((bytes & 7u) == 0)
+    if (bytes >= 4) { /* two words that overlap */
+        chron__write_le32(to, (uint32_t)word);
+        chron__write_le32(to + bytes - 4, (uint32_t)(word >> 8u * (bytes - 4u)));
+    } else { /* first, middle and last, which may be the same */
+        to[0] = (uint8_t)word;
+        to[bytes / 2u] = (uint8_t)(word >> 8u * (bytes / 2u));
+        to[bytes - 1u] = (uint8_t)(word >> 8u * (bytes - 1u));
+    }
+}
+
+/* The last total & 7, behind words that have been copied. Those words are not written again: they are summed up. */
+STEP static inline uint32_t copy_tail(uint32_t crc, uint8_t *to, const uint8_t *from, size_t total)
+{
+    unsigned bytes = (unsigned)total & 7u;
+    uint64_t word;
+
+    if (bytes == 0)
         return crc;
-    if (bytes >= 8)
-        memcpy(to + bytes - 8, from + bytes - 8, 8);
-    else
-        for (size_t i = 0; i < bytes; i++)
-            to[i] = from[i];
-    return tail(crc, to, bytes);
+    word = last_bytes(from, total, bytes);
+    store_bytes(to + total - bytes, word >> (64u - 8u * bytes), bytes);
+    return tail_word(crc, word, bytes);
 }
 
 /* The header, and its sum. */

@@ -14,6 +14,8 @@
 
 #include <inttypes.h>
 
+#define LENGTH_WRONG SIZE_MAX /* of a record of a source whose offsets make no sense */
+
 #ifdef CHRON_TESTING
 void (*chron__on_step)(const char *name); /* step.h */
 #endif
@@ -53,6 +55,9 @@ static int refuse_record(const chron_writer *w, size_t length, uint16_t type_id)
 
 static int refuse_record(const chron_writer *w, size_t length, uint16_t type_id)
 {
+    if (length == LENGTH_WRONG)
+        return chron__fail(CHRON_EINVAL, "the offsets were changed while they were read, and go back or beyond the "
+                                         "buffer now");
     if (length > w->max_payload)
         return chron__fail(CHRON_ETOOBIG,
                            "a payload of %zu bytes is larger than one segment of this queue holds (%" PRIu64
@@ -161,6 +166,29 @@ int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length,
     return seq;
 }
 
+/* Is all ready for it: nothing to refuse, room in prepared pages, no sync to do? */
+static inline int is_ready(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
+{
+    return chron__get32(&w->poisoned) == 0 && /* [STOP] set by whoever met the failure */
+           w->claimed == 0 && w->sync_every == 0 && length <= w->max_payload && type_id <= CHRON_TYPE_MAX &&
+           (data || length == 0) && chron__get64(&w->tail) + chron__record_bytes(length) <= w->edge;
+}
+
+int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags,
+                                uint64_t timestamp_ns)
+{
+    int64_t seq = chron__writer_enter(w);
+
+    if (seq < 0)
+        return seq;
+    if (is_ready(w, data, length, type_id))
+        seq = append(w, data, length, type_id, flags, timestamp_ns == CHRON_NOW ? now_ns(w) : timestamp_ns);
+    else
+        seq = CHRON_NOT_READY;
+    chron__writer_leave(w);
+    return seq;
+}
+
 /* ------------------------------------------------------------------------------------------ batches */
 
 /* Where the records of a batch come from. */
@@ -194,27 +222,59 @@ static inline __attribute__((always_inline)) int64_t measure(const chron_writer 
     return (int64_t)bytes;
 }
 
-/* Place records [from, to) at `offset`, all but the first with their commit words. */
-static inline __attribute__((always_inline)) void place_batch(chron_writer *w, uint64_t offset, record_at get,
-                                                              const void *source, size_t from, size_t to)
+/* Take back what place_batch did to the tally and to the `bytes` at the tail. */
+static __attribute__((cold, noinline)) int take_back(chron_writer *w, uint64_t bytes, const chron__tally *tally,
+                                                     uint64_t payload_bytes)
 {
+    memset(w->base + chron__get64(&w->tail), 0, (size_t)bytes);
+    w->tally = *tally;
+    w->payload_bytes = payload_bytes;
+    return chron__fail(CHRON_EINVAL, "the batch was changed while it was read: nothing was appended");
+}
+
+/*
+ * Place records [from, to) in the `bytes` behind the tail, all but the first with their commit words. Returns the
+ * length of the first; or, if they are not what was measured (somebody changed them meanwhile), undoes it all.
+ */
+static inline __attribute__((always_inline)) int64_t place_batch(chron_writer *w, uint64_t bytes, record_at get,
+                                                                 const void *source, size_t from, size_t to)
+{
+    const chron__tally tally = w->tally;
+    const uint64_t payload_bytes = w->payload_bytes;
+    uint64_t offset = chron__get64(&w->tail);
+    const uint64_t end = offset + bytes;
     uint64_t seq = chron__get64(&w->next_seq);
     uint64_t now = 0;
+    int64_t first_length = 0;
 
     for (size_t i = from; i < to; i++) {
         chron_record r = get(source, i);
         uint8_t *at = w->base + offset;
 
+        if (r.length > w->max_payload || r.type_id > CHRON_TYPE_MAX || chron__record_bytes(r.length) > end - offset)
+            return take_back(w, bytes, &tally, payload_bytes);
         if (r.timestamp_ns == CHRON_NOW)
             r.timestamp_ns = now ? now : (now = now_ns(w));
         place(w, at, seq + (i - from), r.payload, (uint32_t)r.length, r.type_id, r.flags, r.timestamp_ns);
         if (i > from)
             chron__rec_publish(at, (uint32_t)r.length); /* hidden behind the first one's zero commit word */
+        else
+            first_length = (int64_t)r.length;
         CHRON__STEP("batch: record placed");
         chron__tally_add(&w->tally, r.timestamp_ns);
         w->payload_bytes += r.length;
         offset += chron__record_bytes(r.length);
     }
+    return offset == end ? first_length : take_back(w, bytes, &tally, payload_bytes);
+}
+
+/* Index entries for records between two offsets, by the commit words that stand there now. */
+static void note_blocks(chron_writer *w, uint64_t offset, uint64_t end)
+{
+    if (end <= w->next_block)
+        return;
+    for (; offset < end; offset += chron__record_bytes(chron__load_relaxed_le32(w->base + offset) - 1u))
+        chron__writer_note_block(w, offset);
 }
 
 static inline __attribute__((always_inline)) int64_t append_whole(chron_writer *w, record_at get, const void *source,
@@ -223,6 +283,7 @@ static inline __attribute__((always_inline)) int64_t append_whole(chron_writer *
     uint64_t offset;
     uint64_t seq = chron__get64(&w->next_seq);
     int64_t bytes;
+    int64_t length;
     int64_t status = check_ready(w);
 
     if (status < 0 || from >= to)
@@ -236,13 +297,12 @@ static inline __attribute__((always_inline)) int64_t append_whole(chron_writer *
             return status;
     }
     offset = chron__get64(&w->tail);
-    place_batch(w, offset, get, source, from, to);
-    chron__rec_publish(w->base + offset, (uint32_t)get(source, from).length);
+    length = place_batch(w, (uint64_t)bytes, get, source, from, to);
+    if (length < 0)
+        return length;
+    chron__rec_publish(w->base + offset, (uint32_t)length);
     status = finish(w, offset, offset + (uint64_t)bytes, seq, (uint32_t)(to - from));
-    for (size_t i = from + 1u; i < to; i++) {
-        offset += chron__record_bytes(get(source, i - 1u).length);
-        chron__writer_note_block(w, offset);
-    }
+    note_blocks(w, offset + chron__record_bytes((uint64_t)length), offset + (uint64_t)bytes);
     return status;
 }
 
@@ -262,23 +322,47 @@ int64_t chron_writer_append_batch(chron_writer *w, const chron_record *records, 
 
 /* ------------------------------------------------------------------------------------------ sources */
 
+/*
+ * The caller's memory may change while it is read: in Python any thread may write to an array. So each value is
+ * loaded once, by a volatile access, and checked after that, also if check_source() has seen it before.
+ */
+#define LOAD_ONCE(type, base, i) (((const volatile type *)(base))[i])
+
 static inline uint64_t offset_at(const chron_source *s, size_t i)
 {
-    return s->offset_size == 4u ? ((const uint32_t *)s->offsets)[i] : ((const uint64_t *)s->offsets)[i];
+    return s->offset_size == 4u ? LOAD_ONCE(uint32_t, s->offsets, i) : LOAD_ONCE(uint64_t, s->offsets, i);
 }
 
 static inline chron_record record_of_source(const void *source, size_t i)
 {
     const chron_source *s = source;
-    uint64_t begin = s->offsets ? offset_at(s, i) : (uint64_t)i * s->row_bytes;
+    uint64_t begin = (uint64_t)i * s->row_bytes;
+    size_t length = s->row_bytes;
 
+    if (s->offsets) {
+        uint64_t end = offset_at(s, i + 1u);
+
+        begin = offset_at(s, i);
+        length = begin <= end && end <= s->bytes_size ? (size_t)(end - begin) : LENGTH_WRONG;
+    }
     return (chron_record){
-        .payload = (const uint8_t *)s->bytes + begin,
-        .length = s->offsets ? (size_t)(offset_at(s, i + 1u) - begin) : s->row_bytes,
-        .timestamp_ns = s->timestamps ? s->timestamps[i] : s->timestamp_ns,
-        .type_id = s->type_ids ? s->type_ids[i] : s->type_id,
-        .flags = s->flags ? s->flags[i] : s->flag,
+        .payload = (const void *)((uintptr_t)s->bytes + (uintptr_t)begin),
+        .length = length,
+        .timestamp_ns = s->timestamps ? LOAD_ONCE(uint64_t, s->timestamps, i) : s->timestamp_ns,
+        .type_id = s->type_ids ? LOAD_ONCE(uint16_t, s->type_ids, i) : s->type_id,
+        .flags = s->flags ? LOAD_ONCE(uint8_t, s->flags, i) : s->flag,
     };
+}
+
+static int check_stamps(const chron_source *s, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        int64_t stamp = (int64_t)LOAD_ONCE(uint64_t, s->timestamps, i);
+
+        if (stamp < 0)
+            return chron__fail(CHRON_EINVAL, "timestamp %zu is %" PRId64 ": before 1970, or no time at all", i, stamp);
+    }
+    return 0;
 }
 
 /* Before anything is appended: do all payloads of [from, to) lie within the buffer? */
@@ -286,6 +370,12 @@ static int check_source(const chron_source *s, size_t from, size_t to)
 {
     if (!s || (!s->bytes && s->bytes_size > 0) || from > to)
         return chron__fail(CHRON_EINVAL, "a source needs bytes, and a range that does not go back");
+    if (s->timestamps && s->timestamps_signed) {
+        int status = check_stamps(s, from, to);
+
+        if (status < 0)
+            return status;
+    }
     if (!s->offsets) {
         if (s->row_bytes && to > s->bytes_size / s->row_bytes)
             return chron__fail(CHRON_EINVAL, "row %zu of %u bytes lies beyond the buffer's %" PRIu64 " bytes", to - 1u,
