@@ -219,7 +219,7 @@ fuzz-stateful: build ## Hypothesis for long: CHRONICLE_STATEFUL_EXAMPLES (defaul
 	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest tests/test_stateful.py
 
 mutants: build ## break the C code on purpose, and show that the tests notice
-	$(PY) tests/mutants.py
+	$(PY) -m tests.mutants
 
 format: $(VENV)/lint ## format Python and C
 	$(PY) -m ruff format .

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import explored
+
 # dev: what make test takes by itself; ci: more of it, and a failure prints how to replay it; nightly: for long.
 EXAMPLES = {"dev": 80, "ci": 200, "nightly": int(os.environ.get("CHRONICLE_STATEFUL_EXAMPLES", "3000"))}
 for _name, _count in EXAMPLES.items():
@@ -57,3 +59,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a file system is not allowed here")
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in explored.lines():
+        terminalreporter.write_line(line)

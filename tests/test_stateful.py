@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import chronicle_ffi as c
 from chronicle_ffi import Queue, QueueReader, QueueWriter
+from tests import decoder, explored
 
 SEGMENT = 1 << 16
 NAMES = ("a", "b")
@@ -59,6 +60,9 @@ class Log(RuleBasedStateMachine):
             self.writer.close()
         report = Queue.verify(self.path)
         assert report.ok, report.problems
+        decoded = decoder.open_queue(self.path)
+        assert (decoded.oldest_seq, decoded.next_seq) == (self.oldest, len(self.records))
+        assert [(r.timestamp_ns, r.type_id, r.flags, r.payload) for r in decoded.records] == self.records[self.oldest :]
         shutil.rmtree(self.directory)
 
     # ------------------------------------------------------------------------------------ the writer
@@ -123,8 +127,7 @@ class Log(RuleBasedStateMachine):
         report = self.writer.cleanup()
         held = [0 if reader.committed is None else reader.committed for reader in self.registered()]
         assert report.readers == len(held)
-        assert report.oldest_seq <= min(held, default=0)
-        assert report.oldest_seq >= self.oldest
+        assert self.oldest <= report.oldest_seq <= max(self.oldest, min(held, default=0))
         # All that could go has gone: the first segment that is left is active, or somebody is in it or before it.
         bases = [segment.base_seq for segment in Queue.segments(self.path)]
         assert len(bases) == 1 or not held or min(held) < bases[1]
@@ -292,6 +295,20 @@ class Log(RuleBasedStateMachine):
         if self.writer is not None:
             info = Queue.info(self.path)
             assert (info.oldest_seq, info.next_seq) == (self.oldest, len(self.records))
+
+    @invariant()
+    def explored(self) -> None:
+        """What kind of state this is: how the log lies in segments, and where the readers are."""
+        bases = [int(file.stem) for file in self.path.glob("*.seg")]
+        readers = self.readers.values()
+        places = tuple((r.handle is not None, self.place(r.position), self.place(r.committed)) for r in readers)
+        explored.note(self, self.writer is not None, min(len(bases), 4), self.oldest > 0, places)
+
+    def place(self, seq: int | None) -> str:
+        """Where a reader stands, in words."""
+        if seq is None or seq < self.oldest:
+            return "nowhere" if seq is None else "before"
+        return "end" if seq == len(self.records) else "oldest" if seq == self.oldest else "between"
 
 
 TestLog = Log.TestCase

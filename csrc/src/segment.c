@@ -14,6 +14,7 @@
 
 #include "error.h"
 #include "header.h"
+#include "step.h"
 
 static chron__seg *seg_new(const chron__queue *q)
 {
@@ -252,6 +253,7 @@ void chron__seg_seal_store(chron__seg *seg, const chron__tally *tally, uint64_t 
     chron__write_le64(seal + offsetof(chron__seal, sealed_ns), sealed_ns);
     chron__write_le32(seal + offsetof(chron__seal, reserved), 0);
     chron__write_le32(seal + offsetof(chron__seal, crc), chron_crc32c(0, seal + SEAL_CRC_FROM, SEAL_CRC_BYTES));
+    CHRON__STEP("seal: fields written");
     chron__store_release_le32(seal, CHRON__SEAL_SEALED); /* [SEAL] with chron__seg_seal_load */
 }
 

@@ -1,0 +1,495 @@
+# SPDX-License-Identifier: MIT
+"""Small changes to the C code that the tests have to notice: what tests/mutants.py builds and tries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Replace `old` by `new` in one file; `tests` are tried in order."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+DAMAGE, READER, WRITER, QUEUE = (f"tests/test_{name}.py" for name in ("damage", "reader", "writer", "queue"))
+PROCESSES, STATEFUL, STRESS, FORMAT = (
+    f"tests/test_{name}.py" for name in ("processes", "stateful", "stress", "format")
+)
+CRASHES, LAPPED = (f"tests/test_{name}.py" for name in ("crashes", "lapped"))
+
+MUTANTS = [
+    Mutant(
+        "reader skips the CRC",
+        "next.c",
+        "if (__builtin_expect(!chron__rec_crc_ok(rec, payload), 0))",
+        "if (0)",
+        (DAMAGE,),
+    ),
+    Mutant(
+        "recovery skips the CRC",
+        "recovery.c",
+        "if (!chron__seg_step(s->seg, &s->walk, 1, &rec, &s->stop))",
+        "if (!chron__seg_step(s->seg, &s->walk, 0, &rec, &s->stop))",
+        ("test_power", "test_crash", DAMAGE),
+    ),
+    Mutant(
+        "commit word before the payload",
+        "writer.c",
+        "    chron__rec_put(at, seq,",
+        "    chron__rec_publish(at, length);\n    chron__rec_put(at, seq,",
+        ("test_crash", STRESS),
+    ),
+    Mutant(
+        "batch published front to back",
+        "writer.c",
+        "        if (i > from)\n            chron__rec_publish",
+        "        chron__rec_publish",
+        ("test_crash", STRESS),
+    ),
+    Mutant(
+        "commit word stored without release",
+        "record.h",
+        "    chron__store_release_le32(at, length + 1u);",
+        "    chron__store_relaxed_le32(at, length + 1u);",
+        ("tsan/test_threads",),
+    ),
+    Mutant(
+        "commit word loaded without acquire",
+        "record.h",
+        "    uint32_t commit = chron__load_acquire_le32(at);",
+        "    uint32_t commit = chron__load_relaxed_le32(at);",
+        ("tsan/test_threads",),
+    ),
+    Mutant("END forgotten", "roll.c", "    publish_end(w, offset, seq);\n", "", (READER,)),
+    Mutant(
+        "END before the next segment has its name",
+        "roll.c",
+        "    status = w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_NEXT, w->q.dir, name);\n    if (status < 0) {\n"
+        "        end_roll(w, next);",
+        "    publish_end(w, offset, seq);\n"
+        '    CHRON__STEP("roll: END published");\n'
+        "    status = w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_NEXT, w->q.dir, name);\n    if (status < 0) {\n"
+        "        end_roll(w, next);",
+        ("test_crash", STRESS),
+    ),
+    Mutant(
+        "no room kept for END",
+        "roll.c",
+        "uint64_t last = w->seg->size - CHRON__RECORD_HEADER; /* END",
+        "uint64_t last = w->seg->size; /* END",
+        (WRITER, "test_crash", STATEFUL),
+    ),
+    Mutant(
+        "cleanup overlooks a reader",
+        "retention.c",
+        "} else if (!l->slowest || holds_from(one) < holds_from(l->slowest)) {",
+        "} else if (!l->slowest) {",
+        (WRITER, STATEFUL),
+    ),
+    Mutant(
+        "cleanup off by one",
+        "retention.c",
+        "holds_from(l->slowest) < fate->next_seq",
+        "holds_from(l->slowest) + 1u < fate->next_seq",
+        (WRITER, STATEFUL),
+    ),
+    Mutant(
+        "sync forgets the records",
+        "sync.c",
+        "        status = io->sync_map(io, seg->fd, &seg->map, from, tail - from);\n",
+        "        status = 0;\n",
+        ("test_power",),
+    ),
+    Mutant(
+        "sync forgets the directory",
+        "sync.c",
+        "    status = w->q.io->sync_dir(w->q.io, w->q.dir);",
+        "    status = 0;",
+        ("test_power",),
+    ),
+    Mutant(
+        "sync forgets older segments",
+        "sync.c",
+        "            status = sync_sealed(&w->q, bases.at[i]);",
+        "            status = 0;",
+        ("test_power",),
+    ),
+    Mutant(
+        "durable mark too early",
+        "sync.c",
+        "    status = sync_older(w, seg->base_seq);\n",
+        "    chron__set64(&w->durable_next, next_seq + 1u);\n    status = sync_older(w, seg->base_seq);\n"
+        "    next_seq++;\n",
+        (WRITER, "test_power"),
+    ),
+    Mutant(
+        "epochs are not compared",
+        "locate.c",
+        "    if (chron__rec_epoch(rec) < walk->epoch)",
+        "    if (0)",
+        (DAMAGE, "test_power"),
+    ),
+    Mutant(
+        "an END that is taken back is not synced",
+        "recovery.c",
+        "        status = io->sync_map(io, s->seg->fd, &s->seg->map, s->walk.offset, CHRON__RECORD_HEADER);\n",
+        "",
+        (DAMAGE,),
+    ),
+    Mutant(
+        "the torn tail is not zeroed",
+        "recovery.c",
+        "    return chron__quarantine_tail(s->q, s->seg, s->walk.offset, s->walk.next_seq, epoch, &out->report);",
+        "    return 0;",
+        ("test_crash", DAMAGE),
+    ),
+    Mutant(
+        "writer rings without a fence",
+        "doorbell.h",
+        "    chron__fence_seq_cst(); /* [BELL] with chron__bell_announce: publish, then look for sleepers */\n",
+        "",
+        ("test_bell",),
+    ),
+    Mutant(
+        "reader sleeps without announcing itself",
+        "doorbell.c",
+        "    chron__store_relaxed32(bell->map.base + CHRON__BELL_WAITING, 1);\n",
+        "",
+        ("test_bell",),
+    ),
+    Mutant(
+        "length not checked against the mapping",
+        "record.h",
+        "    if (rec->length > size || offset + chron__record_bytes(rec->length) + CHRON__RECORD_HEADER > size)\n"
+        "        return CHRON__REC_BROKEN;\n",
+        "",
+        (DAMAGE,),
+    ),
+    Mutant(
+        "seq of a record not checked",
+        "next.c",
+        "chron__rec_seq(rec) != r->next_seq",
+        "0",
+        (DAMAGE, READER),
+    ),
+    Mutant(
+        "commit without a fingerprint",
+        "reader.c",
+        "at->flags = chron__reader_fingerprint(r, &crc) ? CHRON__SLOT_FINGERPRINT : 0;",
+        "at->flags = 0;",
+        (DAMAGE,),
+    ),
+    Mutant(
+        "the same slot is written again and again",
+        "slots.c",
+        "value->generation % 2u",
+        "1u",
+        (DAMAGE,),
+    ),
+    Mutant(
+        "the fork counter does not count",
+        "platform_posix.c",
+        "    (void)chron__count_up32(&chron__fork_count);\n",
+        "",
+        (PROCESSES,),
+    ),
+    Mutant(
+        "the guard lets faults pass",
+        "next.c",
+        "chron__map_faulted(&r->seg->map)",
+        "0",
+        (PROCESSES,),
+    ),
+    Mutant(
+        "a failed sync does not poison",
+        "sync.c",
+        "        chron__set32(&w->poisoned, 1); /* [STOP] read by check_ready() in writer.c */\n",
+        "",
+        ("test_faults",),
+    ),
+    # ---------------------------------------------------------------------------- appending, batches, claims
+    Mutant(
+        "what was claimed and not used is not zeroed",
+        "writer.c",
+        "    memset(at + CHRON__RECORD_HEADER + length, 0, (size_t)(w->claimed - CHRON__RECORD_HEADER - length));\n",
+        "",
+        (WRITER, "test_crash"),
+    ),
+    Mutant(
+        "an abort leaves what was written",
+        "writer.c",
+        "        memset(w->base + chron__get64(&w->tail), 0, (size_t)w->claimed);\n",
+        "",
+        (STATEFUL, CRASHES),
+    ),
+    Mutant(
+        "largest payload leaves no room for END",
+        "open.c",
+        "- 2u * CHRON__RECORD_HEADER",
+        "- CHRON__RECORD_HEADER",
+        (WRITER,),
+    ),
+    Mutant(
+        "back-pressure off by one",
+        "roll.c",
+        "bases.count < w->limit_segments",
+        "bases.count <= w->limit_segments",
+        (WRITER,),
+    ),
+    Mutant(
+        "the next segment gets its name before its header",
+        "roll.c",
+        "    chron__seg_write_header(&w->q, next, seq, old->base_seq, w->full_epoch, chron__clock_ns(0));\n"
+        '    CHRON__STEP("roll: header written");\n'
+        "    chron__segment_name(seq, name);\n"
+        "    status = w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_NEXT, w->q.dir, name);\n",
+        "    chron__segment_name(seq, name);\n"
+        "    status = w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_NEXT, w->q.dir, name);\n"
+        '    CHRON__STEP("roll: header written");\n'
+        "    chron__seg_write_header(&w->q, next, seq, old->base_seq, w->full_epoch, chron__clock_ns(0));\n",
+        ("test_crash", CRASHES),
+    ),
+    Mutant(
+        "seal before END",
+        "roll.c",
+        "    publish_end(w, offset, seq);\n"
+        '    CHRON__STEP("roll: END published");\n'
+        "    chron__seg_seal_store(old, &w->tally, offset, chron__clock_ns(1));\n",
+        "    chron__seg_seal_store(old, &w->tally, offset, chron__clock_ns(1));\n"
+        '    CHRON__STEP("roll: END published");\n'
+        "    publish_end(w, offset, seq);\n",
+        ("test_crash", CRASHES),
+    ),
+    Mutant(
+        "a second writer is let in",
+        "platform_linux.c",
+        "    int status = set_lock(other);\n",
+        "    int status = 0;\n",
+        (QUEUE, PROCESSES),
+    ),
+    # -------------------------------------------------------------------------------------------- recovery
+    Mutant(
+        "what recovery cuts off is not kept",
+        "quarantine.c",
+        "        status = copy_out(q, seg, tail, end, epoch);\n",
+        "        status = 0;\n",
+        (CRASHES, DAMAGE),
+    ),
+    Mutant(
+        "zeroed before it is copied",
+        "quarantine.c",
+        "        status = copy_out(q, seg, tail, end, epoch);\n",
+        "        memset(seg->map.base + tail, 0, (size_t)(end - tail));\n"
+        "        status = copy_out(q, seg, tail, end, epoch);\n",
+        (DAMAGE,),
+    ),
+    Mutant(
+        "the zeroed tail is not synced",
+        "quarantine.c",
+        "        status = q->io->sync_map(q->io, seg->fd, &seg->map, tail, end - tail);\n",
+        "        status = 0;\n",
+        ("test_power",),
+    ),
+    Mutant(
+        "the copy in quarantine is not synced",
+        "quarantine.c",
+        "        status = q->io->sync_file(q->io, fd);\n",
+        "        status = 0;\n",
+        ("test_power",),
+    ),
+    Mutant(
+        "the new epoch is not on disk",
+        "open.c",
+        "    status = chron__writer_store_state(w, 1);\n    CHRON__STEP",
+        "    status = chron__writer_store_state(w, 0);\n    CHRON__STEP",
+        ("test_power",),
+    ),
+    Mutant(
+        "the epoch stays",
+        "open.c",
+        "w->full_epoch = w->state.chron__epoch + 1u;",
+        "w->full_epoch = w->state.chron__epoch;",
+        (FORMAT,),
+    ),
+    Mutant(
+        "durable records may be missing",
+        "recovery.c",
+        "    if (!s->seg || s->walk.next_seq >= s->state->chron__durable_next)\n        return 0;\n",
+        "    return 0;\n",
+        (DAMAGE,),
+    ),
+    Mutant("a roll is left half done", "recovery.c", "        finish_roll(s);\n", "", ("test_crash", CRASHES)),
+    # ------------------------------------------------------------------------------ readers, positions, gaps
+    Mutant(
+        "slots without a CRC",
+        "slots.c",
+        "    if (chron__read_le32(copy + offsetof(chron__slot, crc)) !=",
+        "    if (0 &&\n        chron__read_le32(copy + offsetof(chron__slot, crc)) !=",
+        (DAMAGE,),
+    ),
+    Mutant(
+        "the older slot wins",
+        "slots.c",
+        "(int64_t)(a.generation - b.generation) > 0",
+        "(int64_t)(a.generation - b.generation) < 0",
+        (READER,),
+    ),
+    Mutant(
+        "a commit one too far",
+        "reader.c",
+        "    at->next_seq = r->next_seq;\n",
+        "    at->next_seq = r->next_seq + 1u;\n",
+        (READER, STATEFUL),
+    ),
+    Mutant(
+        "a wrong fingerprint is committed",
+        "reader.c",
+        "    at->fingerprint = crc;\n",
+        "    at->fingerprint = crc + 1u;\n",
+        (READER, STATEFUL),
+    ),
+    Mutant("a rewritten history passes at resume", "seek.c", "crc != at->fingerprint", "0", (DAMAGE,)),
+    Mutant(
+        "a rewritten history passes while reading",
+        "next.c",
+        "        return check_history(r);\n",
+        "        return 0;\n",
+        (DAMAGE,),
+    ),
+    Mutant(
+        "gaps are passed over silently",
+        "seek.c",
+        "    if (r->options.on_gap == CHRON_GAP_ERROR)\n",
+        "    if (0)\n",
+        (LAPPED,),
+    ),
+    Mutant(
+        "skipped records are not counted", "seek.c", "    r->stats.skipped += target - r->next_seq;\n", "", (LAPPED,)
+    ),
+    Mutant(
+        "a seek that fails moves",
+        "seek.c",
+        "        *r = before;\n",
+        "        chron__seg_release(before.seg);\n",
+        (LAPPED,),
+    ),
+    Mutant(
+        "seek by time skips a segment",
+        "seek.c",
+        "seal.last_ts < timestamp_ns",
+        "seal.last_ts <= timestamp_ns",
+        (STATEFUL, READER),
+    ),
+    Mutant(
+        "every seal says that time ascends",
+        "segment.c",
+        "tally->goes_back ? 0 : CHRON__SEAL_MONOTONE",
+        "CHRON__SEAL_MONOTONE",
+        (FORMAT, STATEFUL),
+    ),
+    Mutant(
+        "readers of durable records see all",
+        "next.c",
+        "        r->visible = r->mark.chron__durable_next;\n",
+        "        r->visible = CHRON_SEQ_NONE;\n",
+        (READER,),
+    ),
+    Mutant(
+        "columns skip the CRC",
+        "columns.c",
+        " || !chron__rec_crc_ok(rec, payload_of(c, rec))",
+        " || !payload_of(c, rec)",
+        (DAMAGE,),
+    ),
+    Mutant(
+        "batches of C skip the CRC",
+        "next.c",
+        " || !chron__rec_crc_ok(&rec, rec.payload))\n            break;",
+        ")\n            break;",
+        ("test_reads",),
+    ),
+    Mutant(
+        "verify skips the CRC",
+        "verify_segment.c",
+        "chron__seg_step(c->seg, &c->walk, 1, &rec, &c->stop)",
+        "chron__seg_step(c->seg, &c->walk, 0, &rec, &c->stop)",
+        (DAMAGE,),
+    ),
+    # ------------------------------------------------------------------------------------------- retention
+    Mutant(
+        "a damaged position holds nothing",
+        "retention.c",
+        "    } else if (l->damaged) {\n",
+        "    } else if (0) {\n",
+        (DAMAGE, WRITER),
+    ),
+    Mutant(
+        "without readers all goes",
+        "retention.c",
+        "    } else if (l->readers.count == 0) {\n",
+        "    } else if (0) {\n",
+        (WRITER, STATEFUL),
+    ),
+    Mutant(
+        "positions may be lost behind what was deleted",
+        "sync.c",
+        "        flags |= CHRON__RETAIN_SYNC_POSITIONS;\n",
+        "        flags |= 0;\n",
+        ("test_power",),
+    ),
+    # ------------------------------------------------------------------------- doorbell, keeper, guard, clock
+    Mutant(
+        "the sleepers' flag is never cleared",
+        "doorbell.c",
+        "chron__exchange32(bell->map.base + CHRON__BELL_WAITING, 0) == 0",
+        "chron__load_relaxed32(bell->map.base + CHRON__BELL_WAITING) == 0",
+        (PROCESSES,),
+    ),
+    Mutant(
+        "woken without a count",
+        "doorbell.c",
+        "    (void)chron__add32(bell->map.base + CHRON__BELL_NOTIFY, 1);\n",
+        "",
+        ("test_bell",),
+    ),
+    Mutant(
+        "the keeper does not sync", "keeper.c", "    status = chron__writer_sync(w);\n", "    status = 0;\n", (WRITER,)
+    ),
+    Mutant(
+        "preparing pages overwrites them",
+        "roll.c",
+        "    chron__populate(seg->map.base + from, (size_t)(to - from));\n",
+        "    memset(seg->map.base + from, 0, (size_t)(to - from));\n",
+        (STRESS, "test_threads"),
+    ),
+    Mutant(
+        "a roll does not wait for the keeper",
+        "roll.c",
+        "    while (w->preparing)\n        pthread_cond_wait(&w->keeper_done, &w->lock);\n",
+        "",
+        ("tsan/test_threads",),
+    ),
+    Mutant(
+        "the segment changes without the lock",
+        "roll.c",
+        "    pthread_mutex_lock(&w->lock);\n"
+        "    w->seg = seg;\n"
+        "    chron__set64(&w->tail, tail);\n"
+        "    pthread_mutex_unlock(&w->lock);\n",
+        "    w->seg = seg;\n    chron__set64(&w->tail, tail);\n",
+        ("tsan/test_threads",),
+    ),
+    Mutant(
+        "the guard sets no flag",
+        "guard.c",
+        "        chron__set_release32(&slot->fault, 1); /* [FAULT] first: zeros must not be seen without it */\n",
+        "",
+        (PROCESSES,),
+    ),
+]
