@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chronicle_ffi import sources
@@ -93,9 +94,29 @@ class QueueWriter(Handle, Appender):
             sources.measure(found, lengths)
             return self._append_source(sources.of_list(found, lengths, columns), True)
         count = 0
+        if columns.same_for_all:
+            count, payloads = self._append_plain(payloads, columns)
         for chunk, lengths in sources.chunks(payloads):
             count += self._append_source(sources.of_list(chunk, lengths, columns, count), False)[1]
         return first, count
+
+    def _append_plain(self, payloads: Iterable[Buffer], columns: Columns) -> tuple[int, Iterable[Buffer]]:
+        """Those up to the first that is not `bytes`, from where they are; returns how many, and what is left."""
+        type_id, timestamp_ns, flags = columns.numbers
+        count = 0
+        for run, left in sources.runs(payloads):
+            stamp = lib.chron_writer_now(self._handle) if timestamp_ns == NOW else timestamp_ns
+            done = 0
+            while done < len(run):
+                done += self._extend(run, done, type_id, stamp, flags)
+                if done == len(run):
+                    break
+                if type(run[done]) is not bytes:
+                    return count + done, chain(run[done:], left)
+                self._append(run[done], type_id, stamp, flags)  # a roll, pages to prepare, or something wrong
+                done += 1
+            count += done
+        return count, ()
 
     def append_array(
         self,

@@ -400,6 +400,9 @@ CHRON_API uint64_t chron_writer_next_seq(const chron_writer *w);
 /* The last seq that survives a loss of power; CHRON_SEQ_NONE if there is none. */
 CHRON_API uint64_t chron_writer_durable_seq(const chron_writer *w);
 
+/* What the writer's clock says: the timestamp that CHRON_NOW stands for. */
+CHRON_API uint64_t chron_writer_now(const chron_writer *w);
+
 /*
  * Wait until back-pressure would let a new segment be made, or `timeout_ns` has passed. Returns 1 if
  * there is room, 0 if not. EINTR when a signal arrives.

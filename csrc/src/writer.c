@@ -544,6 +544,11 @@ uint64_t chron_writer_durable_seq(const chron_writer *w)
     return w ? chron__get64(&w->durable_next) - 1u : CHRON_SEQ_NONE; /* 0 - 1 is CHRON_SEQ_NONE */
 }
 
+uint64_t chron_writer_now(const chron_writer *w)
+{
+    return w ? now_ns(w) : 0;
+}
+
 int chron_writer_recovery_get(const chron_writer *w, chron_recovery *out)
 {
     if (!w || !out)
