@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import lzma
 import os
+import re
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -125,6 +126,15 @@ def test_a_rolling_window_holds_the_last_ones() -> None:
             every += new.tolist()
             assert window.values.tolist() == every[-size:], (size, step)
             assert window.seen == len(every)
+
+
+def test_pipeline(tmp_path: Path) -> None:
+    for _ in range(2):  # again with what the first one left
+        said = example("pipeline.py", tmp_path / "pipeline", "--producers", 5, "--orders", 8).splitlines()
+        assert said[1:] == [f"worth {5 * sum((number + 1) * (3, 4)[number % 2] for number in range(8))}"]
+        assert re.fullmatch(r"40 orders accepted, with \d+ syncs", said[0])
+    with Queue.open_subscriber(tmp_path / "pipeline" / "priced") as reader:
+        assert reader.lag == 80
 
 
 @pytest.mark.parametrize("engine", ["pandas", "polars", "duckdb"])
