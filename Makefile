@@ -191,6 +191,15 @@ $(VENV)/lint: $(VENV)/stamp
 	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("lint"))')
 	touch $@
 
+$(VENV)/docs: $(VENV)/stamp
+	$(PY) -m pip install --quiet --disable-pip-version-check \
+	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("docs"))')
+	touch $@
+
+docs: build $(VENV)/docs ## the documentation as a site in build/docs; a warning is an error
+	$(PY) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -d build/docs.cache docs build/docs
+	@echo "docs: build/docs/index.html"
+
 lint: $(VENV)/lint build ## ruff, mypy --strict, clang-format, warnings of gcc and clang, layers
 	PY=$(PY) .ci/lint
 
@@ -227,4 +236,4 @@ clean: ## remove everything that was made
 	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/_chronicle*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help build run test test-c asan ubsan tsan valgrind fuzz stress soak kill power fuzz-stateful mutants bench bench-save bench-compare lint format lib install uninstall portability sdist wheel clean
+.PHONY: help build run test test-c asan ubsan tsan valgrind fuzz stress soak kill power fuzz-stateful mutants bench bench-save bench-compare docs lint format lib install uninstall portability sdist wheel clean

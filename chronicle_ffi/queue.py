@@ -316,7 +316,7 @@ class Queue:
     def verify(path: Path, progress: Callable[[str, int], None] | None = None) -> VerifyReport:
         """Read everything and check it: every CRC, every link between files. May run beside a live writer.
 
-        `progress(file, seq)` is called now and then. Ctrl-C works, and so does an exception from `progress`.
+        ``progress(file, seq)`` is called now and then. Ctrl-C works, and so does an exception from `progress`.
 
         >>> seq = writer.append(b"one")
         >>> report = Queue.verify("q")

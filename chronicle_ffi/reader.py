@@ -138,8 +138,8 @@ class QueueReader(Handle, Taker):
     ) -> Iterator[Any]:
         """All records, waiting for more: for ever, or until none has come for `timeout` seconds.
 
-        With `events` it yields `Event`s among the messages: what happens to the log, as this reader meets it. With
-        `heartbeat` it yields an "idle" event whenever nothing else has come for so many seconds.
+        With `events` it yields `Event` objects among the messages: what happens to the log, as this reader meets it.
+        With `heartbeat` it yields an "idle" event whenever nothing else has come for so many seconds.
 
         >>> first, count = writer.append_many([b"one", b"two"])
         >>> for message in reader.follow(timeout=0.01):
