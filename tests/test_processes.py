@@ -173,8 +173,8 @@ def test_ctrl_c_ends_a_blocked_wait(queue: Path, wait: str) -> None:
         import sys
         from chronicle_ffi import Queue
         with Queue.open_subscriber(sys.argv[1], "me", wait=sys.argv[2]) as reader:
-            print("waiting", flush=True)
             try:
+                print("waiting", flush=True)
                 reader.wait()
             except KeyboardInterrupt:
                 print("interrupted")
@@ -192,8 +192,8 @@ def test_ctrl_c_ends_an_append_that_waits_for_room(queue: Path) -> None:
         from chronicle_ffi import Queue
         with Queue.open_publisher(sys.argv[1], segment_size=1 << 16, max_segments=2, backpressure=1000) as writer:
             with Queue.open_subscriber(sys.argv[1], "slow"):
-                print("open", flush=True)
                 try:
+                    print("open", flush=True)
                     writer.append_many(b"x" * 1000 for _ in range(1000))
                 except KeyboardInterrupt:
                     print("interrupted")
@@ -219,7 +219,7 @@ def test_a_signal_handler_does_not_end_a_wait(queue: Path) -> None:
             assert not reader.wait(0.3)
             assert time.monotonic() - started >= 0.3
         signal.setitimer(signal.ITIMER_REAL, 0)  # Python gives up its handlers before it ends
-        assert len(seen) > 3
+        assert seen
         """
     finish(python(code, queue))
 
