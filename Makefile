@@ -171,6 +171,19 @@ bench-save: build ## run the Python benchmarks and keep the result in build/benc
 bench-compare: build ## run them again; fails if a minimum is BENCH_BOUND (60%) above the last saved one
 	$(PYBENCH) --benchmark-compare --benchmark-compare-fail=min:$(BENCH_BOUND)
 
+# The peers live in an environment of their own; ours is the build in place, under the same Python.
+PEERS := build/peers
+PEERS_FLAGS ?=
+
+$(PEERS)/stamp: pyproject.toml bench/peers/install.py $(VENV)/stamp
+	rm -rf $(PEERS)/venv
+	$(PYTHON) -m venv $(PEERS)/venv
+	$(PEERS)/venv/bin/python bench/peers/install.py $(PEERS)
+	touch $@
+
+bench-peers: build $(PEERS)/stamp ## the race against peers, in bench/report/peers.md; PEERS_FLAGS=--help
+	$(PEERS)/venv/bin/python -m bench.peers $(PEERS_FLAGS)
+
 # ------------------------------------------------------------------------------------------ quality
 
 $(VENV)/lint: $(VENV)/stamp
@@ -214,4 +227,4 @@ clean: ## remove everything that was made
 	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/_chronicle*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help build run test test-c asan ubsan tsan valgrind fuzz stress soak kill power fuzz-stateful mutants bench bench-save bench-compare lint format lib install uninstall portability sdist wheel clean
+.PHONY: help build run test test-c asan ubsan tsan valgrind fuzz stress soak kill power fuzz-stateful mutants bench bench-save bench-compare bench-peers lint format lib install uninstall portability sdist wheel clean
