@@ -44,7 +44,9 @@ def redis(where: Path) -> None:
     shutil.rmtree(packages, ignore_errors=True)
     packages.mkdir(parents=True)
     for package in REDIS:
-        done = subprocess.run(["apt-get", "-q", "download", package], cwd=packages, check=False)
+        done = subprocess.run(
+            ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package], cwd=packages, check=False
+        )
         if done.returncode:
             print(f"apt-get cannot download {package} (try apt-get update): redis takes no part", file=sys.stderr)
             return

@@ -12,6 +12,7 @@ MEMORY: Final = "lost with the processes"
 PROCESS: Final = "survives processes, not a power cut"
 DISK: Final = "on disk"
 
+POLL_SECONDS: Final = 0.0002  # of a reader that found nothing, where the peer cannot wake one
 GROUP: Final = 1000  # records that are put on disk together, where each group is acknowledged from there
 
 
@@ -43,6 +44,10 @@ TASKS: Final = {
         Task("sync_group", f"append, groups of {GROUP} on disk", "append", "append_batch", "read_batch", durable=True),
     )
 }
+
+LOG_TASKS: Final = ("append_one", "append_batch", "read_one", "read_batch")
+PAIR_TASKS: Final = ("pair_one", "pair_batch", "round_trip")
+SYNC_TASKS: Final = ("sync_one", "sync_group")
 
 
 class Writer:
@@ -120,6 +125,10 @@ class Contestant:
     def reader(self, channel: str) -> Reader:
         """Opened when the writer is open, or has been closed."""
         raise NotImplementedError
+
+    def checker(self, channel: str) -> Reader:
+        """What an append is compared with, outside of the time: another reader, if `reader` would take for ever."""
+        return self.reader(channel)
 
     def stop(self) -> None:
         """End what `start` started."""

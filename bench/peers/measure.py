@@ -85,7 +85,7 @@ def measure_append(contestant: Contestant, task: Task, count: int) -> Result:
     feed(writer, ring, task.write, count, chunk)
     seconds = time.perf_counter() - begin
     writer.close()
-    reader = contestant.reader("log")
+    reader = contestant.checker("log")
     take(reader, Check(ring), task.read, count, contestant.batch)
     reader.close()
     return {"records": count, "seconds": seconds}

@@ -13,7 +13,7 @@ from typing import Any
 import lmdb
 
 from bench.peers import interface
-from bench.peers.interface import PROCESS, Contestant
+from bench.peers.interface import LOG_TASKS, PAIR_TASKS, PROCESS, SYNC_TASKS, Contestant
 
 KEY = Struct(">Q").pack
 
@@ -92,17 +92,7 @@ class Lmdb(Contestant):
     )
     durable_settings = "sync=True, writemap=False: each commit is on disk"
     batch = 10_000
-    tasks = (
-        "append_one",
-        "append_batch",
-        "read_one",
-        "read_batch",
-        "pair_one",
-        "pair_batch",
-        "round_trip",
-        "sync_one",
-        "sync_group",
-    )
+    tasks = (*LOG_TASKS, *PAIR_TASKS, *SYNC_TASKS)
 
     def _open(self, channel: str) -> Any:
         durable = self.task.durable

@@ -10,7 +10,7 @@ from typing import Any
 from mmapq import IndexedBatchQueue, IndexedQueue
 
 from bench.peers import interface
-from bench.peers.interface import PROCESS, Contestant
+from bench.peers.interface import LOG_TASKS, PAIR_TASKS, PROCESS, Contestant
 
 
 class Writer(interface.Writer):
@@ -83,7 +83,7 @@ class Mmapq(Contestant):
         "defaults (regions of 4 MiB, files of 1 GiB, mapped synchronously); one by one is `append` and `read` of an "
         "IndexedQueue, batches are 1000 records of an IndexedBatchQueue; a waiting reader spins"
     )
-    tasks = ("append_one", "append_batch", "read_one", "read_batch", "pair_one", "pair_batch", "round_trip")
+    tasks = (*LOG_TASKS, *PAIR_TASKS)
 
     @property
     def _batches(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.peers import interface
-from bench.peers.interface import MEMORY, Contestant
+from bench.peers.interface import MEMORY, PAIR_TASKS, Contestant
 from bench.peers.measure import FORK
 
 
@@ -76,7 +76,7 @@ class QueueReader(interface.Reader):
 
 class _Standard(Contestant):
     promise = MEMORY
-    tasks = ("pair_one", "pair_batch", "round_trip")
+    tasks = PAIR_TASKS
     packed = True
 
     @classmethod
