@@ -3,8 +3,8 @@
 
     python pipeline.py /tmp/pipeline --producers 10 --orders 20
 
-Each arrow is a queue on disk: kill it at any moment and start it again, and it goes on where it was. Producers tell their
-customer "accepted" only when the order is on disk; those that wait at the same time share one sync.
+Each arrow is a queue on disk: kill it at any moment and start it again, and it goes on where it was. Producers tell
+their customer "accepted" only when the order is on disk; those that wait at the same time share one sync.
 """
 
 import argparse
@@ -57,8 +57,9 @@ async def pipeline(directory: Path, producers: int, count: int) -> int:
     ):
         pricing = asyncio.create_task(price(to_price, priced))
         try:
-            customers = [produce(orders, customer, count) for customer in range(producers)]
-            *_, total = await asyncio.gather(*customers, report(to_report, producers * count))
+            reporting = asyncio.create_task(report(to_report, producers * count))
+            await asyncio.gather(*(produce(orders, customer, count) for customer in range(producers)))
+            total = await reporting
         finally:
             pricing.cancel()  # it waits for more; that ends at once
             await asyncio.gather(pricing, return_exceptions=True)
