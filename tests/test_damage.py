@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -521,6 +522,32 @@ def test_epochs_and_seqs_that_cannot_be_counted_on(queue: Path) -> None:
     segment(queue).rename(queue / f"{1 << 63}.seg".zfill(24))
     with pytest.raises(c.Corrupt, match="seq"):
         Queue.open_publisher(queue)
+
+
+def test_bytes_made_to_keep_a_search_busy(queue: Path) -> None:
+    """Behind damage every 32 bytes could begin a record as long as the rest: to sum all of them up would take hours."""
+    size = 32 << 20
+    with Queue.open_publisher(queue, segment_size=size, keeper=False) as writer:
+        writer.append(b"a")
+    begin, end = 8192 + 64, size - 32
+    fakes = [struct.pack("<IIQQHHI", end - at - 31, 1, 2, 0, 0, 0, 1) for at in range(begin + 32, end - 32, 32)]
+    patch(segment(queue), begin, b"\x05" + bytes(31) + b"".join(fakes))
+    code = """
+        import sys, chronicle_ffi as c
+        from chronicle_ffi import Queue
+        assert not Queue.verify(sys.argv[1]).ok
+        with Queue.open_subscriber(sys.argv[1]) as reader:
+            try:
+                reader.next()
+                reader.skip_damaged()
+            except c.Corrupt:
+                print("nothing to be found")
+        with Queue.open_publisher(sys.argv[1], keeper=False) as writer:
+            assert writer.next_seq == 1 and writer.recovery.cut_bytes > 0
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(queue)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "nothing to be found\n"), done.stderr
 
 
 def test_foreign_files_are_left_alone_and_told(queue: Path) -> None:

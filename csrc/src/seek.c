@@ -395,8 +395,7 @@ static int64_t skip_segment(chron_reader *r)
 static int64_t skip_damaged(chron_reader *r)
 {
     uint64_t from = r->next_seq;
-    uint64_t found;
-    uint64_t found_seq;
+    chron__resync search;
     int64_t skipped;
     chron__rec rec;
     int status = chron__reader_peek(r, &rec);
@@ -408,9 +407,10 @@ static int64_t skip_damaged(chron_reader *r)
     }
     if (status != -CHRON_ECORRUPT)
         return status;
-    if (r->seg && chron__seg_resync(r->seg, r->offset, from, &found, &found_seq)) {
-        chron__reader_enter_segment(r, chron__seg_retain(r->seg), found, found_seq);
-        skipped = (int64_t)(found_seq - from);
+    search = (chron__resync){.seg = r->seg, .limit = r->size}; /* without a segment the size is 0 */
+    if (chron__seg_resync(&search, r->offset, from)) {
+        chron__reader_enter_segment(r, chron__seg_retain(r->seg), search.offset, search.seq);
+        skipped = (int64_t)(search.seq - from);
     } else {
         skipped = skip_segment(r);
     }

@@ -4,6 +4,7 @@
  * signals (fallocate on the tmpfs of older kernels) is done in another way. The calls here are this program's own.
  */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64 /* fallocate has another name then, as in the library */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
