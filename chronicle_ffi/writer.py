@@ -270,6 +270,27 @@ class QueueWriter(Handle, Appender):
         """
         check(lib.chron_writer_sync(self._handle))
 
+    async def wait_durable(self, seq: int | None = None, timeout: float | None = None) -> None:
+        """Wait on the running event loop until `seq`, or all that was appended so far, is on disk.
+
+        The keeper syncs in the background, for all tasks that wait together (group commit); appends go on meanwhile.
+        Raises TimeoutError after `timeout` seconds, and otherwise as `sync`; InvalidArgument without a keeper.
+
+        >>> async def safe() -> int:
+        ...     with Queue.open_publisher("other") as writer:
+        ...         seq = writer.append(b"one")
+        ...         await writer.wait_durable(seq)
+        ...         return writer.durable_seq
+        >>> asyncio.run(safe())
+        0
+        """
+        from chronicle_ffi import aio
+
+        if seq is None:
+            seq = self.next_seq - 1
+        if seq >= 0:
+            await aio.wait_durable(self, seq, timeout)
+
     def cleanup(self) -> CleanupReport:
         """Delete the segments that the retention given at opening allows to, and tell why each other one stays.
 

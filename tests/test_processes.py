@@ -280,6 +280,21 @@ def test_faulthandler_still_works(tmp_path: Path) -> None:
     assert "Bus error" in err
 
 
+def test_a_sigbus_that_somebody_sends_is_not_swallowed(queue: Path) -> None:
+    code = """
+        import os, signal, sys
+        signal.signal(signal.SIGBUS, getattr(signal, sys.argv[2]))
+        from chronicle_ffi import Queue
+        writer = Queue.open_publisher(sys.argv[1], segment_size=1 << 16, keeper=False)
+        os.kill(os.getpid(), signal.SIGBUS)
+        os._exit(7)
+    """
+    for before, status in [("SIG_DFL", -signal.SIGBUS), ("SIG_IGN", 7)]:
+        process = python(code, queue, before)
+        process.communicate(timeout=60)
+        assert process.returncode == status, before
+
+
 def test_the_segment_under_a_reader_is_deleted(queue: Path) -> None:
     with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
         writer.append_many([b"x" * 1000] * 200)

@@ -94,21 +94,22 @@ static void note_synced(int fd, uint64_t offset, uint64_t bytes)
     CHECK_EQ(pread(fd, file->bytes + offset, end - offset, (off_t)offset), (ssize_t)(end - offset));
 }
 
+/* The real disk is left out: what would be on it is what the page cache holds now. */
 static int sync_map(const chron__io *self, int fd, const chron__map *map, uint64_t offset, uint64_t bytes)
 {
-    int status = chron__io_posix.sync_map(self, fd, map, offset, bytes);
     uint64_t from = offset / CHRON__PAGE * CHRON__PAGE;
 
+    (void)self;
+    (void)map;
     note_synced(fd, from, offset + bytes - from);
-    return status;
+    return 0;
 }
 
 static int sync_file(const chron__io *self, int fd)
 {
-    int status = chron__io_posix.sync_file(self, fd);
-
+    (void)self;
     note_synced(fd, 0, UINT32_MAX);
-    return status;
+    return 0;
 }
 
 static ino_t inode_of(int dir, const char *text)
@@ -140,12 +141,13 @@ static void apply_change(name *list, size_t *count, const change *one)
 
 static int sync_dir(const chron__io *self, int dir)
 {
-    int status = chron__io_posix.sync_dir(self, dir);
-
+    (void)self;
+    if (!inode_of(dir, CHRON__FILE_LOCK))
+        return 0; /* not the queue's own: readers/, quarantine/, or the one that it lies in */
     for (size_t i = 0; i < change_count; i++)
         apply_change(names, &name_count, &changes[i]);
     change_count = 0;
-    return status;
+    return 0;
 }
 
 static int open_file(const chron__io *self, int dir, const char *text, int flags, unsigned mode)
@@ -286,8 +288,8 @@ static void append_some(chron_writer *w)
     }
 }
 
-/* One generation: write to `path`, lose power into `next`. Returns the seq that must survive, exclusive. */
-static uint64_t generation(const char *path, const char *next, uint64_t must_be_there)
+/* One process's life with the queue at `path`. Returns the seq that must survive, exclusive. */
+static uint64_t live(const char *path, uint64_t must_be_there, chron_writer **out)
 {
     static const uint32_t durabilities[] = {CHRON_DURABILITY_NONE, CHRON_DURABILITY_BATCH, CHRON_DURABILITY_ALWAYS};
     chron_writer_options options;
@@ -295,7 +297,6 @@ static uint64_t generation(const char *path, const char *next, uint64_t must_be_
     uint64_t operations = dice(120);
     uint64_t durable;
 
-    start_recording(path);
     chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     options.durability = durabilities[dice(3)];
@@ -310,16 +311,41 @@ static uint64_t generation(const char *path, const char *next, uint64_t must_be_
     }
     CHECK_EQ(chron_writer_keeper_stop(w), 0);
     durable = chron_writer_durable_seq(w) + 1u; /* none: CHRON_SEQ_NONE + 1 = 0 */
+    *out = w;
+    return durable > must_be_there ? durable : must_be_there;
+}
+
+/* The process ends without closing: nothing is synced, nor marked as closed. What it wrote is in the page cache. */
+static void die(chron_writer *w)
+{
+    chron__set32(&w->poisoned, 1);
+    CHECK_EQ(chron_writer_close(w), 0);
+}
+
+/*
+ * One generation: writers come and die at `path`, the last one loses power, into `next`. Returns the seq that must
+ * survive, exclusive.
+ */
+static uint64_t generation(const char *path, const char *next, uint64_t must_be_there)
+{
+    chron_writer *w;
+
+    start_recording(path);
+    while (dice(2)) {
+        must_be_there = live(path, must_be_there, &w);
+        die(w);
+    }
+    must_be_there = live(path, must_be_there, &w);
     if (dice(4) == 0) {
-        if (options.durability != CHRON_DURABILITY_NONE)
-            durable = chron_writer_next_seq(w);
+        if (w->options.durability != CHRON_DURABILITY_NONE)
+            must_be_there = chron_writer_next_seq(w);
         CHECK_EQ(chron_writer_close(w), 0);
         lose_power(next);
     } else {
         lose_power(next);
         CHECK_EQ(chron_writer_close(w), 0);
     }
-    return durable > must_be_there ? durable : must_be_there;
+    return must_be_there;
 }
 
 static void check_survivor(const char *path, uint64_t durable)
@@ -348,7 +374,7 @@ static void check_survivor(const char *path, uint64_t durable)
 static void test_loss_of_power(void)
 {
     const char *wanted = getenv("CHRON_POWER_RUNS");
-    uint64_t runs = wanted ? strtoull(wanted, NULL, 10) : 60;
+    uint64_t runs = wanted ? strtoull(wanted, NULL, 10) : 40;
 
     for (uint64_t seed = 1; seed <= runs; seed++) {
         char path[TEMPORARY_BYTES];
