@@ -184,6 +184,19 @@ bench-save: build ## run the Python benchmarks and keep the result in build/benc
 bench-compare: build ## run them again; fails if a minimum is BENCH_BOUND (60%) above the last saved one
 	$(PYBENCH) --benchmark-compare --benchmark-compare-fail=min:$(BENCH_BOUND)
 
+# The peers live in an environment of their own; ours is the build in place, under the same Python.
+PEERS := build/peers
+PEERS_FLAGS ?=
+
+$(PEERS)/stamp: pyproject.toml bench/peers/install.py $(VENV)/stamp
+	rm -rf $(PEERS)/venv
+	$(PYTHON) -m venv $(PEERS)/venv
+	$(PEERS)/venv/bin/python bench/peers/install.py $(PEERS)
+	touch $@
+
+bench-peers: build $(PEERS)/stamp ## the race against peers, in bench/report/peers.md; PEERS_FLAGS=--help
+	$(PEERS)/venv/bin/python -m bench.peers $(PEERS_FLAGS)
+
 # ------------------------------------------------------------------------------------------ quality
 
 $(VENV)/lint: $(VENV)/stamp
@@ -233,7 +246,7 @@ sdist wheel: $(VENV)/stamp
 	$(PY) -m build --quiet --$@ --outdir dist .
 
 clean: ## remove everything that was made
-	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/_chronicle*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help build run test test-c asan ubsan tsan valgrind fuzz stress soak kill power fuzz-stateful mutants bench bench-save bench-compare docs lint format lib install uninstall portability sdist wheel clean
+.PHONY: help build run test test-c asan ubsan tsan valgrind fuzz stress soak kill power fuzz-stateful mutants bench bench-save bench-compare bench-peers docs lint format lib install uninstall portability sdist wheel clean

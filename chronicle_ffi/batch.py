@@ -168,7 +168,9 @@ class Batch(Sequence[Message]):
             }
         )
         if count:
-            rows = np.ndarray((count,), record, self.segment, self.offset[0] - HEADER_BYTES, (self._step(record),))
+            # From an array, not from the memoryview, behind which ndarray() would find memory that looks writable.
+            segment = np.frombuffer(self.segment, np.uint8)
+            rows = np.ndarray((count,), record, segment, self.offset[0] - HEADER_BYTES, (self._step(record),))
         else:
             rows = np.zeros(0, record)
             rows.flags.writeable = False
@@ -233,8 +235,12 @@ class Batch(Sequence[Message]):
         if count:
             first, last = sorted((0, count - 1), key=self.offset.__getitem__)
             begin, end = self.offset[first], self.offset[last] + self.length[last]
-            place = ffi.from_buffer("uint64_t[]", self.offset), ffi.from_buffer("uint32_t[]", self.length)
-            lib.chron_segment_binary_views(self._handle, begin, *place, count, ffi.from_buffer(views))
+            with (  # given back at once: see sources.py
+                ffi.from_buffer("uint64_t[]", self.offset) as offsets,
+                ffi.from_buffer("uint32_t[]", self.length) as lengths,
+                ffi.from_buffer(views) as out,
+            ):
+                lib.chron_segment_binary_views(self._handle, begin, offsets, lengths, count, out)
             self.check()
             data = [pa.py_buffer(self.segment[at:end]) for at in range(begin, end, VIEW_BUFFER_BYTES)]
         return pa.Array.from_buffers(pa.binary_view(), count, [None, pa.py_buffer(views), *data])

@@ -2,6 +2,10 @@
 """What batches of records come from: many payloads in one buffer, with columns beside it, for C to read.
 
 numpy and pyarrow are not imported here: what their objects offer is used where such an object was passed.
+
+Buffers are lent to C for one call, and given back by an ExitStack when it ends, whatever happens. Left to the garbage
+collector they could crash it: CPython (3.11, for one) breaks down over a memoryview that is still lent and part of a
+cycle, such as an exception makes with the frames it came through.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from operator import index
@@ -33,7 +38,7 @@ NATIVE: Final = "@=" + ("<" if sys.byteorder == "little" else ">")
 
 
 def buffer_of(data: Any) -> Any:
-    """Any C-contiguous buffer as something that has a length in bytes and that cffi takes as a pointer."""
+    """Any C-contiguous buffer as what cffi takes as a pointer, and len() in bytes; to be given back: use ``with``."""
     if isinstance(data, str):
         raise TypeError("a payload is bytes or another buffer, not str: encode it, for example with .encode()")
     return ffi.from_buffer(data)
@@ -78,7 +83,7 @@ OFFSETS_8: Final = Kind("offsets", "uint64_t[]", 8, "QLNqln", "Q", "integers of 
 class Values:
     """A column with a value for each record."""
 
-    pointer: Any  #: of cffi: keeps the buffer
+    pointer: Any  #: of cffi, good as long as the stack that it was lent by
     count: int
     signed: bool
 
@@ -101,35 +106,35 @@ def _column_view(values: Any, kind: Kind) -> memoryview:
         raise TypeError(f"{kind.name} is one number, or {kind.wanted} in a buffer or a list; not {what}") from None
 
 
-def values_of(values: Any, kind: Kind) -> Values:
-    """A column for C. Refuses what would be read as other numbers than it holds."""
+def values_of(lent: ExitStack, values: Any, kind: Kind) -> Values:
+    """A column for C, copied if it has gaps or is not aligned. Refuses what would be read as other numbers."""
     view = _column_view(values, kind)
     form = view.format.lstrip(NATIVE)
-    if view.ndim != 1 or not view.c_contiguous or view.itemsize != kind.size or form not in kind.formats:
+    if view.ndim != 1 or view.itemsize != kind.size or form not in kind.formats:
         raise InvalidArgument(
-            f"{kind.name} takes {kind.wanted} in one row without gaps, in native byte order; this has items "
-            f"{view.format!r} of {view.itemsize} bytes, {view.ndim} dimensions: convert it, for example with astype()"
+            f"{kind.name} takes {kind.wanted} in native byte order; this has items {view.format!r} of {view.itemsize} "
+            f"bytes in {view.ndim} dimensions: convert it, for example with astype()"
         )
-    pointer = ffi.from_buffer(kind.ctype, view)
-    if int(ffi.cast("uintptr_t", pointer)) % kind.size:
-        pointer = ffi.from_buffer(kind.ctype, array(kind.code, view.tobytes()))  # not aligned: copied to where it is
+    pointer = lent.enter_context(ffi.from_buffer(kind.ctype, view)) if view.c_contiguous else None
+    if pointer is None or int(ffi.cast("uintptr_t", pointer)) % kind.size:
+        pointer = lent.enter_context(ffi.from_buffer(kind.ctype, array(kind.code, view.tobytes())))
     return Values(pointer, len(view), form.islower())
 
 
-def _one_or_each(value: Any, kind: Kind) -> int | Values:
+def _one_or_each(lent: ExitStack, value: Any, kind: Kind) -> int | Values:
     try:
         return index(value)
     except TypeError:
-        return values_of(value, kind)
+        return values_of(lent, value, kind)
 
 
 class Columns:
     """What belongs to the payloads of a call: for each of type_id, timestamp_ns, flags one value, or one a record."""
 
-    def __init__(self, type_id: Any, timestamp_ns: Any, flags: Any) -> None:
-        self.type_id = _one_or_each(type_id, TYPE_ID)
-        self.timestamp_ns = NOW if timestamp_ns is None else _one_or_each(timestamp_ns, STAMPS)
-        self.flags = _one_or_each(flags, FLAGS)
+    def __init__(self, lent: ExitStack, type_id: Any, timestamp_ns: Any, flags: Any) -> None:
+        self.type_id = _one_or_each(lent, type_id, TYPE_ID)
+        self.timestamp_ns = NOW if timestamp_ns is None else _one_or_each(lent, timestamp_ns, STAMPS)
+        self.flags = _one_or_each(lent, flags, FLAGS)
         every = ((TYPE_ID, self.type_id), (STAMPS, self.timestamp_ns), (FLAGS, self.flags))
         self._each = [(kind.name, value.count) for kind, value in every if isinstance(value, Values)]
 
@@ -169,18 +174,24 @@ class Columns:
 
 @dataclass(frozen=True)
 class Source:
-    """A ``chron_source``, how many records it has, and what it points into."""
+    """A ``chron_source``, and how many records it has."""
 
     struct: Any
     count: int
-    kept: tuple[Any, ...]
 
 
 def source(
-    data: Any, count: int, columns: Columns, *, begin: int = 0, row_bytes: int = 0, offsets: Values | None = None
+    lent: ExitStack,
+    data: Any,
+    count: int,
+    columns: Columns,
+    *,
+    begin: int = 0,
+    row_bytes: int = 0,
+    offsets: Values | None = None,
 ) -> Source:
     """Put together what C reads; buffers stay where they are."""
-    bytes_ = ffi.from_buffer(data)
+    bytes_ = lent.enter_context(buffer_of(data))
     struct = ffi.new("chron_source *")
     struct.bytes = bytes_
     struct.bytes_size = len(bytes_)
@@ -189,7 +200,7 @@ def source(
         struct.offsets = offsets.pointer
         struct.offset_size = ffi.sizeof(ffi.typeof(offsets.pointer).item)
     columns.put(struct, begin)
-    return Source(struct, count, (bytes_, offsets, columns))
+    return Source(struct, count)
 
 
 def measure(payloads: Iterable[Any], lengths: list[int]) -> None:
@@ -204,17 +215,17 @@ def measure(payloads: Iterable[Any], lengths: list[int]) -> None:
         lengths.append(view.nbytes)
 
 
-def of_list(payloads: list[Any], lengths: list[int], columns: Columns, begin: int = 0) -> Source:
+def of_list(lent: ExitStack, payloads: list[Any], lengths: list[int], columns: Columns, begin: int = 0) -> Source:
     """Payloads that are objects of their own, joined into one buffer."""
     joined = b"".join(payloads)
     first = lengths[0] if lengths else 0
     if lengths.count(first) == len(lengths):
         total = first * len(lengths)
-        made = source(joined, len(lengths), columns, begin=begin, row_bytes=first)
+        made = source(lent, joined, len(lengths), columns, begin=begin, row_bytes=first)
     else:
         offsets = array("Q", accumulate(lengths, initial=0))
         total = offsets[-1]
-        made = source(joined, len(lengths), columns, begin=begin, offsets=values_of(offsets, OFFSETS_8))
+        made = source(lent, joined, len(lengths), columns, begin=begin, offsets=values_of(lent, offsets, OFFSETS_8))
     if total != len(joined):
         raise InvalidArgument("a payload changed its length while it was read")
     return made
@@ -261,20 +272,21 @@ def chunks(payloads: Iterable[Any]) -> Iterator[tuple[list[Any], list[int]]]:
         size = 0
         while len(chunk) < CHUNK_RECORDS and size < CHUNK_BYTES:
             begin = len(chunk)
+            wanted = min(run, CHUNK_RECORDS - begin)
             try:
-                chunk.extend(islice(remaining, run))
+                chunk.extend(islice(remaining, wanted))
             except BaseException as raised:
                 failure = raised
             taken = chunk[begin:]
             try:
-                if {*map(type, taken)} <= {bytes}:
+                if list(map(type, taken)).count(bytes) == len(taken):
                     lengths.extend(map(len, taken))
                 else:
                     measure(taken, lengths)
             except BaseException as raised:
                 failure = raised
                 del chunk[len(lengths) :]
-            if failure or len(taken) < run:
+            if failure or len(taken) < wanted:
                 break
             grown = sum(lengths[begin:])
             size += grown
@@ -286,7 +298,7 @@ def chunks(payloads: Iterable[Any]) -> Iterator[tuple[list[Any], list[int]]]:
         raise failure
 
 
-def of_rows(rows: Any, row_bytes: int | None, columns: Columns) -> Source:
+def of_rows(lent: ExitStack, rows: Any, row_bytes: int | None, columns: Columns) -> Source:
     """Rows of an array: of two and more dimensions, or structured, or cut into `row_bytes`."""
     view = view_of(rows)
     if not view.c_contiguous:
@@ -308,17 +320,17 @@ def of_rows(rows: Any, row_bytes: int | None, columns: Columns) -> Source:
     if row_bytes > ROW_BYTES_MAX:
         raise PayloadTooLarge(f"rows of {row_bytes} bytes: a record holds 1 GiB at most")
     columns.check(count)
-    return source(view, count, columns, row_bytes=row_bytes)
+    return source(lent, view, count, columns, row_bytes=row_bytes)
 
 
-def of_buffer(data: Any, offsets: Any, columns: Columns) -> Source:
+def of_buffer(lent: ExitStack, data: Any, offsets: Any, columns: Columns) -> Source:
     """Payloads one behind the other, and where each begins and the last one ends."""
     view = _column_view(offsets, OFFSETS_8)
-    places = values_of(view, OFFSETS_4 if view.itemsize == 4 else OFFSETS_8)
+    places = values_of(lent, view, OFFSETS_4 if view.itemsize == 4 else OFFSETS_8)
     if places.count == 0:
         raise InvalidArgument("there are no offsets: even without records there is one, 0")
     columns.check(places.count - 1)
-    return source(data, places.count - 1, columns, offsets=places)
+    return source(lent, data, places.count - 1, columns, offsets=places)
 
 
 # ---------------------------------------------------------------------------------------------- Arrow
@@ -343,7 +355,7 @@ def _chunks_of_arrow(values: Any, whole: bool) -> list[Any]:
     return [values.combine_chunks()]
 
 
-def of_arrow(values: Any, columns: Columns, whole: bool) -> list[Source]:
+def of_arrow(lent: ExitStack, values: Any, columns: Columns, whole: bool) -> list[Source]:
     """Arrays of binary, large_binary, string, large_string or fixed-size binary values, as they are.
 
     Views (binary_view, string_view) are packed first, and with `whole` several chunks are put together: one copy.
@@ -353,12 +365,12 @@ def of_arrow(values: Any, columns: Columns, whole: bool) -> list[Source]:
     made = []
     begin = 0
     for chunk in found:
-        made.append(_of_arrow_chunk(chunk, columns, begin))
+        made.append(_of_arrow_chunk(lent, chunk, columns, begin))
         begin += len(chunk)
     return made
 
 
-def _of_arrow_chunk(values: Any, columns: Columns, begin: int) -> Source:
+def _of_arrow_chunk(lent: ExitStack, values: Any, columns: Columns, begin: int) -> Source:
     if values.null_count:
         raise InvalidArgument(f"the array has {values.null_count} nulls: a record has a payload, drop or fill them")
     if hasattr(values, "storage"):  # of an extension type
@@ -372,14 +384,14 @@ def _of_arrow_chunk(values: Any, columns: Columns, begin: int) -> Source:
     if kind.startswith("fixed_size_binary"):
         width = values.type.byte_width
         data = memoryview(values.buffers()[1] or b"")[values.offset * width : (values.offset + count) * width]
-        return source(data, count, columns, begin=begin, row_bytes=width)
+        return source(lent, data, count, columns, begin=begin, row_bytes=width)
     sizes = {"binary": 4, "string": 4, "large_binary": 8, "large_string": 8}
     if kind not in sizes:
         raise InvalidArgument(f"an array of {kind} has no payloads: binary and string arrays have")
     if count == 0:
-        return source(b"", 0, columns, begin=begin)
+        return source(lent, b"", 0, columns, begin=begin)
     size = sizes[kind]
     _, places, data = values.buffers()
     used = memoryview(places).cast("B")[values.offset * size : (values.offset + count + 1) * size]
-    offsets = values_of(used.cast("I" if size == 4 else "Q"), OFFSETS_4 if size == 4 else OFFSETS_8)
-    return source(data or b"", count, columns, begin=begin, offsets=offsets)
+    offsets = values_of(lent, used.cast("I" if size == 4 else "Q"), OFFSETS_4 if size == 4 else OFFSETS_8)
+    return source(lent, data or b"", count, columns, begin=begin, offsets=offsets)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -50,10 +50,11 @@ class QueueWriter(Handle, Appender):
 
     def _append(self, data: Buffer, type_id: int = 0, timestamp_ns: int | None = None, flags: int = 0) -> int:
         """What `append` leaves to Python: all but plain calls that need no more than copying."""
-        buffer = data if type(data) is bytes else buffer_of(data)
         stamp = NOW if timestamp_ns is None else timestamp_ns
-        call = partial(lib.chron_writer_append_at, self._handle, buffer, len(buffer), type_id, flags, stamp)
-        return self._retried(call)
+        with buffer_of(data) as buffer:
+            return self._retried(
+                partial(lib.chron_writer_append_at, self._handle, buffer, len(buffer), type_id, flags, stamp)
+            )
 
     def _fail(self) -> NoReturn:
         raise error()
@@ -84,21 +85,24 @@ class QueueWriter(Handle, Appender):
         >>> writer.append_many((b"%d" % n for n in range(100)), atomic=True)
         (3, 100)
         """
-        columns = Columns(type_id, timestamp_ns, flags)
-        first = self.next_seq
-        if atomic or not columns.same_for_all:
-            payloads = found = list(payloads)
-            columns.check(len(found))
-        if atomic:
-            lengths: list[int] = []
-            sources.measure(found, lengths)
-            return self._append_source(sources.of_list(found, lengths, columns), True)
-        count = 0
-        if columns.same_for_all:
-            count, payloads = self._append_plain(payloads, columns)
-        for chunk, lengths in sources.chunks(payloads):
-            count += self._append_source(sources.of_list(chunk, lengths, columns, count), False)[1]
-        return first, count
+        with ExitStack() as lent:
+            columns = Columns(lent, type_id, timestamp_ns, flags)
+            first = self.next_seq
+            if atomic or not columns.same_for_all:
+                payloads = found = list(payloads)
+                columns.check(len(found))
+            if atomic:
+                lengths: list[int] = []
+                sources.measure(found, lengths)
+                return self._append_source(sources.of_list(lent, found, lengths, columns), True)
+            count = 0
+            if columns.same_for_all:
+                count, payloads = self._append_plain(payloads, columns)
+            for chunk, lengths in sources.chunks(payloads):
+                with ExitStack() as chunk_lent:
+                    made = sources.of_list(chunk_lent, chunk, lengths, columns, count)
+                    count += self._append_source(made, False)[1]
+            return first, count
 
     def _append_plain(self, payloads: Iterable[Buffer], columns: Columns) -> tuple[int, Iterable[Buffer]]:
         """Those up to the first that is not `bytes`, from where they are; returns how many, and what is left."""
@@ -140,8 +144,9 @@ class QueueWriter(Handle, Appender):
         >>> writer.append_array(b"aabbcc", row_bytes=2)
         (1000, 3)
         """
-        made = sources.of_rows(rows, row_bytes, Columns(type_id, timestamp_ns, flags))
-        return self._append_source(made, atomic)
+        with ExitStack() as lent:
+            made = sources.of_rows(lent, rows, row_bytes, Columns(lent, type_id, timestamp_ns, flags))
+            return self._append_source(made, atomic)
 
     def append_buffer(
         self,
@@ -162,8 +167,9 @@ class QueueWriter(Handle, Appender):
         >>> reader.next()
         Message(seq=0, timestamp_ns=..., type_id=7, flags=0, payload=b'one')
         """
-        made = sources.of_buffer(data, offsets, Columns(type_id, timestamp_ns, flags))
-        return self._append_source(made, atomic)
+        with ExitStack() as lent:
+            made = sources.of_buffer(lent, data, offsets, Columns(lent, type_id, timestamp_ns, flags))
+            return self._append_source(made, atomic)
 
     def append_arrow(
         self,
@@ -184,9 +190,10 @@ class QueueWriter(Handle, Appender):
         >>> writer.append_arrow(pyarrow.array(["one", "two", "three"]))
         (0, 3)
         """
-        made = sources.of_arrow(values, Columns(type_id, timestamp_ns, flags), atomic)
-        first = self.next_seq
-        return first, sum([self._append_source(one, atomic)[1] for one in made])
+        with ExitStack() as lent:
+            made = sources.of_arrow(lent, values, Columns(lent, type_id, timestamp_ns, flags), atomic)
+            first = self.next_seq
+            return first, sum([self._append_source(one, atomic)[1] for one in made])
 
     def _append_source(self, made: sources.Source, atomic: bool) -> tuple[int, int]:
         handle, struct, count = self._handle, made.struct, made.count

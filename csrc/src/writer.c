@@ -222,13 +222,10 @@ static inline __attribute__((always_inline)) int64_t measure(const chron_writer 
     return (int64_t)bytes;
 }
 
-/* Take back what place_batch did to the tally and to the `bytes` at the tail. */
-static __attribute__((cold, noinline)) int take_back(chron_writer *w, uint64_t bytes, const chron__tally *tally,
-                                                     uint64_t payload_bytes)
+/* Take back the `bytes` behind the tail. */
+static __attribute__((cold, noinline)) int take_back(chron_writer *w, uint64_t bytes)
 {
     memset(w->base + chron__get64(&w->tail), 0, (size_t)bytes);
-    w->tally = *tally;
-    w->payload_bytes = payload_bytes;
     return chron__fail(CHRON_EINVAL, "the batch was changed while it was read: nothing was appended");
 }
 
@@ -239,8 +236,8 @@ static __attribute__((cold, noinline)) int take_back(chron_writer *w, uint64_t b
 static inline __attribute__((always_inline)) int64_t place_batch(chron_writer *w, uint64_t bytes, record_at get,
                                                                  const void *source, size_t from, size_t to)
 {
-    const chron__tally tally = w->tally;
-    const uint64_t payload_bytes = w->payload_bytes;
+    chron__tally tally = w->tally;
+    uint64_t payload_bytes = w->payload_bytes;
     uint64_t offset = chron__get64(&w->tail);
     const uint64_t end = offset + bytes;
     uint64_t seq = chron__get64(&w->next_seq);
@@ -252,7 +249,7 @@ static inline __attribute__((always_inline)) int64_t place_batch(chron_writer *w
         uint8_t *at = w->base + offset;
 
         if (r.length > w->max_payload || r.type_id > CHRON_TYPE_MAX || chron__record_bytes(r.length) > end - offset)
-            return take_back(w, bytes, &tally, payload_bytes);
+            return take_back(w, bytes);
         if (r.timestamp_ns == CHRON_NOW)
             r.timestamp_ns = now ? now : (now = now_ns(w));
         place(w, at, seq + (i - from), r.payload, (uint32_t)r.length, r.type_id, r.flags, r.timestamp_ns);
@@ -261,20 +258,31 @@ static inline __attribute__((always_inline)) int64_t place_batch(chron_writer *w
         else
             first_length = (int64_t)r.length;
         CHRON__STEP("batch: record placed");
-        chron__tally_add(&w->tally, r.timestamp_ns);
-        w->payload_bytes += r.length;
+        chron__tally_add(&tally, r.timestamp_ns);
+        payload_bytes += r.length;
         offset += chron__record_bytes(r.length);
     }
-    return offset == end ? first_length : take_back(w, bytes, &tally, payload_bytes);
+    if (offset != end)
+        return take_back(w, bytes);
+    w->tally = tally;
+    w->payload_bytes = payload_bytes;
+    return first_length;
 }
 
-/* Index entries for records between two offsets, by the commit words that stand there now. */
-static void note_blocks(chron_writer *w, uint64_t offset, uint64_t end)
+/* Index entries for records (from, to), which begin at `offset`; not for what they are not, if they were changed. */
+static inline __attribute__((always_inline)) void note_blocks(chron_writer *w, uint64_t offset, uint64_t seq,
+                                                              record_at get, const void *source, size_t from, size_t to)
 {
-    if (end <= w->next_block)
-        return;
-    for (; offset < end; offset += chron__record_bytes(chron__load_relaxed_le32(w->base + offset) - 1u))
-        chron__writer_note_block(w, offset);
+    uint64_t end = chron__get64(&w->tail);
+
+    for (size_t i = from + 1u; i < to && offset < end; i++) {
+        if (offset >= w->next_block) {
+            if (chron__read_le64(w->base + offset + offsetof(chron__record_header, seq)) != seq + (i - from))
+                return;
+            chron__writer_note_block(w, offset);
+        }
+        offset += chron__record_bytes(get(source, i).length);
+    }
 }
 
 static inline __attribute__((always_inline)) int64_t append_whole(chron_writer *w, record_at get, const void *source,
@@ -302,7 +310,8 @@ static inline __attribute__((always_inline)) int64_t append_whole(chron_writer *
         return length;
     chron__rec_publish(w->base + offset, (uint32_t)length);
     status = finish(w, offset, offset + (uint64_t)bytes, seq, (uint32_t)(to - from));
-    note_blocks(w, offset + chron__record_bytes((uint64_t)length), offset + (uint64_t)bytes);
+    if (chron__get64(&w->tail) > w->next_block)
+        note_blocks(w, offset + chron__record_bytes((uint64_t)length), seq, get, source, from, to);
     return status;
 }
 

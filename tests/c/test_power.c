@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -45,6 +46,7 @@ typedef struct name {
 typedef struct change {
     name from; /* inode 0: it was not there */
     name to;   /* inode 0: it is gone */
+    ino_t directory;
 } change;
 
 static synced_file files[FILES_MAX];
@@ -55,6 +57,7 @@ static change changes[CHANGES_MAX]; /* since, in order */
 static size_t change_count;
 static uint64_t dice_state;
 static chron__io io;
+static pthread_mutex_t recording = PTHREAD_MUTEX_INITIALIZER; /* the keeper makes system calls as well */
 
 static uint64_t dice(uint64_t sides)
 {
@@ -101,14 +104,18 @@ static int sync_map(const chron__io *self, int fd, const chron__map *map, uint64
 
     (void)self;
     (void)map;
+    (void)pthread_mutex_lock(&recording);
     note_synced(fd, from, offset + bytes - from);
+    (void)pthread_mutex_unlock(&recording);
     return 0;
 }
 
 static int sync_file(const chron__io *self, int fd)
 {
     (void)self;
+    (void)pthread_mutex_lock(&recording);
     note_synced(fd, 0, UINT32_MAX);
+    (void)pthread_mutex_unlock(&recording);
     return 0;
 }
 
@@ -119,10 +126,18 @@ static ino_t inode_of(int dir, const char *text)
     return fstatat(dir, text, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino : 0;
 }
 
-static void note_change(const char *from, ino_t from_inode, const char *to, ino_t to_inode)
+static ino_t inode_of_directory(int dir)
+{
+    struct stat st;
+
+    CHECK_EQ(fstat(dir, &st), 0);
+    return st.st_ino;
+}
+
+static void note_change(int dir, const char *from, ino_t from_inode, const char *to, ino_t to_inode)
 {
     CHECK(change_count < CHANGES_MAX);
-    changes[change_count] = (change){.from.inode = from_inode, .to.inode = to_inode};
+    changes[change_count] = (change){{"", from_inode}, {"", to_inode}, inode_of_directory(dir)};
     (void)snprintf(changes[change_count].from.text, sizeof changes->from.text, "%s", from);
     (void)snprintf(changes[change_count++].to.text, sizeof changes->to.text, "%s", to);
 }
@@ -141,42 +156,60 @@ static void apply_change(name *list, size_t *count, const change *one)
 
 static int sync_dir(const chron__io *self, int dir)
 {
+    size_t kept = 0;
+
     (void)self;
-    if (!inode_of(dir, CHRON__FILE_LOCK))
-        return 0; /* not the queue's own: readers/, quarantine/, or the one that it lies in */
-    for (size_t i = 0; i < change_count; i++)
-        apply_change(names, &name_count, &changes[i]);
-    change_count = 0;
+    (void)pthread_mutex_lock(&recording);
+    for (size_t i = 0; i < change_count; i++) {
+        if (changes[i].directory == inode_of_directory(dir))
+            apply_change(names, &name_count, &changes[i]);
+        else
+            changes[kept++] = changes[i];
+    }
+    change_count = kept;
+    (void)pthread_mutex_unlock(&recording);
     return 0;
 }
 
 static int open_file(const chron__io *self, int dir, const char *text, int flags, unsigned mode)
 {
-    ino_t before = inode_of(dir, text);
-    int fd = chron__io_posix.open_file(self, dir, text, flags, mode);
+    ino_t before;
+    int fd;
 
+    (void)pthread_mutex_lock(&recording);
+    before = inode_of(dir, text);
+    fd = chron__io_posix.open_file(self, dir, text, flags, mode);
     if (fd >= 0 && !before && !strchr(text, '/'))
-        note_change("", 0, text, inode_of(dir, text));
+        note_change(dir, "", 0, text, inode_of(dir, text));
+    (void)pthread_mutex_unlock(&recording);
     return fd;
 }
 
 static int rename_file(const chron__io *self, int from_dir, const char *from, int to_dir, const char *to)
 {
-    ino_t inode = inode_of(from_dir, from);
-    int status = chron__io_posix.rename(self, from_dir, from, to_dir, to);
+    ino_t inode;
+    int status;
 
+    (void)pthread_mutex_lock(&recording);
+    inode = inode_of(from_dir, from);
+    status = chron__io_posix.rename(self, from_dir, from, to_dir, to);
     if (status == 0)
-        note_change(from, inode, to, strchr(to, '/') ? 0 : inode);
+        note_change(from_dir, from, inode, to, strchr(to, '/') ? 0 : inode);
+    (void)pthread_mutex_unlock(&recording);
     return status;
 }
 
 static int unlink_file(const chron__io *self, int dir, const char *text)
 {
-    ino_t inode = inode_of(dir, text);
-    int status = chron__io_posix.unlink(self, dir, text);
+    ino_t inode;
+    int status;
 
+    (void)pthread_mutex_lock(&recording);
+    inode = inode_of(dir, text);
+    status = chron__io_posix.unlink(self, dir, text);
     if (status == 0)
-        note_change(text, inode, "", 0);
+        note_change(dir, text, inode, "", 0);
+    (void)pthread_mutex_unlock(&recording);
     return status;
 }
 

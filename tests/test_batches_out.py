@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: MIT
+"""Batches of records over mapped segments: columns, slices, what keeps them alive, and scans. Without numpy."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import shutil
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chronicle_ffi as c
+from chronicle_ffi import Batch, Message, Queue, QueueReader, Retention
+from tests.children import in_child
+
+SEGMENT = 1 << 16
+COUNT = 500
+START = datetime(2030, 1, 1, tzinfo=timezone.utc)
+START_NS = 1893456000 * 10**9
+
+
+def message(seq: int) -> Message:
+    """One second apart, 0 to 1300 bytes, every third one empty."""
+    payload = b"" if seq % 3 == 0 else b"%d:" % seq + bytes([seq % 256]) * (seq * 977 % 1300)
+    return Message(seq, START_NS + seq * 10**9, seq % 7, seq % 256, payload)
+
+
+MESSAGES = [message(seq) for seq in range(COUNT)]
+
+
+def fill(path: Path, count: int = COUNT) -> None:
+    """In several segments."""
+    with Queue.open_publisher(path, segment_size=SEGMENT, keeper=False) as writer:
+        for seq, stamp, type_id, flags, payload in MESSAGES[:count]:
+            assert writer.append(payload, type_id, timestamp_ns=stamp, flags=flags) == seq
+
+
+def batches(reader: QueueReader, size: int = 65536) -> list[Batch]:
+    found = []
+    while len(batch := reader.read_batch(size)):
+        found.append(batch)
+    return found
+
+
+def mappings(path: Path) -> int:
+    """How many segments of the queue this process has mapped."""
+    return sum(f"{path}/" in line and ".seg" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+# ------------------------------------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize("size", [1, 7, 65536, 65537, 1 << 40])
+def test_batches_hold_what_was_written(queue: Path, size: int) -> None:
+    fill(queue)
+    bases = [segment.base_seq for segment in Queue.segments(queue)]
+    assert len(bases) > 3
+    with Queue.open_subscriber(queue) as reader:
+        found = batches(reader, size)
+        assert reader.position == COUNT
+        assert reader.stats().records == COUNT
+        assert reader.stats().payload_bytes == sum(len(one.payload) for one in MESSAGES)
+    assert [one for batch in found for one in batch] == MESSAGES
+    assert max(map(len, found)) <= size
+    if size >= COUNT:
+        assert [batch.seq[0] for batch in found] == bases  # each one segment, and that as a whole
+    for batch in found:
+        assert len(batch.segment) == SEGMENT
+        assert batch.payloads() == [one.payload for one in batch] == list(map(bytes, batch.views()))
+        for i, one in enumerate(batch):
+            at = batch.offset[i]
+            assert batch.segment[at : at + batch.length[i]] == one.payload
+
+
+def test_a_batch_of_nothing(queue: Path) -> None:
+    fill(queue, 0)
+    with Queue.open_subscriber(queue) as reader:
+        batch = reader.read_batch()
+        assert (len(batch), list(batch), batch.payloads(), batch.views()) == (0, [], [], [])
+        assert len(batch[:]) == len(batch[::-1]) == 0
+        assert repr(batch) == "<Batch of 0 records>"
+        batch.check()
+        with pytest.raises(IndexError):
+            batch[0]
+        with Queue.open_publisher(queue) as writer:
+            writer.append(b"now")
+        assert reader.read_batch().payloads() == [b"now"]
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, c.InvalidArgument), (-1, c.InvalidArgument), (1.5, TypeError)])
+def test_sizes_that_are_refused(queue: Path, size: Any, error: type[Exception]) -> None:
+    fill(queue, 1)
+    with Queue.open_subscriber(queue) as reader:
+        with pytest.raises(error):
+            reader.read_batch(size)
+        assert reader.position == 0
+
+
+def test_a_small_batch_has_small_columns(queue: Path) -> None:
+    fill(queue, 3)
+    with Queue.open_subscriber(queue) as reader:
+        batch = reader.read_batch(1_000_000)
+    columns = (batch.seq, batch.timestamp_ns, batch.offset, batch.length, batch.type_id, batch.flags)
+    assert sum(len(memoryview(column.obj).cast("B")) for column in columns) == 3 * (8 + 8 + 8 + 4 + 2 + 1)
+
+
+def test_durable_only(queue: Path) -> None:
+    with Queue.open_publisher(queue, keeper=False) as writer, Queue.open_subscriber(queue, durable_only=True) as reader:
+        writer.append_many([b"a", b"b"])
+        assert len(reader.read_batch()) == 0
+        writer.sync()
+        writer.append(b"c")
+        assert reader.read_batch().payloads() == [b"a", b"b"]
+        assert len(reader.read_batch()) == 0
+
+
+def damage(path: Path, seq: int) -> None:
+    """Change one byte of a record's payload."""
+    with Queue.open_subscriber(path, start=seq) as reader:
+        batch = reader.read_batch(1)
+    base = max(segment.base_seq for segment in Queue.segments(path) if segment.base_seq <= seq)
+    with (path / f"{base:020}.seg").open("r+b") as file:
+        file.seek(batch.offset[0])
+        byte = file.read(1)
+        file.seek(batch.offset[0])
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def test_a_damaged_record_in_the_middle(queue: Path) -> None:
+    fill(queue, 60)
+    damage(queue, 20)
+    with Queue.open_subscriber(queue) as reader:
+        assert list(reader.read_batch()) == MESSAGES[:20]
+        for _ in range(2):
+            with pytest.raises(c.Corrupt) as caught:
+                reader.read_batch()
+            assert caught.value.seq == reader.position == 20
+        assert reader.skip_damaged() == 1
+        assert list(reader.read_batch()) == MESSAGES[21:60]
+        assert reader.stats().skipped == 1
+
+
+# ------------------------------------------------------------------------------------ as a sequence
+
+
+def test_slices_are_those_of_a_list(queue: Path) -> None:
+    fill(queue, 30)
+    with Queue.open_subscriber(queue) as reader:
+        batch = reader.read_batch()
+    wanted = MESSAGES[:30]
+    ends = [None, 0, 1, 5, 29, 30, 31, -1, -7, -30, -31]
+    for start in ends:
+        for stop in ends:
+            for step in (None, 1, 2, 7, -1, -3, 100):
+                part = batch[start:stop:step]
+                expected = wanted[start:stop:step]
+                assert list(part) == expected
+                assert part.payloads() == [one.payload for one in expected]
+                assert part[1:][::-1].payloads() == [one.payload for one in expected[1:][::-1]]
+    for i in range(-30, 30):
+        assert batch[i] == wanted[i]
+    for i in (30, -31, 1 << 70):
+        with pytest.raises(IndexError):
+            batch[i]
+    with pytest.raises(TypeError):
+        batch["x"]  # type: ignore[call-overload]
+    assert list(reversed(batch)) == wanted[::-1]
+    assert wanted[7] in batch
+    assert batch.index(wanted[7]) == 7
+    assert batch.count(wanted[7]) == 1
+
+
+def test_nothing_of_it_can_be_written_to(queue: Path) -> None:
+    fill(queue, 10)
+    with Queue.open_subscriber(queue) as reader:
+        batch = reader.read_batch()
+    for part in (batch, batch[2:], batch[::2]):
+        columns = (part.seq, part.timestamp_ns, part.offset, part.length, part.type_id, part.flags)
+        for view in (*columns, part.segment, *part.views()):
+            assert view.readonly
+
+
+def test_a_batch_is_not_pickled(queue: Path) -> None:
+    fill(queue, 1)
+    with Queue.open_subscriber(queue) as reader:
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(reader.read_batch())
+
+
+# -------------------------------------------------------------------------------- how long it lives
+
+
+def test_batches_outlive_everything(queue: Path) -> None:
+    fill(queue)
+    reader = Queue.open_subscriber(queue, "me")
+    found = batches(reader)
+    views = [view for batch in found for view in batch.views()]
+    kept = mappings(queue)
+    reader.commit()
+    with Queue.open_publisher(queue) as writer:
+        assert writer.cleanup().deleted_segments == len(found) - 1
+    reader.close()
+    del reader
+    gc.collect()
+    shutil.rmtree(queue)
+    assert [one for batch in found for one in batch] == MESSAGES
+    del found
+    gc.collect()
+    assert list(map(bytes, views)) == [one.payload for one in MESSAGES]
+    assert mappings(queue) == kept > 3
+    last = views[-1]
+    del views
+    gc.collect()
+    assert mappings(queue) == 1
+    assert last == MESSAGES[-1].payload
+    del last
+    gc.collect()
+    assert mappings(queue) == 0
+
+
+@pytest.mark.parametrize("close_first", [False, True])
+def test_in_a_forked_child(queue: Path, close_first: bool) -> None:
+    fill(queue)
+    reader = Queue.open_subscriber(queue)
+    found = batches(reader)
+
+    def look() -> None:
+        if close_first:
+            reader.close()
+        assert [one for batch in found for one in batch] == MESSAGES
+        if not close_first:
+            with pytest.raises(c.ForkedHandle):
+                reader.read_batch()
+            reader.close()
+        rest = found.pop()
+        found.clear()
+        gc.collect()
+        assert mappings(queue) == 1
+        assert rest[-1] == MESSAGES[-1]
+
+    in_child(look)
+    assert [one for batch in found for one in batch] == MESSAGES
+    reader.close()
+
+
+def test_a_file_that_is_truncated_under_views(queue: Path) -> None:
+    def look() -> None:
+        fill(queue, 10)
+        with Queue.open_subscriber(queue) as reader:
+            batch = reader.read_batch()
+        part = batch[3:]
+        views = part.views()
+        assert views[1] == MESSAGES[4].payload
+        os.truncate(next(queue.glob("*.seg")), 0)
+        assert not any(views[1])
+        calls: list[Callable[[], object]] = [part.check, part.payloads, lambda: part[0], lambda: list(batch)]
+        for call in calls:
+            with pytest.raises(c.StorageError, match="went away"):
+                call()
+
+    in_child(look)
+
+
+def test_many_threads_with_one_batch(queue: Path) -> None:
+    fill(queue)
+    wrong: list[object] = []
+    with Queue.open_subscriber(queue) as reader:
+        found = batches(reader, 50)
+
+        def look(which: int) -> None:
+            for i in range(len(found) * 3):
+                batch = found[(i + which) % len(found)]
+                first = batch.seq[0]
+                if list(batch[:: which + 1]) != MESSAGES[first : first + len(batch) : which + 1]:
+                    wrong.append(batch)
+
+        threads = [threading.Thread(target=look, args=[i]) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        reader.seek(0)
+        again = batches(reader, 50)
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert [one for batch in again for one in batch] == MESSAGES
+
+
+# --------------------------------------------------------------------------------------------- scans
+
+
+def scanned(scan: c.Scan) -> list[Message]:
+    return [one for batch in scan for one in batch]
+
+
+RANGES: list[tuple[dict[str, Any], slice]] = [
+    ({}, slice(None)),
+    ({"start": 0}, slice(None)),
+    ({"start": 17, "stop": 333}, slice(17, 333)),
+    ({"start": 17, "stop": 17}, slice(0, 0)),
+    ({"start": 17, "stop": 3}, slice(0, 0)),
+    ({"start": 17, "stop": 1 << 60}, slice(17, None)),
+    ({"start": COUNT}, slice(0, 0)),
+    ({"stop": 0}, slice(0, 0)),
+    ({"start": START + timedelta(seconds=17), "stop": START + timedelta(seconds=333)}, slice(17, 333)),
+    ({"start": START + timedelta(seconds=16.5)}, slice(17, None)),
+    ({"stop": START - timedelta(days=1)}, slice(0, 0)),
+    ({"start": START + timedelta(days=1)}, slice(0, 0)),
+    ({"stop": START + timedelta(days=1)}, slice(None)),
+]
+
+
+@pytest.mark.parametrize(("where", "wanted"), RANGES)
+def test_ranges(queue: Path, where: dict[str, Any], wanted: slice) -> None:
+    fill(queue)
+    scan = Queue.scan(queue, batch_records=40, **where)
+    for _ in range(2):  # it can be repeated
+        assert scanned(scan) == MESSAGES[wanted]
+    assert mappings(queue) == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ({"start": COUNT + 1}, c.SeqOutOfRange),
+        ({"start": -1}, c.InvalidArgument),
+        ({"start": "first"}, c.InvalidArgument),
+        ({"stop": -1}, c.InvalidArgument),
+        ({"stop": "end"}, TypeError),
+        ({"batch_records": 0}, c.InvalidArgument),
+        ({"batch_records": -5}, c.InvalidArgument),
+        ({"batch_records": 1.5}, TypeError),
+    ],
+)
+def test_ranges_that_are_refused(queue: Path, where: dict[str, Any], error: type[Exception]) -> None:
+    fill(queue, 10)
+    with pytest.raises(error):
+        Queue.scan(queue, **where)
+    assert mappings(queue) == 0
+
+
+def test_a_scan_of_no_queue(queue: Path) -> None:
+    with pytest.raises(c.QueueNotFound):
+        Queue.scan(queue)
+
+
+def test_the_end_is_settled_when_the_scan_is_made(queue: Path) -> None:
+    fill(queue, 10)
+    scan = Queue.scan(queue)
+    with Queue.open_publisher(queue) as writer:
+        writer.append(b"later")
+    assert scanned(scan) == MESSAGES[:10]
+
+
+def test_a_scan_that_is_left_half_way(queue: Path) -> None:
+    fill(queue)
+    scan = Queue.scan(queue)
+    batch = next(iter(scan))
+    gc.collect()
+    assert mappings(queue) == 1  # the batch's
+    assert list(batch) == MESSAGES[: len(batch)]
+    with scan:
+        under_way = iter(scan)
+        next(under_way)
+    with pytest.raises(c.ClosedHandle):
+        next(under_way)
+    assert scanned(scan) == MESSAGES
+    assert repr(scan) == f"<Scan of [0, {COUNT})>"
+
+
+def test_a_scan_meets_damage(queue: Path) -> None:
+    fill(queue, 60)
+    damage(queue, 20)
+    found = []
+    with pytest.raises(c.Corrupt) as caught:
+        for batch in Queue.scan(queue):
+            found += list(batch)
+    assert caught.value.seq == 20
+    assert found == MESSAGES[:20]
+    del batch, caught  # whose frames know the batch, too
+    gc.collect()
+    assert mappings(queue) == 0
+
+
+def test_retention_overtakes_a_scan(queue: Path) -> None:
+    fill(queue)
+    scan = Queue.scan(queue)
+    under_way = iter(scan)
+    batch = next(under_way)
+    with Queue.open_publisher(queue, retention=Retention(max_segments=1), keeper=False) as writer:
+        assert writer.cleanup().deleted_segments > 2
+    assert list(batch) == MESSAGES[: len(batch)]
+    with pytest.raises(c.SegmentGone):
+        list(under_way)
+    with pytest.raises(c.SegmentGone):
+        scanned(scan)
