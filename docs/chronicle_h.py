@@ -24,7 +24,7 @@ ITEM = re.compile(
     r"|^(?P<comment>/\*.*?\*/)$"
     r"|^#define (?P<macro>CHRON_\w+) +(?P<value>\S+)(?: +/\* (?P<about>.*?) \*/)?$"
     r"|^typedef struct \w+ \{\n(?P<members>.*?)^\} (?P<struct>\w+);$"
-    r"|^typedef struct \w+ (?P<opaque>\w+);(?: /\* (?P<opaque_about>.*?) \*/)?$"
+    r"|^typedef struct \w+ (?P<opaque>\w+);(?: +/\* (?P<opaque_about>.*?) \*/)?$"
     r"|^typedef (?P<callback>\w+ \(\*(?P<callback_name>\w+)\)\([^;]*\));$"
     r"|^CHRON_API (?P<function>[^;]*?(?P<name>chron_\w+)\([^;]*\));$",
     re.MULTILINE | re.DOTALL,
@@ -67,6 +67,8 @@ class Header:
         about = ""
         end = 0
         for found in ITEM.finditer(api):
+            if api[end : found.start()].strip():
+                log.warning("chronicle.h: not understood: %s", api[end : found.start()].strip())
             if api[end : found.start()].count("\n") > 1 and about:  # the comment stood alone: for what follows
                 parts.append(self.prose(about))
                 about = ""

@@ -3,8 +3,8 @@
 
     python pipeline.py /tmp/pipeline --producers 10 --orders 20
 
-Each arrow is a queue on disk: kill it at any moment and start it again, and it goes on where it was. Producers tell
-their customer "accepted" only when the order is on disk; those that wait at the same time share one sync.
+Each arrow is a queue on disk: kill it at any moment and start it again, and what was accepted is in the next report.
+Producers tell their customer "accepted" when the order is on disk; those that wait at the same time share one sync.
 """
 
 import argparse
@@ -14,36 +14,41 @@ from pathlib import Path
 
 from chronicle_ffi import Queue, QueueReader, QueueWriter
 
+ORDER, END_OF_DAY = 1, 2  # type_id
 PRICES = {"apple": 3, "pear": 4}
 
 
 async def produce(orders: QueueWriter, customer: int, count: int) -> None:
     for number in range(count):
         fruit = ("apple", "pear")[number % 2]
-        seq = orders.append(json.dumps({"customer": customer, "fruit": fruit, "count": number + 1}).encode())
+        order = {"customer": customer, "fruit": fruit, "count": number + 1}
+        seq = orders.append(json.dumps(order).encode(), ORDER)
         await orders.wait_durable(seq)  # now "accepted" is true, whatever happens
 
 
 async def price(orders: QueueReader, priced: QueueWriter) -> None:
-    """For ever. An order is committed as done when its price is on disk: after a crash it may be priced again."""
+    """Orders count as done when their prices are on disk: after a crash some may be priced again, none is forgotten."""
     async for message in orders:
-        order = json.loads(message.payload)
-        order |= {"order": message.seq, "price": order["count"] * PRICES[order["fruit"]]}
-        seq = priced.append(json.dumps(order).encode())
+        order = json.loads(message.payload) if message.type_id == ORDER else {}
+        if order:
+            order |= {"order": message.seq, "price": order["count"] * PRICES[order["fruit"]]}
+        seq = priced.append(json.dumps(order).encode(), message.type_id)
         if orders.lag == 0 or seq % 100 == 99:
             await priced.wait_durable(seq)
             orders.commit()
+        if message.type_id == END_OF_DAY:
+            return
 
 
-async def report(priced: QueueReader, count: int) -> int:
-    """The total of the next `count` priced orders; one that was priced twice counts once."""
+async def report(priced: QueueReader) -> int:
+    """The day's total. An order that was priced twice counts once."""
     prices: dict[int, int] = {}
     async for message in priced:
+        if message.type_id == END_OF_DAY:
+            break
         order = json.loads(message.payload)
         prices[order["order"]] = order["price"]
-        if len(prices) == count:
-            priced.commit()
-            break
+    priced.commit()
     return sum(prices.values())
 
 
@@ -55,15 +60,11 @@ async def pipeline(directory: Path, producers: int, count: int) -> int:
         Queue.open_subscriber(directory / "orders", "pricing") as to_price,
         Queue.open_subscriber(directory / "priced", "report") as to_report,
     ):
-        pricing = asyncio.create_task(price(to_price, priced))
-        try:
-            reporting = asyncio.create_task(report(to_report, producers * count))
-            await asyncio.gather(*(produce(orders, customer, count) for customer in range(producers)))
-            total = await reporting
-        finally:
-            pricing.cancel()  # it waits for more; that ends at once
-            await asyncio.gather(pricing, return_exceptions=True)
+        stages = asyncio.gather(price(to_price, priced), report(to_report))
+        await asyncio.gather(*(produce(orders, customer, count) for customer in range(producers)))
         print(f"{producers * count} orders accepted, with {orders.stats().syncs} syncs")
+        orders.append(b"", END_OF_DAY)
+        _, total = await stages
         return total
 
 

@@ -40,7 +40,7 @@ class Window:
         new = new[-self.size :]
         if self._end + len(new) > len(self._buffer):
             kept = self.values[len(new) :] if len(self.values) == self.size else self.values
-            self._buffer[: len(kept)] = kept.copy()
+            self._buffer[: len(kept)] = kept
             self._end = len(kept)
         self._buffer[self._end : self._end + len(new)] = new
         self._end += len(new)
