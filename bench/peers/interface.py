@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any, ClassVar, Final
 
 MEMORY: Final = "lost with the processes"
@@ -51,14 +51,15 @@ TASKS: Final = {
         Task("pair_batch", "two processes, batches", "pair", "append_batch", "read_batch"),
         Task("pair_array", "two processes, arrays and columns", "pair", "append_array", "read_columns"),
         Task("round_trip", "there and back between two processes", "trip", "append_one", "read_one"),
-        Task("sync_one", "append, each record on disk", "append", "append_one", "read_batch", durable=True),
-        Task("sync_group", f"append, groups of {GROUP} on disk", "append", "append_batch", "read_batch", durable=True),
+        Task("sync_one", "append, each record on disk", "append", "append_one", "read_batch", True),
+        Task("sync_group", f"append, groups of {GROUP} on disk", "append", "append_batch", "read_batch", True),
+        Task("sync_pair", f"two processes, groups of {GROUP}, on disk", "pair", "append_batch", "read_batch", True),
     )
 }
 
 LOG_TASKS: Final = ("append_one", "append_batch", "read_one", "read_batch")
 PAIR_TASKS: Final = ("pair_one", "pair_batch", "round_trip")
-SYNC_TASKS: Final = ("sync_one", "sync_group")
+SYNC_TASKS: Final = ("sync_one", "sync_group", "sync_pair")
 
 
 class Writer:
@@ -125,6 +126,9 @@ class Contestant:
 
     @classmethod
     def version(cls) -> str:
+        """Of the packages; an ImportError if one is missing."""
+        from importlib import metadata  # not where it costs every run time
+
         return ", ".join(f"{name} {metadata.version(name)}" for name in cls.packages)
 
     def start(self, channels: Sequence[str]) -> None:
