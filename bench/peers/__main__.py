@@ -85,7 +85,10 @@ def main() -> None:
         if task in kind.tasks
     ]
     race = Race(CONTESTANTS, given.dir, rounds=given.rounds, seconds=given.seconds, timeout_seconds=given.timeout)
-    race.run(cells)
+    try:
+        race.run(cells)
+    except KeyboardInterrupt:
+        print("interrupted: the report holds what there is")
     took = time.monotonic() - begin
     run = {"rounds": str(given.rounds), "seconds of a run": f"{given.seconds:g}", "whole race": f"{took:.0f} s"}
     whole = report.Outcome(cells, present, absent, described, run)

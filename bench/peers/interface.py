@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any, ClassVar, Final
 
 MEMORY: Final = "lost with the processes"
@@ -18,14 +18,24 @@ GROUP: Final = 1000  # records that are put on disk together, where each group i
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of work. `kind` says how it is measured, `method` what of the contestant is called."""
+    """One kind of work: how it is measured, and which methods of the contestant write and read."""
 
     name: str
     title: str
-    kind: str  # append, read, columns, pair, trip
+    kind: str  # append, read, pair or trip
     write: str
     read: str
     durable: bool = False
+
+    @property
+    def arrays(self) -> bool:
+        """Whether it takes numpy."""
+        return self.write == "append_array" or self.read == "read_columns"
+
+    @property
+    def batches(self) -> bool:
+        """Whether what is measured goes in batches."""
+        return self.read == "read_batch" if self.kind == "read" else self.write == "append_batch"
 
 
 TASKS: Final = {
@@ -36,18 +46,20 @@ TASKS: Final = {
         Task("append_array", "append, rows of an array", "append", "append_array", "read_batch"),
         Task("read_one", "read, one by one", "read", "append_batch", "read_one"),
         Task("read_batch", "read, many at a time", "read", "append_batch", "read_batch"),
-        Task("read_columns", "read, columns", "columns", "append_batch", "read_columns"),
+        Task("read_columns", "read, columns", "read", "append_batch", "read_columns"),
         Task("pair_one", "two processes, one by one", "pair", "append_one", "read_one"),
         Task("pair_batch", "two processes, batches", "pair", "append_batch", "read_batch"),
+        Task("pair_array", "two processes, arrays and columns", "pair", "append_array", "read_columns"),
         Task("round_trip", "there and back between two processes", "trip", "append_one", "read_one"),
-        Task("sync_one", "append, each record on disk", "append", "append_one", "read_batch", durable=True),
-        Task("sync_group", f"append, groups of {GROUP} on disk", "append", "append_batch", "read_batch", durable=True),
+        Task("sync_one", "append, each record on disk", "append", "append_one", "read_batch", True),
+        Task("sync_group", f"append, groups of {GROUP} on disk", "append", "append_batch", "read_batch", True),
+        Task("sync_pair", f"two processes, groups of {GROUP}, on disk", "pair", "append_batch", "read_batch", True),
     )
 }
 
 LOG_TASKS: Final = ("append_one", "append_batch", "read_one", "read_batch")
 PAIR_TASKS: Final = ("pair_one", "pair_batch", "round_trip")
-SYNC_TASKS: Final = ("sync_one", "sync_group")
+SYNC_TASKS: Final = ("sync_one", "sync_group", "sync_pair")
 
 
 class Writer:
@@ -114,6 +126,9 @@ class Contestant:
 
     @classmethod
     def version(cls) -> str:
+        """Of the packages; an ImportError if one is missing."""
+        from importlib import metadata  # not where it costs every run time
+
         return ", ".join(f"{name} {metadata.version(name)}" for name in cls.packages)
 
     def start(self, channels: Sequence[str]) -> None:

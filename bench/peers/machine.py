@@ -64,5 +64,6 @@ def describe(place: Path) -> dict[str, str]:
         "memory": f"{_meminfo('MemTotal') / 2**30:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "file system": file_system_of(place.resolve()),
+        "load before": f"{os.getloadavg()[0]:.2f}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }

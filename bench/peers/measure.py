@@ -18,8 +18,8 @@ from bench.peers.records import RING, Check, Ring, WrongContent
 
 FORK: Final = multiprocessing.get_context("fork")
 SETTLE_SECONDS: Final = 0.05  # for connections to be made before two processes start
+COLUMNS: Final = 65536  # records of one read_batch of ours: its default
 ONE_CHUNK: Final = 1000  # records read one by one between two looks at the clock
-COLUMNS: Final = 65536
 WARM_TRIPS: Final = 50
 PERCENTILES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
@@ -35,7 +35,7 @@ class Result(TypedDict, total=False):
 def ring_for(contestant: Contestant) -> Ring:
     """Records, and numpy in memory where it is needed: importing it is nobody's work."""
     ring = Ring(contestant.size)
-    if contestant.task.write == "append_array" or contestant.task.read == "read_columns":
+    if contestant.task.arrays:
         ring.rows()
     return ring
 
@@ -44,8 +44,8 @@ def feed(writer: Writer, ring: Ring, method: str, count: int, chunk: int) -> Non
     """Append records 0 to `count`."""
     if method == "append_array":
         rows = ring.rows()
-        for begin in range(0, count, RING):
-            writer.append_array(rows[: count - begin])
+        for begin in range(0, count, chunk):
+            writer.append_array(rows[: min(chunk, count - begin)])
         return
     append: Callable[[list[bytes]], None] = getattr(writer, method)
     for begin in range(0, count, chunk):
@@ -53,9 +53,13 @@ def feed(writer: Writer, ring: Ring, method: str, count: int, chunk: int) -> Non
 
 
 def chunk_of(contestant: Contestant, method: str) -> int:
-    """How many records one call of a batch method gets."""
+    """How many records one call of a method gets."""
     if method in ("append_one", "read_one"):
         return ONE_CHUNK
+    if method == "append_array":
+        return RING
+    if method == "read_columns":
+        return COLUMNS
     return GROUP if contestant.task.durable else contestant.batch
 
 
@@ -107,8 +111,7 @@ def measure_read(contestant: Contestant, task: Task, count: int) -> Result:
     if child.exitcode:
         raise RuntimeError("filling failed")
     reader = contestant.reader("log")
-    chunk = COLUMNS if task.kind == "columns" else chunk_of(contestant, task.read)
-    seconds = take(reader, Check(ring), task.read, count, chunk)
+    seconds = take(reader, Check(ring), task.read, count, chunk_of(contestant, task.read))
     reader.close()
     return {"records": count, "seconds": seconds}
 
@@ -126,7 +129,7 @@ def _consume(contestant: Contestant, ring: Ring, task: Task, count: int, signal:
 
 def measure_pair(contestant: Contestant, task: Task, count: int) -> Result:
     """From the first append in this process to the last record compared in the other."""
-    ring = Ring(contestant.size)
+    ring = ring_for(contestant)
     contestant.start(["log"])
     mine, theirs = FORK.Pipe()
     child = FORK.Process(target=_consume, args=(contestant, ring, task, count, theirs))
@@ -194,7 +197,6 @@ def measure_trip(contestant: Contestant, task: Task, count: int) -> Result:
 MEASURES: Final[dict[str, Callable[[Contestant, Task, int], Result]]] = {
     "append": measure_append,
     "read": measure_read,
-    "columns": measure_read,
     "pair": measure_pair,
     "trip": measure_trip,
 }

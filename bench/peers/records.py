@@ -60,8 +60,7 @@ class Check:
         """The same for rows of an array."""
         import numpy as np
 
-        at = self.seen % RING
-        expected = self._ring.rows().take(range(at, at + len(got)), axis=0, mode="wrap")
+        expected = self._ring.rows().take(np.arange(self.seen, self.seen + len(got)), axis=0, mode="wrap")
         if not len(got) or not np.array_equal(expected, got):
             raise WrongContent(f"{len(got)} rows from {self.seen} on are not what was appended")
         self.seen += len(got)

@@ -11,7 +11,7 @@ from typing import Any
 import litequeue
 
 from bench.peers import interface
-from bench.peers.interface import POLL_SECONDS, PROCESS, SYNC_TASKS, Contestant
+from bench.peers.interface import POLL_SECONDS, PROCESS, Contestant
 
 PRUNE_EVERY = 100  # messages
 
@@ -79,7 +79,7 @@ class LiteQueue(Contestant):
         "a `prune` every 100; batches are 1000 `put`s in a `transaction`; a waiting reader polls every 0.2 ms"
     )
     durable_settings = "PRAGMA synchronous=FULL"
-    tasks = ("append_one", "append_batch", "read_one", "pair_one", "round_trip", *SYNC_TASKS)
+    tasks = ("append_one", "append_batch", "read_one", "pair_one", "round_trip", "sync_one", "sync_group")
 
     def _open(self, channel: str) -> Any:
         queue = litequeue.LiteQueue(f"{channel}.db", timeout=30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from bench.peers import interface
 from bench.peers.interface import PROCESS, TASKS, Contestant
@@ -77,7 +77,7 @@ class Ours(Contestant):
         "columns are `read_batch` and `to_numpy`"
     )
     promise = PROCESS
-    durable_settings = 'one by one durability="always"; groups `append_many` and `sync`'
+    durable_settings = 'one by one durability="always"; groups `append_many` and `sync`; the reader is durable_only'
     tasks = tuple(TASKS)
 
     @classmethod
@@ -90,4 +90,5 @@ class Ours(Contestant):
         return Writer(made, self.task.durable)
 
     def reader(self, channel: str) -> Reader:
-        return Reader(Queue.open_subscriber(channel, wait="spin" if self.task.kind == "trip" else "hybrid"))
+        wait: Literal["spin", "hybrid"] = "spin" if self.task.kind == "trip" else "hybrid"
+        return Reader(Queue.open_subscriber(channel, wait=wait, durable_only=self.task.durable))
