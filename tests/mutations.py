@@ -209,7 +209,7 @@ MUTANTS = [
     Mutant(
         "a failed sync does not poison",
         "sync.c",
-        "        chron__set32(&w->poisoned, 1); /* [STOP] read by check_ready() in writer.c */\n",
+        "        chron__set32(&w->poisoned, 1);    /* [STOP] read by check_ready() in writer.c */\n",
         "",
         ("test_faults",),
     ),
@@ -269,8 +269,8 @@ MUTANTS = [
     Mutant(
         "a second writer is let in",
         "platform_linux.c",
-        "    int status = set_lock(other);\n",
-        "    int status = 0;\n",
+        "        status = set_lock(fd, F_WRLCK, 1); /* nobody can have come in: byte 0 keeps them out */\n",
+        "        status = 0;\n",
         (QUEUE, PROCESSES),
     ),
     # -------------------------------------------------------------------------------------------- recovery
@@ -395,9 +395,9 @@ MUTANTS = [
     ),
     Mutant(
         "readers of durable records see all",
-        "next.c",
-        "        r->visible = r->mark.chron__durable_next;\n",
-        "        r->visible = CHRON_SEQ_NONE;\n",
+        "reader.h",
+        "    r->visible = r->mark.chron__durable_next;\n",
+        "    r->visible = CHRON_SEQ_NONE;\n",
         (READER,),
     ),
     Mutant(
