@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Temporary files go to a disk unless TMPDIR says otherwise: where /tmp lies in memory, queues in it are not durable."""
+"""Temporary files go to a disk unless TMPDIR says otherwise: where /tmp lies in memory, a queue cannot be durable."""
 
 import os
 

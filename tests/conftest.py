@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import explored
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it, and so would their children
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it, and so would their children
 
 # dev: what make test takes by itself; ci: more of it, and a failure prints how to replay it; nightly: for long.
 EXAMPLES = {"dev": 80, "ci": 200, "nightly": int(os.environ.get("CHRONICLE_STATEFUL_EXAMPLES", "3000"))}

@@ -210,7 +210,7 @@ static void test_the_copy_before_the_zeros(void)
     at = find("sync quarantine/", at);
     at = find("sync quarantine", at + 1u); /* its name */
     CHECK_STR(calls[at], "sync quarantine");
-    at = find("sync 0000", at); /* the zeros */
+    at = find("sync 0000", at);        /* the zeros */
     (void)find("sync queue.meta", at); /* the new epoch, before anything is appended */
     CHECK_EQ(chron_writer_close(w), 0);
 }
