@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: MIT
+"""Temporary files go to a disk unless TMPDIR says otherwise: where /tmp lies in memory, a queue cannot be durable."""
+
+import os
+
+if os.path.isdir("/var/tmp"):
+    os.environ.setdefault("TMPDIR", "/var/tmp")

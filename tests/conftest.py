@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import explored
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it, and so would their children
 
 # dev: what make test takes by itself; ci: more of it, and a failure prints how to replay it; nightly: for long.
 EXAMPLES = {"dev": 80, "ci": 200, "nightly": int(os.environ.get("CHRONICLE_STATEFUL_EXAMPLES", "3000"))}

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from chronicle_ffi import Queue, QueueReader
+from tests import decoder
 
 SEGMENT = 1 << 16
 
@@ -49,7 +50,7 @@ def write(path: Path, seed: int, acknowledged: int) -> None:
                 writer.append_many([payload(seq + i) for i in range(30)])
             elif what < 39:
                 writer.cleanup()
-            elif dice.randrange(20) == 0:
+            elif dice.randrange(5) == 0:
                 writer.sync()
             os.write(acknowledged, writer.next_seq.to_bytes(8, "little"))
 
@@ -99,6 +100,13 @@ class Check:
         self.reader.commit()
 
 
+def check_content(path: Path, end: int) -> None:
+    """The decoder written from the document alone says the same of what is left."""
+    decoded = decoder.open_queue(path)
+    if decoded.next_seq != end or any(record.payload != payload(record.seq) for record in decoded.records):
+        raise SystemExit(f"the other decoder finds an end at {decoded.next_seq}, or other payloads")
+
+
 def last_acknowledged(pipe: int) -> int:
     """What the writer wrote before it died; whole numbers only."""
     os.set_blocking(pipe, False)
@@ -140,6 +148,7 @@ def kill_writers(path: Path, kills: int, seed: int) -> str:
     report = Queue.verify(path)
     if not report.ok:
         raise SystemExit(f"verify: {report.problems}")
+    check_content(path, check.expected)
     return f"{kills} kills, {check.expected} records, {time.monotonic() - began:.0f} s: nothing lost, no gap"
 
 
@@ -149,7 +158,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()))
     args = parser.parse_args()
-    print(f"replay: python -m tests.kill --kills {args.kills} --seed {args.seed}", flush=True)
+    print(f"replay: {sys.executable} -m tests.kill --kills {args.kills} --seed {args.seed}", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="chronicle-kill-", dir=args.dir))
     try:
         print(kill_writers(directory / "queue", args.kills, args.seed))

@@ -287,7 +287,7 @@ MUTANTS = [
         "        status = copy_out(q, seg, tail, end, epoch);\n",
         "        memset(seg->map.base + tail, 0, (size_t)(end - tail));\n"
         "        status = copy_out(q, seg, tail, end, epoch);\n",
-        (DAMAGE,),
+        (CRASHES, DAMAGE),
     ),
     Mutant(
         "the zeroed tail is not synced",
@@ -301,7 +301,7 @@ MUTANTS = [
         "quarantine.c",
         "        status = q->io->sync_file(q->io, fd);\n",
         "        status = 0;\n",
-        ("test_power",),
+        ("test_order",),
     ),
     Mutant(
         "the new epoch is not on disk",
@@ -441,7 +441,7 @@ MUTANTS = [
         "sync.c",
         "        flags |= CHRON__RETAIN_SYNC_POSITIONS;\n",
         "        flags |= 0;\n",
-        ("test_power",),
+        ("test_order",),
     ),
     # ------------------------------------------------------------------------- doorbell, keeper, guard, clock
     Mutant(

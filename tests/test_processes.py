@@ -166,6 +166,46 @@ def test_a_killed_reader_costs_the_writer_nothing(queue: Path) -> None:
         assert writer.stats().wakes <= 1
 
 
+def test_killed_readers_leave_nothing_that_slows_the_writer(queue: Path) -> None:
+    """Killed while they read, commit and sleep: no wake-ups, mappings, descriptors, locks or segments stay behind."""
+    code = """
+        import sys
+        from chronicle_ffi import Queue
+        with Queue.open_subscriber(sys.argv[1], sys.argv[2], wait="sleep") as reader:
+            print("there", flush=True)
+            for message in reader.follow():
+                reader.commit()
+        """
+
+    def held() -> tuple[int, int]:
+        maps = Path("/proc/self/maps").read_text()
+        return len(os.listdir("/proc/self/fd")), maps.count(str(queue))
+
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append_many([bytes(1000)] * 200)
+        before = held()
+        for i in range(6):
+            process = python(code, queue, f"reader-{i}")
+            assert line(process) == "there"
+            for _ in range(20 * i):
+                writer.append(b"x")
+            process.kill()
+            process.communicate()
+        writer.append(b"x")  # whoever was asleep is woken in vain, once
+        wakes = writer.stats().wakes
+        for _ in range(1000):
+            writer.append(b"x")
+        assert writer.stats().wakes == wakes
+        assert held() == before
+        for i in range(6):
+            with Queue.open_subscriber(queue, f"reader-{i}") as reader:
+                assert all(message.payload in (bytes(1000), b"x") for message in reader)
+                assert reader.position == writer.next_seq
+                reader.commit()
+        writer.cleanup()
+        assert len(list(queue.glob("*.seg"))) == 1
+
+
 @pytest.mark.parametrize("wait", ["hybrid", "sleep", "spin"])
 def test_ctrl_c_ends_a_blocked_wait(queue: Path, wait: str) -> None:
     Queue.open_publisher(queue).close()

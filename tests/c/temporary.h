@@ -12,13 +12,16 @@
 
 #define TEMPORARY_BYTES 256
 
-/* A path in $TMPDIR or /tmp that does not exist yet, in a directory of its own. */
+/*
+ * A path in $TMPDIR or /var/tmp that does not exist yet, in a directory of its own. Not /tmp: where that lies in memory,
+ * queues in it cannot be durable.
+ */
 static inline void temporary_directory(char *path)
 {
     const char *parent = getenv("TMPDIR");
     char made[TEMPORARY_BYTES - 8];
 
-    (void)snprintf(made, sizeof made, "%s/chron-test-XXXXXX", parent && *parent ? parent : "/tmp");
+    (void)snprintf(made, sizeof made, "%s/chron-test-XXXXXX", parent && *parent ? parent : "/var/tmp");
     CHECK(mkdtemp(made) != NULL);
     (void)snprintf(path, TEMPORARY_BYTES, "%s/queue", made);
 }
