@@ -347,6 +347,54 @@ def test_the_segment_under_a_reader_is_deleted(queue: Path) -> None:
             assert 1 < reader.position < Queue.info(queue).oldest_seq
 
 
+@pytest.mark.parametrize("rest", [b"", bytes(1000), b"\xff" * 1000])
+def test_a_reader_is_told_when_recovery_cut_off_what_it_had_read(queue: Path, rest: bytes) -> None:
+    """Whatever comes to stand where the reader is: zeros, or bytes, in the middle of other records."""
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append_many([b"x" * 100] * 10)
+    with Queue.open_subscriber(queue) as reader:
+        assert len(list(reader)) == 10
+        with sorted(queue.glob("*.seg"))[0].open("r+b") as file:
+            file.seek(8192 + 5 * 160 + 40)
+            file.write(b"?")
+        with Queue.open_publisher(queue, keeper=False) as writer:
+            assert writer.next_seq == 5
+            writer.append_many([rest] * 30 if rest else [])
+            for _ in range(2):
+                with pytest.raises(c.HistoryRewritten, match="record 9"):
+                    reader.next()
+            assert reader.position == 10
+            reader.seek(5)
+            assert [message.payload for message in reader] == ([rest] * 30 if rest else [])
+
+
+def test_a_reader_whose_segment_recovery_moved_away(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append_many([b"x" * 1000] * 100)
+    with Queue.open_subscriber(queue) as reader:
+        assert len(list(reader)) == 100
+        with sorted(queue.glob("*.seg"))[0].open("r+b") as file:
+            file.seek(8192 + 5 * 1056 + 40)
+            file.write(b"?")
+        with Queue.open_publisher(queue, keeper=False) as writer:
+            assert writer.recovery.cut_segments == 1
+            writer.append_many([b"y" * 2000] * 200)
+            with pytest.raises(c.HistoryRewritten):
+                reader.next()
+
+
+def test_a_reader_stays_where_it_is_when_the_next_writer_comes(queue: Path) -> None:
+    Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False).close()
+    with Queue.open_subscriber(queue) as reader:
+        for i in range(5):
+            with Queue.open_publisher(queue, keeper=False) as writer:
+                assert reader.next() is None
+                writer.append(b"%d" % i)
+                message = reader.next()
+                assert message is not None
+                assert (message.seq, message.payload) == (i, b"%d" % i)
+
+
 def test_multiprocessing_spawn_and_fork(queue: Path) -> None:
     """Errors cross process boundaries."""
     import multiprocessing

@@ -67,17 +67,47 @@ static int is_hole(const chron_reader *r)
     return found;
 }
 
+/*
+ * Has another writer opened the queue since? Its recovery may have cut off what this reader has read, and the record at
+ * the position with it, or moved the segment away. 0: no; 1: yes, but the position is in the log as it is now: look
+ * again; EREWRITTEN.
+ */
+static int check_takeover(chron_reader *r)
+{
+    int status;
+
+    chron__slots_refresh(r->q.meta.base, &r->mark); /* it costs next to nothing */
+    if (__builtin_expect(r->mark.chron__epoch == r->writer_epoch, 1))
+        return 0;
+    status = chron__reader_reattach(r);
+    if (status < 0)
+        return status;
+    r->writer_epoch = r->mark.chron__epoch;
+    return 1;
+}
+
+/* What stands at the position cannot be. Unless that is a writer's doing. */
+static int check_broken(chron_reader *r, const char *why)
+{
+    int status = check_takeover(r);
+
+    return status ? status : chron__reader_damaged(r, why);
+}
+
 /* A zero commit word at the position. 0: nothing there yet; 1: look again; ECORRUPT: it was erased. */
 static int check_empty(chron_reader *r)
 {
     const chron__slot_value *mark = &r->mark;
     chron__seal_value seal;
     const char *why;
+    int status;
 
     if (chron__map_faulted(&r->seg->map))
         return chron__reader_damaged(r, "");
-    chron__slots_refresh(r->q.meta.base, &r->mark); /* at each look at an empty tail: it costs next to nothing */
-    if (chron__seg_seal_load(r->seg, &seal) == 1)   /* [SEAL] END, and all before it, are visible now */
+    status = check_takeover(r);
+    if (__builtin_expect(status != 0, 0))
+        return status;
+    if (chron__seg_seal_load(r->seg, &seal) == 1) /* [SEAL] END, and all before it, are visible now */
         why = "it was erased: the segment's seal says that there is one";
     else if (mark->chron__durable_next > r->next_seq ||
              ((mark->flags & CHRON__SLOT_CLEAN) && mark->next_seq > r->next_seq))
@@ -148,13 +178,14 @@ int chron__reader_peek(chron_reader *r, chron__rec *rec)
             continue;
         }
         if (__builtin_expect(state == CHRON__REC_DATA, 1)) {
-            if (__builtin_expect(chron__rec_seq(rec) != r->next_seq, 0))
-                return chron__reader_damaged(r, "another seq stands in its place");
-            return 1;
+            if (__builtin_expect(chron__rec_seq(rec) == r->next_seq, 1))
+                return 1;
+            status = check_broken(r, "another seq stands in its place");
+        } else if (state == CHRON__REC_BROKEN) {
+            status = check_broken(r, "its length is impossible");
+        } else {
+            status = follow_end(r, rec);
         }
-        if (state == CHRON__REC_BROKEN)
-            return chron__reader_damaged(r, "its length is impossible");
-        status = follow_end(r, rec);
         if (status <= 0)
             return status;
     }

@@ -67,6 +67,8 @@ static int open_reader(chron_reader *r, const chron__io *io, const char *path)
 
     if (status < 0)
         return status;
+    chron__slots_refresh(r->q.meta.base, &r->mark);
+    r->writer_epoch = r->mark.chron__epoch;
     chron__bell_open(&r->q, &r->bell);
     if (o->name)
         status = chron__position_open(&r->q, o->name, o->mode, o->start != CHRON_START_RESUME, &r->position);

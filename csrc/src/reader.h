@@ -33,6 +33,7 @@ struct chron_reader {
     } peeked;
     uint32_t empty_looks;   /* at the tail, since this segment was entered */
     chron__slot_value mark; /* of queue.meta, as last seen: durable mark, and the end after a clean close */
+    uint64_t writer_epoch;  /* of the writer under which the position was last known to be in the log */
     uint32_t fork_count;
     uint32_t checked;
     chron__a32 closed; /* [BUSY] by shut: then `busy` stays taken for good */
@@ -120,6 +121,8 @@ void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offs
  * says instead, if it was deleted; ERANGE if the log ends before it.
  */
 int chron__reader_attach(chron_reader *r);
+/* seek.c: find the position anew, by the names that are there now. As attach; EREWRITTEN if it is not in the log. */
+int chron__reader_reattach(chron_reader *r);
 /* seek.c: the segment that END leads to is not there. As attach. */
 int chron__reader_missing(chron_reader *r);
 /* seek.c: where the options say that reading begins. */

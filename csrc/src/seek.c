@@ -150,8 +150,8 @@ int chron__reader_missing(chron_reader *r)
     return status < 0 ? status : chron__reader_attach(r);
 }
 
-/* Be at `seq`, or stay where we are and say why. 1, 0 (no segment yet) or a failure. */
-static int move_to(chron_reader *r, uint64_t seq)
+/* Be at `seq`, or stay where we are and say why. 1, 0 (no segment yet) or a failure. `nearby` as for attach. */
+static int move_to(chron_reader *r, uint64_t seq, chron__seg *nearby)
 {
     chron_reader before = *r;
     int status;
@@ -159,7 +159,7 @@ static int move_to(chron_reader *r, uint64_t seq)
     r->seg = NULL;
     r->next_seq = seq;
     chron__reader_enter_segment(r, NULL, 0, seq);
-    status = attach(r, before.seg);
+    status = attach(r, nearby);
     if (status < 0) {
         *r = before;
         return status;
@@ -182,7 +182,7 @@ static int seek(chron_reader *r, uint64_t seq)
         chron__error()->oldest = end;
         return status;
     }
-    status = move_to(r, seq);
+    status = move_to(r, seq, r->seg);
     return status < 0 ? status : 0;
 }
 
@@ -199,7 +199,7 @@ static int seek_earliest(chron_reader *r)
             return status;
         oldest = bases.count ? bases.at[0] : 0;
         chron__bases_free(&bases);
-        status = move_to(r, oldest);
+        status = move_to(r, oldest, r->seg);
         if (status != -CHRON_EGONE)
             break;
     }
@@ -212,7 +212,7 @@ static int seek_latest(chron_reader *r)
     int status = chron__log_end(&r->q, r->seg, &end);
 
     if (status == 0)
-        status = move_to(r, end);
+        status = move_to(r, end, r->seg);
     return status < 0 ? status : 0;
 }
 
@@ -351,6 +351,40 @@ int chron__reader_fingerprint(chron_reader *r, uint32_t *crc)
     return status;
 }
 
+static int rewritten(uint64_t seq)
+{
+    return chron__at(chron__fail(CHRON_EREWRITTEN,
+                                 "record %" PRIu64 ", which this reader has read, is no longer in the log: a writer "
+                                 "recovered from damage by cutting it off. Seek to where you want to go on",
+                                 seq),
+                     "", 0, seq);
+}
+
+int chron__reader_reattach(chron_reader *r)
+{
+    chron_reader before = *r;
+    uint32_t crc;
+    int status;
+
+    if (before.seg)
+        (void)chron__seg_retain(before.seg); /* until it is clear whether we stay */
+    status = move_to(r, before.next_seq, NULL);
+    if (status == -CHRON_ERANGE) {
+        status = rewritten(before.next_seq - 1u);
+    } else if (status >= 0 && before.has_last && r->next_seq == before.next_seq) {
+        if (chron__reader_fingerprint(r, &crc) && crc != before.last_crc) {
+            chron__seg_release(r->seg);
+            *r = before;
+            return rewritten(before.next_seq - 1u);
+        }
+        r->last_crc = before.last_crc; /* out of sight now, but it is what was read */
+        r->has_last = 1;
+        r->epoch = before.epoch;
+    }
+    chron__seg_release(before.seg);
+    return status;
+}
+
 /* ------------------------------------------------------------------------------------ past damage */
 
 /* Can the segment that begins with the position be entered? Then it was only the way there that is damaged. */
@@ -431,7 +465,7 @@ static int resume(chron_reader *r)
 
     if (r->position.fd < 0 || at->next_seq == CHRON_SEQ_NONE)
         return seek_earliest(r);
-    status = move_to(r, at->next_seq);
+    status = move_to(r, at->next_seq, r->seg);
     if (status == -CHRON_ERANGE) {
         uint64_t end = chron__error()->oldest;
 
