@@ -7,6 +7,8 @@ import gc
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -289,6 +291,15 @@ def test_many_threads_with_one_batch(queue: Path) -> None:
         thread.join()
     assert not wrong
     assert [one for batch in again for one in batch] == MESSAGES
+
+
+def test_views_against_retention() -> None:
+    """A few seconds of what ``make soak-views`` does for long, without what this process has loaded."""
+    command = [sys.executable, "-W", "error", "-m", "tests.soak_views", "--seed", "1"]
+    environment = os.environ | {"CHRONICLE_SOAK_SECS": "4"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing changed, nothing left behind" in done.stdout
 
 
 # --------------------------------------------------------------------------------------------- scans
