@@ -112,14 +112,29 @@ build/tsan/%: tests/c/%.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) -Wno-tsan -Icsrc/src -O1 -g -DCHRON_TESTING -fsanitize=thread $(SOURCES) $< -o $@ -lpthread
 
-asan ubsan: test-c
+asan ubsan: test-c asan-python ## C tests, and all of pytest on an extension, with AddressSanitizer and UBSan
 
-tsan: build/tsan/test_threads ## writer, keeper and readers on shared mappings under ThreadSanitizer
-	build/tsan/test_threads
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
+# In a copy, so that the extension in the tree stays the fast one. Leaks are looked for in C only: Python keeps memory.
+asan-python: $(VENV)/stamp
+	rm -rf build/asan
+	mkdir -p build/asan
+	cp -R csrc chronicle_ffi tests docs examples .ci build_ffi.py setup.py pyproject.toml Makefile *.md build/asan/
+	rm -f build/asan/chronicle_ffi/*.so
+	cd build/asan && CHRONICLE_CFLAGS="-O1 -g $(SANITIZE)" $(CURDIR)/$(PY) setup.py --quiet build_ext --inplace \
+	    --build-temp build/ext > build.log 2>&1 || { cat build.log; exit 1; }
+	cd build/asan && PYTHONPATH=$(CURDIR)/build/asan LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0 \
+	    $(CURDIR)/$(PY) -m pytest -x tests --ignore=tests/test_embedding.py --ignore=tests/test_mutations.py
 
-valgrind: $(addprefix build/plain/,test_crc32c test_faults test_threads) ## C tests under Valgrind's memcheck
-	@set -e; for test in $^; do echo $$test; \
-	    valgrind --quiet --error-exitcode=1 --leak-check=full $$test; done
+TSAN_C := test_threads test_stress test_reads test_bell test_faults test_power
+tsan: $(addprefix build/tsan/,$(TSAN_C)) ## the same under ThreadSanitizer; writer, keeper, readers share mappings
+	@set -e; for test in $(TSAN_C); do echo $$test; CHRON_POWER_RUNS=40 CHRON_BELL_ROUNDS=100000 build/tsan/$$test; done
+
+VALGRIND_C := test_crc32c test_reads test_threads test_stress test_faults test_power
+valgrind: $(addprefix build/plain/,$(VALGRIND_C)) ## the same under Valgrind's memcheck
+	@set -e; for test in $(VALGRIND_C); do echo $$test; CHRON_POWER_RUNS=10 CHRON_STRESS_RECORDS=10000 \
+	    valgrind --quiet --error-exitcode=1 --leak-check=full build/plain/$$test; done
 
 build/lib/%.o: csrc/src/%.c $(HEADERS)
 	@mkdir -p $(@D)
@@ -184,12 +199,34 @@ bench-save: build ## run the Python benchmarks and keep the result in build/benc
 bench-compare: build ## run them again; fails if a minimum is BENCH_BOUND (60%) above the last saved one
 	$(PYBENCH) --benchmark-compare --benchmark-compare-fail=min:$(BENCH_BOUND)
 
+# The peers live in an environment of their own; ours is the build in place, under the same Python.
+PEERS := build/peers
+PEERS_FLAGS ?=
+
+$(PEERS)/stamp: pyproject.toml bench/peers/install.py $(VENV)/stamp
+	rm -rf $(PEERS)/venv
+	$(PYTHON) -m venv $(PEERS)/venv
+	$(PEERS)/venv/bin/python bench/peers/install.py $(PEERS)
+	touch $@
+
+bench-peers: build $(PEERS)/stamp ## the race against peers, in bench/report/peers.md; PEERS_FLAGS=--help
+	$(PEERS)/venv/bin/python -m bench.peers $(PEERS_FLAGS)
+
 # ------------------------------------------------------------------------------------------ quality
 
 $(VENV)/lint: $(VENV)/stamp
 	$(PY) -m pip install --quiet --disable-pip-version-check \
 	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("lint"))')
 	touch $@
+
+$(VENV)/docs: $(VENV)/stamp
+	$(PY) -m pip install --quiet --disable-pip-version-check \
+	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("docs"))')
+	touch $@
+
+docs: build $(VENV)/docs ## the documentation as a site in build/docs; a warning is an error
+	$(PY) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -d build/docs.cache docs build/docs
+	@echo "docs: build/docs/index.html"
 
 lint: $(VENV)/lint build ## ruff, mypy --strict, clang-format, warnings of gcc and clang, layers
 	PY=$(PY) .ci/lint
@@ -227,7 +264,7 @@ sdist wheel: $(VENV)/stamp
 	$(PY) -m build --quiet --$@ --outdir dist .
 
 clean: ## remove everything that was made
-	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/_chronicle*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help build run test test-c asan ubsan tsan valgrind fuzz stress soak soak-views kill power fuzz-stateful mutants bench bench-save bench-compare lint format lib install uninstall portability sdist wheel clean
+.PHONY: help build run test test-c asan ubsan asan-python tsan valgrind fuzz stress soak soak-views kill power fuzz-stateful mutants bench bench-save bench-compare bench-peers docs lint format lib install uninstall portability sdist wheel clean

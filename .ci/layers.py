@@ -15,7 +15,7 @@ LAYERS = [
     ["chronicle.h", "endian.h", "atomics.h", "format.h", "step.h"],
     ["crc32c.h", "crc32c_hw.h", "crc32c_impl.h", "crc32c_shift.h", "error.h", "platform.h"],
     ["header.h", "slots.h", "record.h"],
-    ["queue.h", "doorbell.h"],
+    ["queue.h", "doorbell.h", "listen.h"],
     ["segment.h", "position.h"],
     ["quarantine.h", "recovery.h", "retention.h", "verify.h"],
     ["writer.h", "reader.h"],

@@ -127,6 +127,42 @@ static PyObject *append(PyObject *self, PyObject *const *args, Py_ssize_t count,
     return seq == CHRON_NOT_READY ? slow(self, args, count, keywords) : PyObject_CallMethod(self, "_fail", NULL);
 }
 
+/*
+ * _extend(list, begin, type_id, timestamp_ns, flags) -> how many: append list[begin:] up to what is not plain. Appends
+ * that need more come every 64 KiB, so the interpreter's lock is not held for long.
+ */
+static PyObject *extend(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    appender *a = (appender *)self;
+    options o = {0, 0, CHRON_NOW};
+    Py_ssize_t begin;
+    Py_ssize_t end;
+    Py_ssize_t at;
+
+    if (count != 5 || !PyList_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "a list, where to begin, and three options are wanted");
+        return NULL;
+    }
+    begin = PyLong_AsSsize_t(args[1]);
+    if (begin < 0)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_IndexError, "%zd lies before the list", begin);
+    end = take_options(&o, args + 1, 4, NULL) ? PyList_Size(args[0]) : begin;
+    for (at = begin; at < end; at++) {
+        PyObject *item = PyList_GetItem(args[0], at);
+        int64_t seq;
+
+        if (!PyBytes_CheckExact(item))
+            break;
+        seq = a->call(a->writer, PyBytes_AsString(item), (size_t)PyBytes_Size(item), (uint16_t)o.type_id,
+                      (uint8_t)o.flags, o.timestamp_ns);
+        if (seq == CHRON_NOT_READY)
+            break;
+        if (seq < 0)
+            return PyObject_CallMethod(self, "_fail", NULL);
+    }
+    return PyLong_FromSsize_t(at - begin);
+}
+
 /* _bind(address of chron_writer_try_append, address of the writer) */
 static PyObject *bind(PyObject *self, PyObject *args)
 {
@@ -281,6 +317,7 @@ PyDoc_STRVAR(
 
 static PyMethodDef appender_methods[] = {
     {"append", (PyCFunction)(void (*)(void))append, METH_FASTCALL | METH_KEYWORDS, append_doc},
+    {"_extend", (PyCFunction)(void (*)(void))extend, METH_FASTCALL, NULL},
     {"_bind", bind, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -33,7 +33,7 @@ _COLUMNS: Final[tuple[tuple[str, str, Any], ...]] = (
 
 
 class Batch(Sequence[Message]):
-    """Records of one segment: a sequence of `Message`s, and their columns, which cost nothing per record.
+    """Records of one segment: a sequence of `Message` objects, and their columns, which cost nothing per record.
 
     The columns `seq`, `timestamp_ns`, `type_id`, `flags`, `offset` (of the payload in `segment`, bytes) and `length`
     (bytes) are memoryviews. Payloads stay where they are, in the mapped segment; every view of them, an array of numpy
@@ -51,12 +51,12 @@ class Batch(Sequence[Message]):
 
     __slots__ = ("_handle", "flags", "length", "offset", "segment", "seq", "timestamp_ns", "type_id")
 
-    seq: memoryview
-    timestamp_ns: memoryview
-    type_id: memoryview
-    flags: memoryview
-    offset: memoryview
-    length: memoryview
+    seq: memoryview  #: of 8 bytes each
+    timestamp_ns: memoryview  #: of 8 bytes each
+    type_id: memoryview  #: of 2 bytes each
+    flags: memoryview  #: of 1 byte each
+    offset: memoryview  #: of each payload in `segment`, 8 bytes each
+    length: memoryview  #: of each payload, 4 bytes each
     segment: memoryview  #: the whole segment file, read-only
 
     def __init__(self, handle: Any, segment: memoryview, columns: dict[str, memoryview]) -> None:

@@ -35,7 +35,7 @@ class ChronicleError(Exception):
         pid: int | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = message  #: what was tried, and what to do
         self.code = code  #: the C library's CHRON_E... code
         self.sys_errno = sys_errno  #: errno of the system call that failed
         self.file = file  #: the file concerned, relative to the queue's directory

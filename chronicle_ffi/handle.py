@@ -24,6 +24,7 @@ class Handle:
         self._shut = shut
         self._path = path
         self._closed = False
+        self._bell: Any = None  # aio.Bell, once a task has waited
 
     @property
     def path(self) -> str:
@@ -55,6 +56,8 @@ class Handle:
         """
         status = self._shut(self._handle)
         self._closed = status != -lib.CHRON_EBUSY
+        if self._closed:
+            self._drop_bell()
         check(status)
 
     def __enter__(self) -> Self:
@@ -69,6 +72,12 @@ class Handle:
         if not getattr(self, "_closed", True):
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=1, source=self)
             self._shut(self._handle)
+            self._drop_bell()
+
+    def _drop_bell(self) -> None:
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._path!r}{' (closed)' if self._closed else ''}>"

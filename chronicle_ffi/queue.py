@@ -22,7 +22,7 @@ from chronicle_ffi.model import (
     to_ns,
 )
 from chronicle_ffi.reader import QueueReader
-from chronicle_ffi.reports import all_of, cleanup_report, fields_of
+from chronicle_ffi.reports import all_of, cleanup_report
 from chronicle_ffi.scan import Scan
 from chronicle_ffi.writer import QueueWriter
 
@@ -271,8 +271,7 @@ class Queue:
         [(0, 54, True), (54, 100, False)]
         """
         where = path_bytes(path)
-        found = all_of("chron_segment_info", lambda out, n: lib.chron_queue_segments(where, out, n))
-        return [fields_of(SegmentInfo, one) for one in found]
+        return all_of(SegmentInfo, "chron_segment_info", lambda out, n: lib.chron_queue_segments(where, out, n))
 
     @staticmethod
     def readers(path: Path) -> list[ReaderInfo]:
@@ -283,8 +282,7 @@ class Queue:
         [('me', 0, 3, True)]
         """
         where = path_bytes(path)
-        found = all_of("chron_reader_info", lambda out, n: lib.chron_queue_readers(where, out, n))
-        return [fields_of(ReaderInfo, one) for one in found]
+        return all_of(ReaderInfo, "chron_reader_info", lambda out, n: lib.chron_queue_readers(where, out, n))
 
     @staticmethod
     def remove_reader(path: Path, name: str) -> None:
@@ -316,7 +314,7 @@ class Queue:
     def verify(path: Path, progress: Callable[[str, int], None] | None = None) -> VerifyReport:
         """Read everything and check it: every CRC, every link between files. May run beside a live writer.
 
-        `progress(file, seq)` is called now and then. Ctrl-C works, and so does an exception from `progress`.
+        ``progress(file, seq)`` is called now and then. Ctrl-C works, and so does an exception from `progress`.
 
         >>> seq = writer.append(b"one")
         >>> report = Queue.verify("q")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from operator import length_hint
 from typing import Any, Literal, overload
@@ -138,8 +138,8 @@ class QueueReader(Handle, Taker):
     ) -> Iterator[Any]:
         """All records, waiting for more: for ever, or until none has come for `timeout` seconds.
 
-        With `events` it yields `Event`s among the messages: what happens to the log, as this reader meets it. With
-        `heartbeat` it yields an "idle" event whenever nothing else has come for so many seconds.
+        With `events` it yields `Event` objects among the messages: what happens to the log, as this reader meets it.
+        With `heartbeat` it yields an "idle" event whenever nothing else has come for so many seconds.
 
         >>> first, count = writer.append_many([b"one", b"two"])
         >>> for message in reader.follow(timeout=0.01):
@@ -175,6 +175,45 @@ class QueueReader(Handle, Taker):
             now = time.monotonic_ns()
             if deadline is not None and now >= deadline:
                 return False
+
+    # ------------------------------------------------------------------------------- on an event loop
+
+    async def next_async(self, timeout: float | None = None) -> Message | None:
+        """`next`, waiting for a record to come; None if that took longer than `timeout` seconds.
+
+        Waits on the running event loop: other tasks go on, cancelling works at once, and no thread waits for this
+        reader alone.
+
+        >>> async def first() -> bytes:
+        ...     message = await reader.next_async(timeout=5)
+        ...     return message.payload
+        >>> seq = writer.append(b"one")
+        >>> asyncio.run(first())
+        b'one'
+        """
+        message = self.next()
+        if message is None and await self.wait_async(timeout):
+            message = self.next()
+        return message
+
+    async def wait_async(self, timeout: float | None = None) -> bool:
+        """`wait` on the running event loop: True when `next` would return a record, False when the time is over.
+
+        >>> asyncio.run(reader.wait_async(timeout=0.01))
+        False
+        """
+        from chronicle_ffi import aio
+
+        if length_hint(self._ahead.pending):
+            return True
+        self._ahead.catch_up()
+        return await aio.wait_readable(self, timeout)
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        """All records, on the running event loop, waiting for more for ever: ``async for message in reader``."""
+        from chronicle_ffi import aio
+
+        return aio.messages(self)
 
     # --------------------------------------------------------------------------------------- moving
 

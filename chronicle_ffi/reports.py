@@ -38,14 +38,17 @@ def fields_of(kind: type[T], struct: Any) -> T:
     return kind(**values)
 
 
-def all_of(struct: str, fill: Callable[[Any, int], int]) -> list[Any]:
-    """Call `fill` with ever larger arrays until everything fits; what it returns is how many there are."""
+def all_of(kind: type[T], struct: str, fill: Callable[[Any, int], int]) -> list[T]:
+    """Call `fill` with ever larger arrays until everything fits; what it returns is how many there are.
+
+    The array's elements do not keep it alive, so they are read here.
+    """
     capacity = 64
     while True:
         array = ffi.new(f"{struct}[]", capacity)
         count = check(fill(array, capacity))
         if count <= capacity:
-            return [array[i] for i in range(count)]
+            return [fields_of(kind, array[i]) for i in range(count)]
         capacity = count + 16
 
 

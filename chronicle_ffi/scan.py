@@ -13,7 +13,7 @@ from chronicle_ffi.reader import QueueReader
 class Scan:
     """Records [start, stop) of a queue, made by `Queue.scan`. May be gone through again and again.
 
-    Iterating gives `Batch`es. It offers the Arrow C stream interface (this needs pyarrow), so that polars
+    Iterating gives `Batch` objects. It offers the Arrow C stream interface (this needs pyarrow), so that polars
     (``pl.DataFrame(scan)``), DuckDB (``duckdb.sql("from scan")``), pandas (``scan.to_arrow().read_pandas()``) and
     others read a queue directly, one batch at a time. Each way through it opens the queue anew, and raises SegmentGone
     if retention has meanwhile deleted where it begins; between them nothing is open. `close`, or ``with``, ends those

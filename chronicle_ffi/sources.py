@@ -142,6 +142,11 @@ class Columns:
     def same_for_all(self) -> bool:
         return not self._each
 
+    @property
+    def numbers(self) -> tuple[Any, Any, Any]:
+        """If they are the same for all: type_id, timestamp_ns (or NOW), flags."""
+        return self.type_id, self.timestamp_ns, self.flags
+
     def check(self, count: int) -> None:
         for name, found in self._each:
             if found != count:
@@ -224,6 +229,33 @@ def of_list(lent: ExitStack, payloads: list[Any], lengths: list[int], columns: C
     if total != len(joined):
         raise InvalidArgument("a payload changed its length while it was read")
     return made
+
+
+def _raising(failure: BaseException) -> Iterator[Any]:
+    raise failure
+    yield
+
+
+def runs(payloads: Iterable[Any]) -> Iterator[tuple[list[Any], Iterator[Any]]]:
+    """Payloads some at a time, with an iterator over what is left. For those who go on only while all are `bytes`."""
+    remaining = iter(payloads)
+    held = isinstance(payloads, list | tuple)
+    size = RUN_MAX if held else 1
+    while True:
+        run: list[Any] = []
+        failure: BaseException | None = None
+        try:
+            run.extend(islice(remaining, size))
+        except BaseException as raised:
+            failure = raised
+        if run:
+            yield run, remaining if failure is None else _raising(failure)
+        if failure is not None:
+            raise failure
+        if len(run) < size:
+            return
+        if not held:  # take no more at a time than fits into a chunk's memory
+            size = min(2 * size, RUN_MAX) if sum(map(len, run)) * 16 < CHUNK_BYTES else 1
 
 
 def chunks(payloads: Iterable[Any]) -> Iterator[tuple[list[Any], list[int]]]:

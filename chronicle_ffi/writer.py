@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chronicle_ffi import sources
@@ -95,11 +96,31 @@ class QueueWriter(Handle, Appender):
                 sources.measure(found, lengths)
                 return self._append_source(sources.of_list(lent, found, lengths, columns), True)
             count = 0
+            if columns.same_for_all:
+                count, payloads = self._append_plain(payloads, columns)
             for chunk, lengths in sources.chunks(payloads):
                 with ExitStack() as chunk_lent:
                     made = sources.of_list(chunk_lent, chunk, lengths, columns, count)
                     count += self._append_source(made, False)[1]
             return first, count
+
+    def _append_plain(self, payloads: Iterable[Buffer], columns: Columns) -> tuple[int, Iterable[Buffer]]:
+        """Those up to the first that is not `bytes`, from where they are; returns how many, and what is left."""
+        type_id, timestamp_ns, flags = columns.numbers
+        count = 0
+        for run, left in sources.runs(payloads):
+            stamp = lib.chron_writer_now(self._handle) if timestamp_ns == NOW else timestamp_ns
+            done = 0
+            while done < len(run):
+                done += self._extend(run, done, type_id, stamp, flags)
+                if done == len(run):
+                    break
+                if type(run[done]) is not bytes:
+                    return count + done, chain(run[done:], left)
+                self._append(run[done], type_id, stamp, flags)  # a roll, pages to prepare, or something wrong
+                done += 1
+            count += done
+        return count, ()
 
     def append_array(
         self,
@@ -255,6 +276,27 @@ class QueueWriter(Handle, Appender):
         0
         """
         check(lib.chron_writer_sync(self._handle))
+
+    async def wait_durable(self, seq: int | None = None, timeout: float | None = None) -> None:
+        """Wait on the running event loop until `seq`, or all that was appended so far, is on disk.
+
+        The keeper syncs in the background, for all tasks that wait together (group commit); appends go on meanwhile.
+        Raises TimeoutError after `timeout` seconds, and otherwise as `sync`; InvalidArgument without a keeper.
+
+        >>> async def safe() -> int:
+        ...     with Queue.open_publisher("other") as writer:
+        ...         seq = writer.append(b"one")
+        ...         await writer.wait_durable(seq)
+        ...         return writer.durable_seq
+        >>> asyncio.run(safe())
+        0
+        """
+        from chronicle_ffi import aio
+
+        if seq is None:
+            seq = self.next_seq - 1
+        if seq >= 0:
+            await aio.wait_durable(self, seq, timeout)
 
     def cleanup(self) -> CleanupReport:
         """Delete the segments that the retention given at opening allows to, and tell why each other one stays.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixtures: a fresh path for a queue, and a small file system to fill up."""
+"""Fixtures: a fresh path for a queue, a small file system to fill up, the C library installed somewhere."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 def queue(tmp_path: Path) -> Path:
     """Where a queue can be: nothing is there yet."""
     return tmp_path / "queue"
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prefix that `make install` installed to."""
+    if shutil.which("pkg-config") is None:
+        pytest.skip("pkg-config is not installed")
+    prefix = tmp_path_factory.mktemp("prefix")
+    command = ["make", "install", f"PREFIX={prefix}"]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return prefix
 
 
 @pytest.fixture

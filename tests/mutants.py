@@ -20,7 +20,7 @@ from tests.mutations import MUTANTS, Mutant
 ROOT = Path(__file__).parent.parent
 DIRECTORIES = ("csrc", "tests", "chronicle_ffi", "examples", "docs")
 FILES = ("build_ffi.py", "setup.py", "Makefile", "pyproject.toml", "README.md")
-SECONDS = 240  # for one test; a hang is a failure as well
+SECONDS = 900  # for one test; a hang is a failure as well
 
 
 def copy_to(tree: Path) -> None:
@@ -49,10 +49,11 @@ def run(command: list[str | Path], tree: Path) -> bool:
         "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / "hypothesis"),
         "CHRON_BELL_ROUNDS": "8000000",  # a missing fence shows once in some hundred thousand
     }
-    try:
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
+    with (tree / "output").open("wb") as output:
+        try:
+            done = subprocess.run(command, cwd=tree, env=environment, stdout=output, stderr=output, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
     return done.returncode == 0
 
 
@@ -76,7 +77,9 @@ def check_the_tests(mutants: list[Mutant]) -> None:
         copy_to(Path(directory))
         for test in sorted({test for mutant in mutants for test in mutant.tests}):
             if not passes(test, Path(directory)):
-                raise SystemExit(f"{test} fails without any mutation")
+                output = (Path(directory) / "output").read_text(errors="replace")
+                raise SystemExit(f"{output[-3000:]}\n{test} fails without any mutation")
+    print("all tests that are needed pass without a mutation", flush=True)
 
 
 def try_out(mutant: Mutant) -> str | None:

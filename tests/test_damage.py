@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -435,6 +436,28 @@ def test_an_end_of_an_earlier_epoch_is_no_end(queue: Path) -> None:
     assert not Queue.verify(queue).ok
 
 
+@pytest.mark.parametrize("how", ["altered", "erased", "an earlier epoch"])
+def test_skipping_a_damaged_end_loses_no_record(queue: Path, how: str) -> None:
+    payloads = make(queue)
+    end = Queue.segments(queue)[0].used_bytes
+    header = bytearray(segment(queue).read_bytes()[end : end + 32])
+    if how == "altered":
+        header[20] ^= 1
+    elif how == "erased":
+        header[:] = bytes(32)
+    else:
+        header[28:32] = bytes(4)
+        header[4:8] = struct.pack("<I", crc32c(bytes(header[:4] + header[8:])))
+    patch(segment(queue), end, bytes(header))
+    seen: list[bytes] = []
+    with Queue.open_subscriber(queue) as reader:
+        with pytest.raises(c.Corrupt):
+            seen.extend(message.payload for message in reader)
+        assert reader.skip_damaged() == 0  # record seq is fine: it stands in the next segment
+        seen += [message.payload for message in reader]
+    assert seen == payloads
+
+
 def test_an_end_that_was_taken_back_stays_so(queue: Path) -> None:
     """Two losses of power: the first takes a segment away that END leads to; the second must not bring END back.
 
@@ -468,8 +491,63 @@ def test_zombies_of_an_earlier_epoch_stay_dead(queue: Path) -> None:
         assert [message.seq for _, message in zip(range(2), reader, strict=False)] == [0, 1]
         with pytest.raises(c.Corrupt, match="epoch"):
             reader.next()
+        with pytest.raises(c.Corrupt, match="nothing readable"):
+            reader.skip_damaged()  # 0 would say that the record is fine
     with Queue.open_publisher(queue, keeper=False) as writer:
         assert writer.next_seq == 2
+
+
+def patch_slot(path: Path, offset: int, value: int) -> None:
+    """Change a number in the newest slot of queue.meta, and make its CRC right again."""
+    meta = (path / "queue.meta").read_bytes()
+    at = max((512, 1024), key=lambda slot: int(struct.unpack_from("<Q", meta, slot)[0]))
+    slot = bytearray(meta[at : at + 64])
+    struct.pack_into("<Q", slot, offset, value)
+    struct.pack_into("<I", slot, 60, crc32c(bytes(slot[:60])))
+    patch(path / "queue.meta", at, bytes(slot))
+
+
+def test_epochs_and_seqs_that_cannot_be_counted_on(queue: Path) -> None:
+    """Behind epoch 2^32 - 1 records would pass for remnants; behind seq 2^63 - 1 appends would look like errors."""
+    for epoch in ((1 << 32) - 1, 1 << 32, (1 << 64) - 2):
+        payloads = make(queue)
+        patch_slot(queue, 24, epoch)
+        with pytest.raises(c.Corrupt, match="epoch"):
+            Queue.open_publisher(queue)
+        assert read_all(queue) == payloads
+        shutil.rmtree(queue)
+    Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False).close()
+    patch_slot(queue, 8, 0)
+    patch_header(segment(queue), 56, struct.pack("<Q", 1 << 63))
+    segment(queue).rename(queue / f"{1 << 63}.seg".zfill(24))
+    with pytest.raises(c.Corrupt, match="seq"):
+        Queue.open_publisher(queue)
+
+
+def test_bytes_made_to_keep_a_search_busy(queue: Path) -> None:
+    """Behind damage every 32 bytes could begin a record as long as the rest: to sum all of them up would take hours."""
+    size = 32 << 20
+    with Queue.open_publisher(queue, segment_size=size, keeper=False) as writer:
+        writer.append(b"a")
+    begin, end = 8192 + 64, size - 32
+    fakes = [struct.pack("<IIQQHHI", end - at - 31, 1, 2, 0, 0, 0, 1) for at in range(begin + 32, end - 32, 32)]
+    patch(segment(queue), begin, b"\x05" + bytes(31) + b"".join(fakes))
+    code = """
+        import sys, chronicle_ffi as c
+        from chronicle_ffi import Queue
+        assert not Queue.verify(sys.argv[1]).ok
+        with Queue.open_subscriber(sys.argv[1]) as reader:
+            try:
+                reader.next()
+                reader.skip_damaged()
+            except c.Corrupt:
+                print("nothing to be found")
+        with Queue.open_publisher(sys.argv[1], keeper=False) as writer:
+            assert writer.next_seq == 1 and writer.recovery.cut_bytes > 0
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(queue)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "nothing to be found\n"), done.stderr
 
 
 def test_foreign_files_are_left_alone_and_told(queue: Path) -> None:

@@ -99,6 +99,7 @@ def test_full_disk_for_a_position_file(small_disk: Path) -> None:
     ballast = fill_up(small_disk)
     with pytest.raises(c.NoSpace):
         Queue.open_subscriber(queue, "me")
+    assert Queue.readers(queue) == []  # or it would hold all segments, and the disk stay full
     Queue.open_subscriber(queue).close()  # without a name nothing is written
     ballast.unlink()
     with Queue.open_subscriber(queue, "me") as reader:

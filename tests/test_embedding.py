@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,16 +15,6 @@ from chronicle_ffi import Queue
 
 ROOT = Path(__file__).parent.parent
 CC = os.environ.get("CC", "cc")
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prefix that `make install` installed to."""
-    if shutil.which("pkg-config") is None:
-        pytest.skip("pkg-config is not installed")
-    prefix = tmp_path_factory.mktemp("prefix")
-    run("make", "install", f"PREFIX={prefix}", cwd=ROOT)
-    return prefix
 
 
 def run(*command: str | Path, **keywords: object) -> str:
@@ -82,11 +71,3 @@ def test_soname(installed: Path) -> None:
     if shutil.which("readelf") is None:
         pytest.skip("readelf is not installed")
     assert "Library soname: [libchron.so.0]" in run("readelf", "-d", installed / "lib" / "libchron.so")
-
-
-def test_python_examples(tmp_path: Path) -> None:
-    queue = str(tmp_path / "prices")
-    said = run(sys.executable, ROOT / "examples" / "publish.py", queue, "250")
-    assert said == "published 250, next seq 250\n"
-    assert "risk saw 250 prices" in run(sys.executable, ROOT / "examples" / "subscribe.py", queue, "risk", "0")
-    assert "risk saw 0 prices" in run(sys.executable, ROOT / "examples" / "subscribe.py", queue, "risk", "0")

@@ -173,8 +173,8 @@ def test_ctrl_c_ends_a_blocked_wait(queue: Path, wait: str) -> None:
         import sys
         from chronicle_ffi import Queue
         with Queue.open_subscriber(sys.argv[1], "me", wait=sys.argv[2]) as reader:
-            print("waiting", flush=True)
             try:
+                print("waiting", flush=True)
                 reader.wait()
             except KeyboardInterrupt:
                 print("interrupted")
@@ -192,8 +192,8 @@ def test_ctrl_c_ends_an_append_that_waits_for_room(queue: Path) -> None:
         from chronicle_ffi import Queue
         with Queue.open_publisher(sys.argv[1], segment_size=1 << 16, max_segments=2, backpressure=1000) as writer:
             with Queue.open_subscriber(sys.argv[1], "slow"):
-                print("open", flush=True)
                 try:
+                    print("open", flush=True)
                     writer.append_many(b"x" * 1000 for _ in range(1000))
                 except KeyboardInterrupt:
                     print("interrupted")
@@ -280,6 +280,21 @@ def test_faulthandler_still_works(tmp_path: Path) -> None:
     assert "Bus error" in err
 
 
+def test_a_sigbus_that_somebody_sends_is_not_swallowed(queue: Path) -> None:
+    code = """
+        import os, signal, sys
+        signal.signal(signal.SIGBUS, getattr(signal, sys.argv[2]))
+        from chronicle_ffi import Queue
+        writer = Queue.open_publisher(sys.argv[1], segment_size=1 << 16, keeper=False)
+        os.kill(os.getpid(), signal.SIGBUS)
+        os._exit(7)
+    """
+    for before, status in [("SIG_DFL", -signal.SIGBUS), ("SIG_IGN", 7)]:
+        process = python(code, queue, before)
+        process.communicate(timeout=60)
+        assert process.returncode == status, before
+
+
 def test_the_segment_under_a_reader_is_deleted(queue: Path) -> None:
     with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
         writer.append_many([b"x" * 1000] * 200)
@@ -301,3 +316,23 @@ def test_multiprocessing_spawn_and_fork(queue: Path) -> None:
             with pytest.raises(c.QueueNotFound) as caught:
                 pool.apply(Queue.info, (queue,))
             assert str(queue) in str(caught.value)
+
+
+def test_lists_are_made_while_their_memory_lives(queue: Path) -> None:
+    """glibc overwrites what is freed when told to: the structs of C have to be read before that."""
+    code = """
+        import sys
+        from chronicle_ffi import Queue
+        with Queue.open_publisher(sys.argv[1], segment_size=1 << 16, keeper=False) as writer:
+            writer.append_many([bytes(1000)] * 300)
+        names = [f"reader-{i:03}" for i in range(100)]
+        for name in names:
+            Queue.open_subscriber(sys.argv[1], name).close()
+        assert [info.name for info in Queue.readers(sys.argv[1])] == names
+        bases = [segment.base_seq for segment in Queue.segments(sys.argv[1])]
+        assert len(bases) > 4 and bases == sorted(bases) and bases[0] == 0 and bases[-1] < 300, bases
+        """
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), str(queue)]
+    environment = os.environ | {"MALLOC_PERTURB_": "165"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

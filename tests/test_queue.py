@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Looking at queues from outside, verification beside a live writer, errors as such, and what README promises."""
+"""Looking at queues from outside, verification beside a live writer, errors as such."""
 
 from __future__ import annotations
 
@@ -40,6 +40,23 @@ def test_info_segments_readers(queue: Path) -> None:
     assert Queue.readers(queue) == []
     Queue.open_publisher(queue).close()
     assert Queue.info(queue).epoch == 2
+
+
+def test_a_small_queue_takes_one_segment(queue: Path) -> None:
+    """... and a second one is prepared when the first is half full."""
+
+    def files() -> list[str]:
+        return sorted(file.name for file in queue.iterdir() if file.stat().st_size == SEGMENT)
+
+    with Queue.open_publisher(queue, segment_size=SEGMENT) as writer:
+        writer.append(b"x")
+        assert files() == [f"{0:020}.seg"]
+        writer.append_many([bytes(1000)] * 40)
+        deadline = time.monotonic() + 60
+        while len(files()) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert files() == [f"{0:020}.seg", "next.tmp"]
 
 
 def test_verify_counts_and_reports_progress(queue: Path) -> None:
@@ -139,55 +156,3 @@ def test_version() -> None:
     from chronicle_ffi._chronicle import ffi, lib
 
     assert ffi.string(lib.chron_version()).decode() == c.__version__
-
-
-# --------------------------------------------------------------------------------------------- README
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-
-
-def test_readme_python(tmp_path: Path) -> None:
-    (code,) = blocks("python")[:1]
-    path = tmp_path / "prices"
-    script = code.replace("/tmp/prices", str(path))
-    assert script != code
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "EURUSD 1.0842" in done.stdout
-    assert len(done.stdout.splitlines()) == 3
-
-
-def test_readme_c(tmp_path: Path) -> None:
-    (code,) = blocks("c")[:1]
-    source = tmp_path / "example.c"
-    source.write_text(code.replace("/tmp/prices", str(tmp_path / "prices")))
-    sources = sorted((ROOT / "csrc" / "src").glob("*.c"))
-    include = ROOT / "csrc" / "include"
-    subprocess.run(
-        [
-            "cc",
-            "-std=c11",
-            "-Wall",
-            "-Werror",
-            f"-I{include}",
-            source,
-            *sources,
-            "-lpthread",
-            "-o",
-            tmp_path / "example",
-        ],
-        check=True,
-    )
-    subprocess.run([tmp_path / "example"], check=True)
-    with Queue.open_subscriber(tmp_path / "prices") as reader:
-        assert [message.payload for message in reader] == [b"EURUSD 1.0842"]
-
-
-def test_readme_names_only_targets_that_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make ([a-z][a-z-]*)", (ROOT / "README.md").read_text()):
-        assert re.search(rf"^{target}:", makefile, re.M), target
-    for target in "build run test test-c bench lint format lib install sdist wheel clean".split():
-        assert re.search(rf"^{target}:.*##", makefile, re.M), target

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import shutil
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -176,6 +177,24 @@ def test_previous_walks_back_to_the_beginning(filled: Path) -> None:
         assert seqs(reader) == list(range(COUNT))
 
 
+def test_previous_of_a_reader_of_durable_records(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append_many([b"a", b"b"])
+        writer.sync()
+        with Queue.open_subscriber(queue, start="latest", durable_only=True) as reader:
+            message = reader.previous()
+            assert message is not None
+            assert message.payload == b"b"
+        writer.append(b"c")
+        with Queue.open_subscriber(queue, start="latest", durable_only=True) as reader:
+            assert reader.position == 3
+            assert reader.previous() is None  # it is not on disk yet
+            writer.sync()
+            message = reader.previous()
+            assert message is not None
+            assert message.payload == b"c"
+
+
 def test_follow_ends_after_its_timeout_and_sees_what_comes(queue: Path) -> None:
     with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue) as reader:
         writer.append(b"0")
@@ -307,6 +326,26 @@ def test_bad_names(filled: Path, name: str) -> None:
 def test_name_with_nul(filled: Path) -> None:
     with pytest.raises(ValueError):
         Queue.open_subscriber(filled, "a\0b")
+
+
+def test_a_reader_that_could_not_be_opened_is_not_registered(filled: Path) -> None:
+    with pytest.raises(c.SeqOutOfRange):
+        Queue.open_subscriber(filled, "late", start=COUNT + 1)
+    assert Queue.readers(filled) == []  # else it would hold every segment for ever
+    with Queue.open_subscriber(filled, "late", start=7) as reader:
+        reader.commit()
+    with pytest.raises(c.SeqOutOfRange):
+        Queue.open_subscriber(filled, "late", start=COUNT + 1)
+    assert [(reader.name, reader.position) for reader in Queue.readers(filled)] == [("late", 7)]
+
+
+def test_a_file_whose_name_is_no_readers_registers_nobody(filled: Path) -> None:
+    with Queue.open_subscriber(filled, "me") as reader:
+        reader.commit()
+    for name in ("me (copy).pos", "m\u00e9.pos", ".pos", "x" * 65 + ".pos", "me.pos.bak"):
+        shutil.copy(filled / "readers" / "me.pos", filled / "readers" / name)
+    assert [reader.name for reader in Queue.readers(filled)] == ["me"]  # nobody could remove the others
+    assert len(Queue.verify(filled).problems) == 5
 
 
 def test_longest_name(filled: Path) -> None:

@@ -354,10 +354,9 @@ def test_automatic_retention(queue: Path) -> None:
     with Queue.open_publisher(queue, segment_size=SEGMENT, retention=Retention(max_segments=3)) as writer:
         fill(writer, 20)
         give_up = time.monotonic() + 30
-        while len(Queue.segments(queue)) > 4:
+        while len(Queue.segments(queue)) > 4 or writer.stats().deleted_segments == 0:  # counted when all is on disk
             assert time.monotonic() < give_up
             time.sleep(0.01)
-        assert writer.stats().deleted_segments > 0
 
 
 def test_automatic_retention_without_the_keeper(queue: Path) -> None:

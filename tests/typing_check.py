@@ -97,6 +97,16 @@ def reading(reader: QueueReader) -> None:
     reader.seek_time(5)
 
 
+async def on_a_loop(reader: QueueReader, writer: QueueWriter) -> None:
+    async for message in reader:
+        assert_type(message, Message)
+    assert_type(await reader.next_async(), Message | None)
+    assert_type(await reader.next_async(timeout=0.5), Message | None)
+    assert_type(await reader.wait_async(0.5), bool)
+    await writer.wait_durable()
+    await writer.wait_durable(writer.append(b"x"), timeout=1)
+
+
 def columns(reader: QueueReader, scan: Scan) -> None:
     batch = reader.read_batch(1000)
     assert_type(batch, Batch)

@@ -122,10 +122,12 @@ enum chron_errcode {
 #define CHRON_SEQ_NONE             0xFFFFFFFFFFFFFFFF
 #define CHRON_NOW                  0xFFFFFFFFFFFFFFFF /* as a timestamp: read the clock */
 #define CHRON_TYPE_MAX             0xFFFE        /* type_id 0xFFFF is the library's */
+#define CHRON_BELLS_MAX            128           /* that one call waits at */
 #define CHRON_NOT_READY            (-1000)       /* of chron_writer_try_append() */
 
 typedef struct chron_writer chron_writer;
 typedef struct chron_reader chron_reader;
+typedef struct chron_bell chron_bell;       /* what a thread waits at, for an event loop */
 typedef struct chron_segment chron_segment; /* a mapped segment that views may outlive their reader with */
 
 /* ------------------------------------------------------------------------------- errors, version */
@@ -394,11 +396,21 @@ CHRON_API int chron_writer_abort(chron_writer *w);
  */
 CHRON_API int chron_writer_sync(chron_writer *w);
 
+/*
+ * Ask the keeper to put everything up to `seq` on disk, and go on. 1: it is already; 0: asked for. The writer's bell
+ * (chron_writer_bell) rings when a sync of the keeper has ended: then ask again. Requests that come during a sync are
+ * served together by the next one. Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED, ENOTDURABLE.
+ */
+CHRON_API int chron_writer_sync_request(chron_writer *w, uint64_t seq);
+
 /* The seq that the next append will return. */
 CHRON_API uint64_t chron_writer_next_seq(const chron_writer *w);
 
 /* The last seq that survives a loss of power; CHRON_SEQ_NONE if there is none. */
 CHRON_API uint64_t chron_writer_durable_seq(const chron_writer *w);
+
+/* What the writer's clock says: the timestamp that CHRON_NOW stands for. */
+CHRON_API uint64_t chron_writer_now(const chron_writer *w);
 
 /*
  * Wait until back-pressure would let a new segment be made, or `timeout_ns` has passed. Returns 1 if
@@ -608,6 +620,43 @@ CHRON_API int64_t chron_reader_lag(chron_reader *r);
 /* 1 if a writer has the queue open, 0 if not. One system call or two. */
 CHRON_API int chron_reader_writer_alive(chron_reader *r);
 CHRON_API int chron_reader_stats_get(const chron_reader *r, chron_reader_stats *out);
+
+/* ------------------------------------------------------------------------------------ event loops */
+
+/*
+ * An event loop must not sleep in chron_reader_wait(). It arms the reader, goes on, and looks again when another thread
+ * has told it that the reader's bell was rung:
+ *
+ *     loop's thread                                   one thread for all handles
+ *     chron_reader_bell(r, &bell);                    counts[i] = chron_bell_count(bells[i]);   (before the first arm)
+ *     while (chron_reader_next(r, &v) == 0)           while (chron_bells_wait(bells, counts, n, -1) > 0)
+ *         if (chron_reader_arm(r) == 0)                   tell the loops of those whose count changed;
+ *             return to the loop;
+ *
+ * A bell may ring without a record being there: others wait at the same doorbell. It may also fail to ring, when the
+ * writer dies in between: look now and then, too. Bells are reference counted and outlive their handles; these
+ * functions may be called by any thread, and in a forked child answer EFORKED (or 0).
+ */
+
+/* Have the writer ring at its next publish. 0: it will; 1: it need not, next() would return something, or fail. */
+CHRON_API int chron_reader_arm(chron_reader *r);
+/* The bell of the reader's queue; the reference is the caller's. EACCESS if the doorbell cannot be written to: poll. */
+CHRON_API int chron_reader_bell(chron_reader *r, chron_bell **out);
+/* The bell that rings when a sync of the keeper has ended, well or not. */
+CHRON_API int chron_writer_bell(chron_writer *w, chron_bell **out);
+/* One of the caller's own, to end a wait with chron_bell_ring(). */
+CHRON_API int chron_bell_new(chron_bell **out);
+/* Ring a bell made by chron_bell_new(). Async-signal-safe. */
+CHRON_API int chron_bell_ring(chron_bell *b);
+/* How often it has been rung, modulo 2^32. */
+CHRON_API uint32_t chron_bell_count(const chron_bell *b);
+/*
+ * Wait until the count of a bell differs from counts[i]. Returns how many differ, and stores their counts; 0 when
+ * `timeout_ns` is over (negative: no limit). 1 to CHRON_BELLS_MAX bells. EINTR. Where the system cannot wait for several
+ * (Linux before 5.16) it looks every millisecond.
+ */
+CHRON_API int chron_bells_wait(chron_bell *const *bells, uint32_t *counts, size_t n, int64_t timeout_ns);
+CHRON_API void chron_bell_release(chron_bell *b);
 
 /* ------------------------------------------------------------------------------------------ queue */
 

@@ -12,7 +12,8 @@
  *   [SEAL]     writer stores the seal's state (release) after END and the other seal fields; whoever
  *              loads the state (acquire) as sealed sees them.
  *   [INDEX]    writer stores a block index entry (release) after the record it points at was published.
- *   [SLOT]     words of a two-slot record: relaxed; the slot's CRC tells a torn one from a whole one.
+ *   [SLOT]     words of a two-slot record: relaxed; the slot's CRC tells a torn one from a whole one. A release fence
+ *              before the stores and an acquire fence behind the loads: who reads of a record in queue.meta sees it.
  *   [BELL]     sleeping and waking: seq_cst fences on both sides, see doorbell.c.
  *   [TAIL]     the writer thread stores next_seq (release) after the record; the keeper loads it
  *              (acquire) to know what a sync covers.
@@ -89,6 +90,16 @@ static inline void chron__touch32(void *word)
 static inline void chron__fence_seq_cst(void)
 {
     atomic_thread_fence(memory_order_seq_cst);
+}
+
+static inline void chron__fence_release(void)
+{
+    atomic_thread_fence(memory_order_release);
+}
+
+static inline void chron__fence_acquire(void)
+{
+    atomic_thread_fence(memory_order_acquire);
 }
 
 /* Orders this thread with a signal handler that runs on it. No instruction. */

@@ -83,6 +83,12 @@ static int replace_pages(uintptr_t base, size_t bytes, int flags)
     return 0;
 }
 
+/* By kill() or the like: then there is no address, and no instruction that would fault again. */
+static int was_sent(const siginfo_t *info)
+{
+    return info->si_code <= 0 || info->si_code == SI_USER || info->si_code == SI_QUEUE;
+}
+
 static void pass_on(int signal_number, siginfo_t *info, void *context)
 {
     if (before.sa_flags & SA_SIGINFO) {
@@ -91,7 +97,11 @@ static void pass_on(int signal_number, siginfo_t *info, void *context)
         /* The instruction runs again, faults again and meets the default: a core dump from where it belongs. */
         struct sigaction standard = {.sa_handler = SIG_DFL};
 
+        if (was_sent(info) && before.sa_handler == SIG_IGN)
+            return;
         (void)sigaction(signal_number, &standard, NULL);
+        if (was_sent(info))
+            (void)raise(signal_number); /* comes when this handler returns */
     } else {
         before.sa_handler(signal_number);
     }
@@ -101,7 +111,7 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
 {
     int saved = errno;
     uintptr_t base;
-    guard_slot *slot = find((uintptr_t)info->si_addr, &base);
+    guard_slot *slot = was_sent(info) ? NULL : find((uintptr_t)info->si_addr, &base);
     int status = -1;
 
     if (slot) {

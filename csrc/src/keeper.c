@@ -10,7 +10,6 @@
 #define _POSIX_C_SOURCE 200809L /* signals and threads */
 
 #include <signal.h>
-#include <time.h>
 
 #include "writer.h"
 
@@ -87,6 +86,23 @@ static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, ui
     return next != NULL;
 }
 
+/* Somebody asked for it (chron_writer_sync_request). */
+static void sync_if_wanted(chron_writer *w)
+{
+    int wanted;
+    int status;
+
+    pthread_mutex_lock(&w->lock);
+    wanted = w->sync_wanted;
+    w->sync_wanted = 0; /* before the sync: who asks meanwhile may want more than it covers */
+    pthread_mutex_unlock(&w->lock);
+    if (!wanted)
+        return;
+    status = chron__writer_sync(w);
+    if (status < 0)
+        note_failure(w, status);
+}
+
 static void sync_if_due(chron_writer *w, round_state *state, uint64_t now)
 {
     int status;
@@ -130,15 +146,11 @@ static void doze(chron_writer *w, const round_state *state)
 {
     uint64_t now = chron__monotonic_ns();
     uint64_t ns = TICK_NS;
-    struct timespec until;
 
     if (w->options.durability == CHRON_DURABILITY_INTERVAL && state->next_sync_ns < now + ns)
         ns = state->next_sync_ns > now ? state->next_sync_ns - now : 0;
-    ns += chron__clock_ns(0); /* condition variables count in wall clock time; at worst a tick comes late */
-    until.tv_sec = (time_t)(ns / 1000000000u);
-    until.tv_nsec = (long)(ns % 1000000000u);
     chron__set32(&w->keeper_asleep, 1); /* [STOP] read by chron__keeper_kick */
-    (void)pthread_cond_timedwait(&w->keeper_wake, &w->lock, &until);
+    chron__cond_wait(&w->keeper_wake, &w->lock, ns);
     chron__set32(&w->keeper_asleep, 0);
 }
 
@@ -157,11 +169,12 @@ static void *keeper_main(void *argument)
         busy = prepare_next(w, seg, &state, now);
         busy |= touch_ahead(w, seg);
         unmap_retired(w);
+        sync_if_wanted(w);
         sync_if_due(w, &state, now);
         clean_if_due(w, seg, &state, now);
         chron__seg_release(seg);
         pthread_mutex_lock(&w->lock);
-        if (!busy && !chron__get32(&w->keeper_stop))
+        if (!busy && !w->sync_wanted && !chron__get32(&w->keeper_stop))
             doze(w, &state);
     }
     pthread_mutex_unlock(&w->lock);

@@ -11,7 +11,9 @@
 #include "error.h"
 #include "segment.h"
 
-#define END_TRIES 100 /* the writer may roll between a listing and the look at its last segment, but not for ever */
+#define VAIN_MAX 16u      /* segments' worth of bytes that a search behind damage sums up in vain; then it gets picky */
+#define VAIN_LENGTH 1024u /* bytes: candidates that it still looks at then */
+#define END_TRIES 100     /* the writer may roll between a listing and the look at its last segment, but not for ever */
 
 uint64_t chron__seg_index_get(const chron__seg *seg, uint64_t block)
 {
@@ -101,6 +103,7 @@ static void start_near(const chron__seg *seg, uint64_t key, int by_time, chron__
 {
     uint64_t low = 0; /* blocks below `low` that have an entry lie before key */
     uint64_t high = chron__seg_blocks(seg);
+    uint64_t vain = 0; /* bytes summed up, of entries that lead to no record */
     chron__rec rec;
     uint64_t offset;
 
@@ -120,8 +123,12 @@ static void start_near(const chron__seg *seg, uint64_t key, int by_time, chron__
         high--;
         if (!probe(seg, high, &rec, &offset) || !is_before(&rec, key, by_time))
             continue;
-        if (!chron__rec_crc_ok(&rec, rec.payload))
+        if (!chron__rec_crc_ok(&rec, rec.payload)) {
+            vain += rec.length;
+            if (vain > VAIN_MAX * seg->size)
+                break;
             continue;
+        }
         walk->offset = offset;
         walk->next_seq = chron__rec_seq(&rec);
         return;
@@ -145,8 +152,7 @@ int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint6
     chron__walk walk = {0};
     enum chron__walk_stop stop;
     chron__rec rec;
-    uint64_t beyond;
-    uint64_t beyond_seq;
+    chron__resync beyond = {.seg = seg, .limit = seg->size};
 
     start_near(seg, seq, 0, &walk);
     while (walk.next_seq < seq) {
@@ -154,12 +160,12 @@ int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint6
             continue;
         if (stop != CHRON__STOP_BROKEN)
             break;
-        if (!chron__seg_resync(seg, walk.offset, walk.next_seq, &beyond, &beyond_seq) || beyond_seq > seq) {
+        if (!chron__seg_resync(&beyond, walk.offset, walk.next_seq) || beyond.seq > seq) {
             *offset = walk.offset;
             *found_seq = walk.next_seq;
             return damaged(seg, &walk);
         }
-        walk = (chron__walk){.offset = beyond, .next_seq = beyond_seq};
+        walk = (chron__walk){.offset = beyond.offset, .next_seq = beyond.seq};
     }
     *offset = walk.offset;
     *found_seq = walk.next_seq;
@@ -227,15 +233,15 @@ int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t 
     }
 }
 
-int chron__seg_resync(const chron__seg *seg, uint64_t offset, uint64_t seq, uint64_t *found, uint64_t *found_seq)
+/*
+ * Bytes can be made up so that each looks like the beginning of a long record. To sum up every one of those would take
+ * hours; so behind VAIN_MAX segments' worth of vain attempts only short candidates are looked at.
+ */
+int chron__seg_resync(chron__resync *search, uint64_t offset, uint64_t seq)
 {
-    return chron__seg_resync_until(seg, offset, seg->size, seq, found, found_seq);
-}
+    const chron__seg *seg = search->seg;
 
-int chron__seg_resync_until(const chron__seg *seg, uint64_t offset, uint64_t limit, uint64_t seq, uint64_t *found,
-                            uint64_t *found_seq)
-{
-    for (uint64_t at = offset + CHRON__ALIGN; at + CHRON__RECORD_HEADER <= limit; at += CHRON__ALIGN) {
+    for (uint64_t at = offset + CHRON__ALIGN; at + CHRON__RECORD_HEADER <= search->limit; at += CHRON__ALIGN) {
         enum chron__rec_state state;
         chron__rec rec;
         uint64_t this_seq;
@@ -247,10 +253,14 @@ int chron__seg_resync_until(const chron__seg *seg, uint64_t offset, uint64_t lim
         /* Cheap before dear: a seq that fits is rare in garbage, so few CRCs of garbage are computed. */
         if (this_seq <= seq || this_seq - seq > (at - offset) / CHRON__ALIGN)
             continue;
-        if (!chron__rec_crc_ok(&rec, rec.payload))
+        if (rec.length > VAIN_LENGTH && search->spent > VAIN_MAX * seg->size)
             continue;
-        *found = at;
-        *found_seq = this_seq;
+        if (!chron__rec_crc_ok(&rec, rec.payload)) {
+            search->spent += rec.length;
+            continue;
+        }
+        search->offset = at;
+        search->seq = this_seq;
         return 1;
     }
     return 0;

@@ -132,12 +132,8 @@ int chron__reader_peek(chron_reader *r, chron__rec *rec)
         enum chron__rec_state state;
         int status;
 
-        if (__builtin_expect(r->next_seq >= r->visible, 0)) {
-            chron__slots_refresh(r->q.meta.base, &r->mark);
-            r->visible = r->mark.chron__durable_next;
-            if (r->next_seq >= r->visible)
-                return 0;
-        }
+        if (__builtin_expect(!chron__reader_is_visible(r, r->next_seq), 0))
+            return 0;
         if (__builtin_expect(!r->seg, 0)) {
             status = chron__reader_attach(r);
             if (status <= 0)
@@ -399,6 +395,26 @@ int chron_reader_wait(chron_reader *r, int64_t timeout_ns)
     if (status < 0)
         return status;
     status = wait_for(r, timeout_ns);
+    chron__reader_leave(r);
+    return status;
+}
+
+/* [BELL] as doze(), but it is somebody else who sleeps. */
+static int arm(chron_reader *r)
+{
+    if (is_ready(r))
+        return 1;
+    (void)chron__bell_announce(&r->bell);
+    return is_ready(r);
+}
+
+int chron_reader_arm(chron_reader *r)
+{
+    int status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    status = arm(r);
     chron__reader_leave(r);
     return status;
 }

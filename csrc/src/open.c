@@ -51,13 +51,23 @@ static int check_limits(chron_writer *w, uint64_t segment_size)
     return 0;
 }
 
+/* The caller's, or the defaults. No more of the caller's is read than it says there is. */
+static int take_options(const chron_writer_options *from, chron_writer_options *to)
+{
+    if (!from)
+        chron_writer_options_init(to);
+    else if (from->struct_size != sizeof *from)
+        return chron__fail(CHRON_EINVAL, "struct_size is %u: fill the options with chron_writer_options_init()",
+                           (unsigned)from->struct_size);
+    else
+        *to = *from;
+    return 0;
+}
+
 static int check_options(chron_writer_options *o)
 {
     const uint32_t known = CHRON_KEEPER | CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_REPAIR | CHRON_MUST_EXIST;
 
-    if (o->struct_size != sizeof *o)
-        return chron__fail(CHRON_EINVAL, "struct_size is %u: fill the options with chron_writer_options_init()",
-                           (unsigned)o->struct_size);
     if (o->flags & ~known)
         return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
     if (o->segment_size < CHRON_SEGMENT_SIZE_MIN || o->segment_size > (uint64_t)CHRON_SEGMENT_SIZE_MAX ||
@@ -190,6 +200,20 @@ static int write_lock_line(chron_writer *w)
     return status < 0 ? chron__fail_sys((int)status, CHRON__FILE_LOCK, "cannot write the line in writer.lock") : 0;
 }
 
+/* The queue's own name on disk, before queue.meta makes a queue of the directory. */
+static int sync_parent(const chron_writer *w, const char *path)
+{
+    const chron__io *io = w->q.io;
+    int parent = io->open_dir(io, w->q.dir, "..");
+    int status = parent == -EACCES ? 0 : parent; /* who may not read that directory cannot sync it either */
+
+    if (parent >= 0) {
+        status = io->sync_dir(io, parent);
+        io->close_file(io, parent);
+    }
+    return status < 0 ? chron__fail_sys(status, "", "cannot put the directory that %s lies in on disk", path) : 0;
+}
+
 /* queue.meta, the two directories, the doorbell: made if they are missing. */
 static int open_files(chron_writer *w, const char *path)
 {
@@ -197,8 +221,11 @@ static int open_files(chron_writer *w, const char *path)
     const chron__io *io = w->q.io;
     int status = 0;
 
-    if (!has_meta(&w->q))
-        status = chron__queue_create_meta(&w->q, w->options.segment_size, w->options.mode);
+    if (!has_meta(&w->q)) {
+        status = sync_parent(w, path);
+        if (status == 0)
+            status = chron__queue_create_meta(&w->q, w->options.segment_size, w->options.mode);
+    }
     if (status == 0)
         status = chron__queue_open_meta(&w->q, path, 1);
     for (size_t i = 0; status == 0 && i < sizeof directories / sizeof *directories; i++) {
@@ -235,7 +262,6 @@ static int first_segment(chron_writer *w, uint64_t prev_base)
         (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_NEXT);
         return chron__fail_sys(status, name, "cannot give the first segment its name %s", name);
     }
-    chron__set32(&w->dir_dirty, 1);
     chron__writer_enter_segment(w, seg, seg->data_offset, &nothing);
     return 0;
 }
@@ -251,6 +277,7 @@ static int take_over(chron_writer *w)
     if (found.seg)
         chron__writer_enter_segment(w, found.seg, found.tail, &found.tally);
     w->unsynced_base = found.unsynced_base;
+    chron__set32(&w->dir_dirty, 1); /* the writer before may have died before it put its names on disk */
     chron__set64(&w->next_seq, found.next_seq);
     w->first_seq = found.next_seq;
     /* Only repair can have cut below the mark. */
@@ -261,6 +288,12 @@ static int take_over(chron_writer *w)
     /* A damaged slot may have hidden the newest epoch; the records tell. */
     if (found.epoch >= (uint32_t)w->full_epoch)
         w->full_epoch += (uint64_t)(found.epoch - (uint32_t)w->full_epoch) + 1u;
+    if (w->full_epoch > UINT32_MAX || found.next_seq > INT64_MAX)
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "epoch %" PRIu64 " or seq %" PRIu64 " is beyond what this format can count: no "
+                                     "queue gets there by itself, so queue.meta or the name of a segment is damaged",
+                                     w->full_epoch, found.next_seq),
+                         CHRON__FILE_META, CHRON__SLOT_A, found.next_seq);
     w->epoch = (uint32_t)w->full_epoch;
     found.report.epoch = w->full_epoch;
     w->recovery = found.report;
@@ -324,6 +357,7 @@ static void destroy(chron_writer *w)
     chron__seg_release(w->retired);
     if (w->bell.map.base)
         chron__bell_close(&w->q, &w->bell);
+    chron_bell_release(w->sync_bell);
     if (w->writer_lock.map || w->writer_lock.fd >= 0)
         w->q.io->unlock(w->q.io, &w->writer_lock); /* last: then the next writer may come */
     chron__queue_close(&w->q);
@@ -347,10 +381,6 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
     w = calloc(1, sizeof *w);
     if (!w)
         return chron__fail(CHRON_ENOMEM, "no memory for a writer");
-    if (options)
-        w->options = *options;
-    else
-        chron_writer_options_init(&w->options);
     w->fork_count = chron__get32(&chron__fork_count);
     w->writer_lock.fd = -1;
     w->q.dir = -1;
@@ -359,9 +389,11 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
     pthread_mutex_init(&w->lock, NULL);
     pthread_mutex_init(&w->sync_lock, NULL);
     pthread_mutex_init(&w->clean_lock, NULL);
-    pthread_cond_init(&w->keeper_wake, NULL);
+    chron__cond_init(&w->keeper_wake);
     pthread_cond_init(&w->keeper_done, NULL);
-    status = check_options(&w->options);
+    status = take_options(options, &w->options);
+    if (status == 0)
+        status = check_options(&w->options);
     if (status == 0)
         status = open_writer(w, io, path);
     if (status < 0) {
@@ -388,6 +420,7 @@ static void forget(chron_writer *w)
     chron__seg_forget(w->retired);
     chron__map_forget(&w->bell.map);
     chron__map_forget(&w->q.meta);
+    chron_bell_release(w->sync_bell);
     if (w->writer_lock.fd >= 0)
         w->q.io->close_file(w->q.io, w->writer_lock.fd); /* closing a copy does not give up the lock */
     chron__queue_close(&w->q);

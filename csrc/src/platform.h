@@ -12,6 +12,7 @@
 #ifndef CHRON_PLATFORM_H
 #define CHRON_PLATFORM_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -114,12 +115,18 @@ uint64_t chron__monotonic_ns(void);
 /* Sleep; 0, or -EINTR if a signal handler ran. */
 int chron__sleep_ns(uint64_t ns);
 
+/* A condition variable for chron__cond_wait, which waits `ns` at most, whatever becomes of the wall clock. */
+void chron__cond_init(pthread_cond_t *cond);
+void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns);
+
 /*
  * Sleep until *word != expected, or somebody wakes it, or `ns` have passed. 0 woken or value differs,
  * -ETIMEDOUT, -EINTR. Works across processes on a shared mapping. -ENOSYS where there is no such thing.
  */
 int chron__futex_wait(void *word, uint32_t expected, uint64_t ns);
 int chron__futex_wake_all(void *word);
+/* The same for up to 128 words at once: until one of them differs. -ENOSYS also where only one can be waited for. */
+int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns);
 
 /* Make pages of a writable shared mapping present and writable. Best effort. Never alters content. */
 void chron__populate(void *address, size_t bytes);

@@ -15,6 +15,10 @@
  * second description before the descriptor is trusted to be superfluous; if it is gone, or if there is no
  * /proc to get a second description from, the descriptor is kept. Limit: there a forked child that
  * neither execs nor closes the inherited handle keeps the lock for as long as it runs.
+ *
+ * While that is found out, nobody else may come in: his lock would look like ours. So the lock, whole at first,
+ * is divided: its first byte is left to the mapping, the rest held by the second description until all is clear.
+ * Everybody asks for the whole file, so either part keeps everybody out.
  */
 #if defined(__linux__)
 
@@ -32,6 +36,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #if !defined(MADV_POPULATE_WRITE)
@@ -40,8 +45,11 @@
 
 #define FUTEX_OP_WAIT 0
 #define FUTEX_OP_WAKE 1
+#define FUTEX_SIZE_32 2u /* flag of a struct futex_waitv; without FUTEX_PRIVATE: shared between processes */
+#define WAITV_MAX 128u
 #define NS_PER_SECOND 1000000000u
 #define BLOCK_BYTES 512u  /* unit of st_blocks, whatever st_blksize says */
+#define INTERRUPTS_MAX 8  /* of one fallocate */
 #define LOCK_MAP_BYTES 1u /* the kernel makes a page of it */
 
 /* ---------------------------------------------------------------------------------------- sizes */
@@ -49,20 +57,22 @@
 int chron__os_allocate(int fd, uint64_t bytes)
 {
     struct stat st;
+    int interrupts = 0;
     int status;
 
     do {
         status = fallocate(fd, 0, 0, (off_t)bytes);
-    } while (status < 0 && errno == EINTR);
-    if (status < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+    } while (status < 0 && errno == EINTR && ++interrupts < INTERRUPTS_MAX);
+    if (status < 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR)
         return -errno;
     if (fstat(fd, &st) < 0)
         return -errno;
     if (status == 0 && (uint64_t)st.st_size >= bytes && (uint64_t)st.st_blocks * BLOCK_BYTES >= bytes)
         return 0;
     /*
-     * It cannot be asked for blocks, or said yes and did not give them (ZFS). Writing is what remains. What
-     * then still allocates late, compresses or copies on write cannot be bound at all; see guard.c.
+     * It cannot be asked for blocks, or said yes and did not give them (ZFS), or begins anew at each signal and never
+     * comes to an end (the tmpfs of older kernels). Writing is what remains. What then still allocates late,
+     * compresses or copies on write cannot be bound at all; see guard.c.
      */
     return chron__write_zeros(fd, bytes);
 }
@@ -101,13 +111,24 @@ int64_t chron__os_next_data(int fd, uint64_t offset)
 
 /* ---------------------------------------------------------------------------------------- locks */
 
-static int set_lock(int fd)
+/* Lock or unlock from byte `from` to the end of the file, however far that goes. */
+static int set_lock(int fd, short type, off_t from)
 {
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = from};
 
-    if (fcntl(fd, F_OFD_SETLK, &whole) == 0)
+    if (fcntl(fd, F_OFD_SETLK, &range) == 0)
         return 0;
     return errno == EACCES ? -EAGAIN : -errno; /* POSIX allows either for "somebody else has it" */
+}
+
+/* Does another description hold a lock on any of the first `bytes` (0: all)? Asking needs no write access. */
+static int is_locked(int fd, off_t bytes)
+{
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = bytes};
+
+    if (fcntl(fd, F_OFD_GETLK, &range) < 0)
+        return -errno;
+    return range.l_type != F_UNLCK;
 }
 
 static int reopen(int fd)
@@ -118,47 +139,56 @@ static int reopen(int fd)
     return open(path, O_RDWR | O_CLOEXEC);
 }
 
-/* Takes the lock through `other` and hands it to a mapping. 1: done; 0: a mapping cannot hold it here. */
+/* A page that keeps the description of `fd` alive, in this process only. */
+static void *hold_by_map(int fd)
+{
+    void *map = mmap(NULL, LOCK_MAP_BYTES, PROT_NONE, MAP_SHARED, fd, 0);
+
+    if (map == MAP_FAILED || madvise(map, LOCK_MAP_BYTES, MADV_DONTFORK) == 0)
+        return map;
+    (void)munmap(map, LOCK_MAP_BYTES);
+    return MAP_FAILED;
+}
+
+/*
+ * Takes the lock through `other` and hands it to a mapping. 1: done; 0: a mapping cannot hold it here, so `fd` does
+ * now.
+ */
 static int lock_by_map(int fd, int other, chron__lock *out)
 {
-    int status = set_lock(other);
-    void *map;
+    int status = set_lock(other, F_WRLCK, 0);
+    void *map = MAP_FAILED;
 
-    if (status < 0) {
-        close(other);
-        return status;
+    if (status == 0) {
+        map = hold_by_map(other);
+        status = map == MAP_FAILED ? -errno : 0;
     }
-    map = mmap(NULL, LOCK_MAP_BYTES, PROT_NONE, MAP_SHARED, other, 0);
-    status = map == MAP_FAILED ? -errno : 0;
-    if (status == 0 && madvise(map, LOCK_MAP_BYTES, MADV_DONTFORK) < 0)
-        status = -errno;
+    if (status == 0)
+        status = set_lock(other, F_UNLCK, 1);
+    if (status == 0)
+        status = set_lock(fd, F_WRLCK, 1); /* nobody can have come in: byte 0 keeps them out */
     close(other);
     if (status == 0)
-        status = chron__os_lock_held(fd);
-    if (status == 1)
+        status = is_locked(fd, 1); /* by the mapping, or by nobody */
+    if (status == 1) {
         out->map = map;
-    else if (map != MAP_FAILED)
+        return 1;
+    }
+    if (map != MAP_FAILED)
         (void)munmap(map, LOCK_MAP_BYTES);
-    return status;
+    return status < 0 ? status : set_lock(fd, F_WRLCK, 0);
 }
 
 int chron__os_lock(int fd, chron__lock *out)
 {
     int other = reopen(fd);
-    int status = 0;
+    int status = other >= 0 ? lock_by_map(fd, other, out) : set_lock(fd, F_WRLCK, 0);
 
-    if (other >= 0)
-        status = lock_by_map(fd, other, out);
-    if (status < 0)
-        return status;
-    if (status == 1) {
+    if (status == 1)
         close(fd);
-        return 0;
-    }
-    status = set_lock(fd);
-    if (status == 0)
+    else if (status == 0)
         out->fd = fd;
-    return status;
+    return status < 0 ? status : 0;
 }
 
 void chron__os_unlock(chron__lock *lock)
@@ -171,11 +201,7 @@ void chron__os_unlock(chron__lock *lock)
 
 int chron__os_lock_held(int fd)
 {
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET}; /* asking needs no write access */
-
-    if (fcntl(fd, F_OFD_GETLK, &whole) < 0)
-        return -errno;
-    return whole.l_type != F_UNLCK;
+    return is_locked(fd, 0);
 }
 
 /* ---------------------------------------------------------------------------------- file systems */
@@ -225,7 +251,11 @@ int chron__os_fs_kind(int fd)
 int chron__os_sync_map(int fd, void *address, size_t bytes)
 {
     (void)fd;
-    return msync(address, bytes, MS_SYNC) < 0 ? -errno : 0; /* an fdatasync of that range */
+    while (msync(address, bytes, MS_SYNC) < 0) { /* an fdatasync of that range */
+        if (errno != EINTR)
+            return -errno;
+    }
+    return 0;
 }
 
 int chron__os_sync_file(int fd)
@@ -293,6 +323,42 @@ int chron__futex_wait(void *word, uint32_t expected, uint64_t ns)
     if (status == -ENOSYS) /* 64-bit machines, which have no other call, and kernels before 5.1 */
         status = futex_long(word, expected, ns);
     return status == -EAGAIN ? 0 : status;
+}
+
+/* futex_waitv, Linux 5.16. Its number is the same on all machines but alpha. */
+int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns)
+{
+#if defined(SYS_futex_waitv)
+    const long number = SYS_futex_waitv;
+#else
+    const long number = 449;
+#endif
+    struct {
+        uint64_t value;
+        uint64_t address;
+        uint32_t flags;
+        uint32_t reserved;
+    } waiters[WAITV_MAX];
+    struct {
+        int64_t seconds;
+        int64_t nanoseconds;
+    } until;
+    uint64_t now = chron__monotonic_ns();
+
+    if (count == 0 || count > WAITV_MAX)
+        return -EINVAL;
+    for (size_t i = 0; i < count; i++) {
+        waiters[i].value = expected[i];
+        waiters[i].address = (uint64_t)(uintptr_t)words[i];
+        waiters[i].flags = FUTEX_SIZE_32;
+        waiters[i].reserved = 0;
+    }
+    ns = ns < INT64_MAX - now ? now + ns : INT64_MAX;
+    until.seconds = (int64_t)(ns / NS_PER_SECOND);
+    until.nanoseconds = (int64_t)(ns % NS_PER_SECOND);
+    if (syscall(number, waiters, (unsigned)count, 0u, &until, CLOCK_MONOTONIC) >= 0 || errno == EAGAIN)
+        return 0;
+    return errno == EPERM ? -ENOSYS : -errno; /* EPERM: a sandbox that does not know the call */
 }
 
 int chron__futex_wake_all(void *word)

@@ -154,6 +154,15 @@ int chron__futex_wait(void *word, uint32_t expected, uint64_t ns)
     return -ENOSYS;
 }
 
+int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns)
+{
+    (void)words;
+    (void)expected;
+    (void)count;
+    (void)ns;
+    return -ENOSYS;
+}
+
 int chron__futex_wake_all(void *word)
 {
     (void)word;

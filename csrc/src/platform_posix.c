@@ -466,6 +466,44 @@ int chron__sleep_ns(uint64_t ns)
     return nanosleep(&wait, NULL) < 0 ? fail_errno() : 0;
 }
 
+#if defined(__APPLE__)
+
+void chron__cond_init(pthread_cond_t *cond)
+{
+    (void)pthread_cond_init(cond, NULL);
+}
+
+void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
+{
+    struct timespec wait = {(time_t)(ns / NS_PER_SECOND), (long)(ns % NS_PER_SECOND)};
+
+    (void)pthread_cond_timedwait_relative_np(cond, mutex, &wait);
+}
+
+#else
+
+void chron__cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attributes;
+
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(cond, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+}
+
+void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
+{
+    struct timespec until;
+
+    ns += chron__monotonic_ns();
+    until.tv_sec = (time_t)(ns / NS_PER_SECOND);
+    until.tv_nsec = (long)(ns % NS_PER_SECOND);
+    (void)pthread_cond_timedwait(cond, mutex, &until);
+}
+
+#endif
+
 void chron__populate(void *address, size_t bytes)
 {
     size_t page = page_bytes();

@@ -14,12 +14,17 @@
 
 #define SUFFIX ".pos"
 
-int chron__reader_name_check(const char *name)
+/* Are the first `length` bytes of `text` a reader's name? */
+static int is_reader_name(const char *text, size_t length)
 {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    size_t length = strlen(name);
 
-    if (length < 1 || length > CHRON_READER_NAME_MAX || name[0] == '.' || strspn(name, allowed) != length)
+    return length >= 1 && length <= CHRON_READER_NAME_MAX && text[0] != '.' && strspn(text, allowed) >= length;
+}
+
+int chron__reader_name_check(const char *name)
+{
+    if (!is_reader_name(name, strlen(name)))
         return chron__fail(CHRON_EINVAL,
                            "\"%.80s\" cannot be a reader's name: use 1 to %d of A-Z a-z 0-9 . _ - and "
                            "do not begin with a dot",
@@ -93,6 +98,7 @@ static int load_file(const chron__queue *q, chron__position *p, const char *file
     uint64_t bytes = 0;
     int status = io->file_size(io, p->fd, &bytes);
 
+    p->is_new = status >= 0 && bytes == 0;
     if (status >= 0 && bytes < CHRON__PAGE)
         status = io->allocate(io, p->fd, CHRON__PAGE);
     if (status >= 0)
@@ -100,8 +106,10 @@ static int load_file(const chron__queue *q, chron__position *p, const char *file
     if (status < 0)
         return chron__fail_sys(status, file, "cannot make a position file for reader %s", name);
     memcpy(copy, p->map.base, sizeof copy);
-    if (is_blank(copy, sizeof copy))
+    if (is_blank(copy, sizeof copy)) {
+        p->is_new = 1;
         goto format;
+    }
     status = chron__header_decode(copy, CHRON__MAGIC_POSITION, q->uuid, file, &header);
     if (status == 0 && !chron__slots_load(p->map.base, &p->value))
         status = chron__at(chron__fail(CHRON_ECORRUPT,
@@ -141,9 +149,21 @@ int chron__position_open(const chron__queue *q, const char *name, unsigned mode,
     } while (status == -EAGAIN);
     if (status >= 0)
         status = load_file(q, out, file, name, overwrite);
-    if (status < 0)
+    if (status < 0) {
+        chron__position_withdraw(q, out, name);
         chron__position_close(q, out);
+    }
     return status;
+}
+
+void chron__position_withdraw(const chron__queue *q, chron__position *p, const char *name)
+{
+    char file[CHRON__POSITION_NAME_BYTES];
+
+    if (!p->is_new)
+        return;
+    (void)snprintf(file, sizeof file, "%s" SUFFIX, name);
+    (void)q->io->unlink(q->io, p->dir, file); /* under its lock: whoever opened it meanwhile sees that it is gone */
 }
 
 void chron__position_close(const chron__queue *q, chron__position *p)
@@ -171,9 +191,13 @@ int chron__position_store(const chron__queue *q, chron__position *p, int sync)
     if (!sync)
         return 0;
     status = q->io->sync_map(q->io, p->fd, &p->map, 0, CHRON__PAGE);
-    /* The file may be new: its name has to be on disk as well. Once is enough, twice is cheap. */
-    if (status >= 0 && p->value.generation <= 3)
+    /* The names that lead to it have to be on disk as well; whoever made them may not have seen to that. */
+    if (status >= 0 && !p->names_synced) {
         status = q->io->sync_dir(q->io, p->dir);
+        if (status >= 0)
+            status = q->io->sync_dir(q->io, q->dir);
+        p->names_synced = status >= 0;
+    }
     return status < 0 ? chron__fail_sys(status, "", "cannot put the position on disk") : 0;
 }
 
@@ -184,8 +208,7 @@ static int is_position_file(const char *file)
     size_t length = strlen(file);
     size_t suffix = sizeof SUFFIX - 1u;
 
-    return length > suffix && length - suffix <= CHRON_READER_NAME_MAX && file[0] != '.' &&
-           strcmp(file + length - suffix, SUFFIX) == 0;
+    return length > suffix && is_reader_name(file, length - suffix) && strcmp(file + length - suffix, SUFFIX) == 0;
 }
 
 static int add_reader(void *context, const char *file)

@@ -17,6 +17,8 @@ typedef struct chron__position {
     chron__map map;
     chron__lock lock;
     chron__slot_value value; /* the newest; next_seq CHRON_SEQ_NONE: none yet */
+    int is_new;              /* the file was empty: this opening registers the reader */
+    int names_synced;        /* the names that lead to the file were put on disk through this handle */
 } chron__position;
 
 /* 0, or -CHRON_EINVAL with a text that says what names are allowed. */
@@ -28,6 +30,8 @@ int chron__reader_name_check(const char *name);
  */
 int chron__position_open(const chron__queue *q, const char *name, unsigned mode, int overwrite, chron__position *out);
 void chron__position_close(const chron__queue *q, chron__position *position);
+/* Opening the reader failed: if this opening was what registered it, take that back. Before the close. */
+void chron__position_withdraw(const chron__queue *q, chron__position *position, const char *name);
 /* Stores position->value as the next generation. sync: also on disk. */
 int chron__position_store(const chron__queue *q, chron__position *position, int sync);
 

@@ -109,13 +109,12 @@ static int copy_out(const chron__queue *q, const chron__seg *seg, uint64_t tail,
 
 static uint64_t count_records(const chron__seg *seg, uint64_t tail, uint64_t end, uint64_t next_seq)
 {
+    chron__resync search = {.seg = seg, .limit = end, .offset = tail, .seq = next_seq};
     uint64_t count = 0;
-    uint64_t at = tail;
-    uint64_t seq = next_seq;
     chron__rec rec;
 
-    while (chron__seg_resync_until(seg, at, end, seq, &at, &seq))
-        count += chron__rec_load(seg->map.base, seg->size, at, &rec) == CHRON__REC_DATA;
+    while (chron__seg_resync(&search, search.offset, search.seq))
+        count += chron__rec_load(seg->map.base, seg->size, search.offset, &rec) == CHRON__REC_DATA;
     return count;
 }
 

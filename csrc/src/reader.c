@@ -18,13 +18,23 @@ void chron_reader_options_init(chron_reader_options *options)
     options->mode = DEFAULT_MODE;
 }
 
+/* The caller's, or the defaults. No more of the caller's is read than it says there is. */
+static int take_options(const chron_reader_options *from, chron_reader_options *to)
+{
+    if (!from)
+        chron_reader_options_init(to);
+    else if (from->struct_size != sizeof *from)
+        return chron__fail(CHRON_EINVAL, "struct_size is %u: fill the options with chron_reader_options_init()",
+                           (unsigned)from->struct_size);
+    else
+        *to = *from;
+    return 0;
+}
+
 static int check_options(chron_reader_options *o)
 {
     const uint32_t known = CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_DURABLE_ONLY;
 
-    if (o->struct_size != sizeof *o)
-        return chron__fail(CHRON_EINVAL, "struct_size is %u: fill the options with chron_reader_options_init()",
-                           (unsigned)o->struct_size);
     if (o->flags & ~known)
         return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
     if (o->start > CHRON_START_TIME)
@@ -60,7 +70,12 @@ static int open_reader(chron_reader *r, const chron__io *io, const char *path)
     chron__bell_open(&r->q, &r->bell);
     if (o->name)
         status = chron__position_open(&r->q, o->name, o->mode, o->start != CHRON_START_RESUME, &r->position);
-    return status < 0 ? status : chron__reader_start(r);
+    if (status < 0)
+        return status;
+    status = chron__reader_start(r);
+    if (status < 0 && o->name)
+        chron__position_withdraw(&r->q, &r->position, o->name); /* a reader that there never was holds nothing */
+    return status;
 }
 
 int chron__reader_open_with(const chron__io *io, const char *path, const chron_reader_options *options,
@@ -76,17 +91,15 @@ int chron__reader_open_with(const chron__io *io, const char *path, const chron_r
     r = calloc(1, sizeof *r);
     if (!r)
         return chron__fail(CHRON_ENOMEM, "no memory for a reader");
-    if (options)
-        r->options = *options;
-    else
-        chron_reader_options_init(&r->options);
     r->fork_count = chron__get32(&chron__fork_count);
     r->q.dir = -1;
     r->q.meta_fd = -1;
     r->position.dir = -1;
     r->position.fd = -1;
     r->position.lock.fd = -1;
-    status = check_options(&r->options);
+    status = take_options(options, &r->options);
+    if (status == 0)
+        status = check_options(&r->options);
     if (status == 0) {
         r->checked = (r->options.flags & CHRON_CHECKED) != 0;
         r->visible = r->options.flags & CHRON_DURABLE_ONLY ? 0 : CHRON_SEQ_NONE;

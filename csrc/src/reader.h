@@ -78,6 +78,18 @@ int chron__reader_peek(chron_reader *r, chron__rec *rec);
 int chron__reader_damaged(const chron_reader *r, const char *why);
 /* next.c: the record that peek found: is it whole, with the payload at `payload`, and does it follow? 0, or why not. */
 int chron__reader_check(const chron_reader *r, const chron__rec *rec, const void *payload);
+/* May this reader see record `seq`, if it is there? Not if it wants durable ones only, and the mark is below. */
+static inline int chron__reader_is_visible(chron_reader *r, uint64_t seq)
+{
+    if (__builtin_expect(seq < r->visible, 1))
+        return 1;
+    if (!(r->options.flags & CHRON_DURABLE_ONLY))
+        return 0;
+    chron__slots_refresh(r->q.meta.base, &r->mark);
+    r->visible = r->mark.chron__durable_next;
+    return seq < r->visible;
+}
+
 /* *rec has been consumed. */
 static inline void chron__reader_advance(chron_reader *r, const chron__rec *rec)
 {

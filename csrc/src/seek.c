@@ -267,7 +267,7 @@ static int seek_time(chron_reader *r, uint64_t timestamp_ns)
 /* The record before the position: 1 with *seg (a reference) and *offset; 0 if there is none any more. */
 static int locate_previous(chron_reader *r, chron__seg **seg, uint64_t *offset)
 {
-    uint64_t wanted = r->next_seq - 1u;
+    uint64_t wanted;
     uint64_t found;
     int status;
 
@@ -279,6 +279,7 @@ static int locate_previous(chron_reader *r, chron__seg **seg, uint64_t *offset)
     }
     if (r->next_seq == 0)
         return 0;
+    wanted = r->next_seq - 1u;
     if (r->next_seq > r->seg->base_seq) {
         *seg = chron__seg_retain(r->seg);
     } else {
@@ -304,7 +305,7 @@ static int previous(chron_reader *r, chron_view *out)
     uint64_t offset;
     int status;
 
-    if (r->next_seq > r->visible)
+    if (!chron__reader_is_visible(r, r->next_seq - 1u))
         return 0;
     status = locate_previous(r, &seg, &offset);
     if (status <= 0)
@@ -352,44 +353,64 @@ int chron__reader_fingerprint(chron_reader *r, uint32_t *crc)
 
 /* ------------------------------------------------------------------------------------ past damage */
 
-/* Go on at the segment behind that of the position. */
+/* Can the segment that begins with the position be entered? Then it was only the way there that is damaged. */
+static int enter_whole(chron_reader *r, uint64_t base_seq)
+{
+    chron__seg *seg;
+
+    if (chron__seg_open(&r->q, base_seq, 0, &seg) < 0)
+        return 0;
+    chron__reader_enter_segment(r, seg, seg->data_offset, base_seq);
+    return 1;
+}
+
+/* Go on at the segment behind that of the position: how many seqs that passes over. */
 static int64_t skip_segment(chron_reader *r)
 {
     chron__bases bases;
     uint64_t from = r->next_seq;
-    int64_t i;
+    size_t i;
     int status = chron__queue_list(&r->q, &bases);
 
     if (status < 0)
         return status;
-    i = chron__bases_find(&bases, from) + 1;
-    if (i >= (int64_t)bases.count) {
-        chron__bases_free(&bases);
-        return chron__at(
+    for (i = (size_t)(chron__bases_find(&bases, r->seg ? r->seg->base_seq : from) + 1); i < bases.count; i++) {
+        uint64_t base_seq = bases.at[i];
+
+        if (base_seq == from && enter_whole(r, from))
+            break;
+        if (base_seq > from) {
+            chron__reader_enter_segment(r, NULL, 0, base_seq);
+            break;
+        }
+    }
+    if (i == bases.count)
+        status = chron__at(
             chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is damaged, and nothing readable follows it yet", from), "",
             0, from);
-    }
-    chron__reader_enter_segment(r, NULL, 0, bases.at[i]);
     chron__bases_free(&bases);
-    return (int64_t)(r->next_seq - from);
+    return status < 0 ? status : (int64_t)(r->next_seq - from);
 }
 
 static int64_t skip_damaged(chron_reader *r)
 {
     uint64_t from = r->next_seq;
-    uint64_t found;
-    uint64_t found_seq;
+    chron__resync search;
     int64_t skipped;
     chron__rec rec;
     int status = chron__reader_peek(r, &rec);
 
-    if (status == 0 || (status == 1 && chron__rec_crc_ok(&rec, rec.payload)))
-        return 0;
-    if (status < 0 && status != -CHRON_ECORRUPT)
+    if (status == 1) {
+        status = chron__reader_check(r, &rec, rec.payload);
+        if (status == 0)
+            return 0;
+    }
+    if (status != -CHRON_ECORRUPT)
         return status;
-    if (r->seg && chron__seg_resync(r->seg, r->offset, from, &found, &found_seq)) {
-        chron__reader_enter_segment(r, chron__seg_retain(r->seg), found, found_seq);
-        skipped = (int64_t)(found_seq - from);
+    search = (chron__resync){.seg = r->seg, .limit = r->size}; /* without a segment the size is 0 */
+    if (chron__seg_resync(&search, r->offset, from)) {
+        chron__reader_enter_segment(r, chron__seg_retain(r->seg), search.offset, search.seq);
+        skipped = (int64_t)(search.seq - from);
     } else {
         skipped = skip_segment(r);
     }

@@ -136,13 +136,19 @@ int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t 
  */
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq);
 
+/* A search for whole records behind damage; it may go on at the next damage. */
+typedef struct chron__resync {
+    const chron__seg *seg;
+    uint64_t limit;  /* look no further */
+    uint64_t spent;  /* bytes summed up in vain so far; 0 to begin with */
+    uint64_t offset; /* of what was found, */
+    uint64_t seq;    /* and its seq */
+} chron__resync;
+
 /*
  * Behind damage at `offset`: the next offset with a whole record (or END), CRC checked, whose seq is
- * above `seq` and possible there. 1 with *found, *found_seq; 0 if there is none in this segment.
+ * above `seq` and possible there. 1 with *search filled; 0 if there is none.
  */
-int chron__seg_resync(const chron__seg *seg, uint64_t offset, uint64_t seq, uint64_t *found, uint64_t *found_seq);
-/* The same, looking no further than `limit`. */
-int chron__seg_resync_until(const chron__seg *seg, uint64_t offset, uint64_t limit, uint64_t seq, uint64_t *found,
-                            uint64_t *found_seq);
+int chron__seg_resync(chron__resync *search, uint64_t offset, uint64_t seq);
 
 #endif

@@ -22,6 +22,7 @@ static int load_one(const uint8_t *slot, chron__slot_value *out)
 
     for (size_t i = 0; i < SLOT_WORDS; i++) /* [SLOT] with chron__slots_store */
         chron__write_le32(copy + 4u * i, chron__load_relaxed_le32(slot + 4u * i));
+    chron__fence_acquire(); /* what the slot tells of, records that are durable or were the last, is visible now */
     if (chron__read_le32(copy + offsetof(chron__slot, crc)) != chron_crc32c(0, copy, SLOT_CRC_BYTES))
         return 0;
     out->generation = chron__read_le64(copy + offsetof(chron__slot, generation));
@@ -86,6 +87,7 @@ void chron__slots_store(uint8_t *base, chron__slot_value *value)
     chron__write_le32(copy + offsetof(chron__slot, fingerprint), value->fingerprint);
     chron__write_le32(copy + offsetof(chron__slot, flags), value->flags);
     chron__write_le32(copy + offsetof(chron__slot, crc), chron_crc32c(0, copy, SLOT_CRC_BYTES));
+    chron__fence_release();                   /* nobody sees the slot who does not see what it tells of */
     for (size_t i = 0; i < SLOT_WORDS; i++) { /* [SLOT] with load_one */
         chron__store_relaxed_le32(slot + 4u * i, chron__read_le32(copy + 4u * i));
         CHRON__STEP("slot: word stored");

@@ -126,6 +126,7 @@ static int sync_all(chron_writer *w)
     seg = chron__seg_retain(w->seg);
     next_seq = chron__get_acquire64(&w->next_seq); /* [TAIL] with finish() in writer.c */
     tail = chron__get64(&w->tail);
+    w->syncing_next = next_seq;
     pthread_mutex_unlock(&w->lock);
     status = sync_older(w, seg->base_seq);
     if (status == 0)
@@ -138,8 +139,9 @@ static int sync_all(chron_writer *w)
         status = chron__writer_store_state(w, 0);
     }
     if (status < 0) {
-        chron__set32(&w->poisoned, 1); /* [STOP] read by check_ready() in writer.c */
-        return status;
+        chron__set32(&w->poisoned, 1);    /* [STOP] read by check_ready() in writer.c */
+        chron__error()->code = CHRON_EIO; /* whatever it was: ENOSPC from an append would say "not appended" */
+        return -CHRON_EIO;
     }
     chron__set64(&w->durable_next, next_seq);
     chron__add64(&w->syncs, 1);
@@ -148,11 +150,17 @@ static int sync_all(chron_writer *w)
 
 int chron__writer_sync(chron_writer *w)
 {
+    chron_bell *bell;
     int status;
 
     pthread_mutex_lock(&w->sync_lock);
     status = sync_all(w);
+    pthread_mutex_lock(&w->lock);
+    w->syncing_next = 0;
+    bell = w->sync_bell;
+    pthread_mutex_unlock(&w->lock);
     pthread_mutex_unlock(&w->sync_lock);
+    chron__bell_rang(bell); /* also after a failure: who waits has to hear of it */
     if (status == 0)
         (void)chron__bell_ring(&w->bell); /* readers of durable records wait for this */
     return status;
@@ -167,6 +175,49 @@ int chron_writer_sync(chron_writer *w)
     status = chron__writer_sync(w);
     if (status == 0)
         w->unsynced = 0;
+    chron__writer_leave(w);
+    return status;
+}
+
+static int sync_request(chron_writer *w, uint64_t seq)
+{
+    uint64_t next_seq = chron__get64(&w->next_seq);
+
+    if (seq >= next_seq) {
+        (void)chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq,
+                          next_seq);
+        chron__error()->seq = seq;
+        chron__error()->oldest = next_seq;
+        return -CHRON_ERANGE;
+    }
+    if (chron__get64(&w->durable_next) > seq)
+        return 1;
+    if (chron__get32(&w->poisoned))
+        return chron__fail(CHRON_EPOISONED,
+                           "a sync failed: what the disk holds is not known. Close the writer and open "
+                           "the queue again");
+    if (w->q.fs & CHRON__FS_VOLATILE)
+        return chron__fail(CHRON_ENOTDURABLE, "the queue lies on a file system in memory, which keeps nothing over a "
+                                              "loss of power: use a disk");
+    if (!w->keeper_running)
+        return chron__fail(CHRON_EINVAL, "syncing in the background takes the keeper: open the writer with one, or use "
+                                         "sync");
+    pthread_mutex_lock(&w->lock);
+    if (w->syncing_next <= seq) { /* else the sync that runs now does it */
+        w->sync_wanted = 1;
+        pthread_cond_signal(&w->keeper_wake);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return 0;
+}
+
+int chron_writer_sync_request(chron_writer *w, uint64_t seq)
+{
+    int status = chron__writer_enter(w);
+
+    if (status < 0)
+        return status;
+    status = sync_request(w, seq);
     chron__writer_leave(w);
     return status;
 }

@@ -27,6 +27,7 @@ typedef struct check {
     int damaged;          /* some record was: the tally is not complete */
     uint64_t known_block; /* first block whose first record is not known yet */
     int contiguous;       /* nothing was skipped right before the cursor */
+    chron__resync behind; /* damage */
 } check;
 
 static int is_fault(check *c)
@@ -102,9 +103,7 @@ static int pass_damage(check *c, const char *why)
     chron__verify *v = c->v;
     uint64_t from = c->walk.offset;
     uint64_t seq = c->walk.next_seq;
-    uint64_t found;
-    uint64_t found_seq;
-    int more = chron__seg_resync(c->seg, from, seq, &found, &found_seq);
+    int more = chron__seg_resync(&c->behind, from, seq);
 
     if (is_fault(c))
         return 0;
@@ -117,14 +116,14 @@ static int pass_damage(check *c, const char *why)
                               why);
         return 0;
     }
-    chron__verify_problem(v, CHRON_PROBLEM_RECORD, c->name, from, seq, more ? found_seq : c->follower,
+    chron__verify_problem(v, CHRON_PROBLEM_RECORD, c->name, from, seq, more ? c->behind.seq : c->follower,
                           "record %" PRIu64 " is damaged: %s", seq, why);
     if (!more) {
         if (c->follower != CHRON_SEQ_NONE)
             c->walk.next_seq = c->follower;
         return 0;
     }
-    c->walk = (chron__walk){.offset = found, .next_seq = found_seq, .epoch = c->walk.epoch};
+    c->walk = (chron__walk){.offset = c->behind.offset, .next_seq = c->behind.seq, .epoch = c->walk.epoch};
     c->contiguous = 0;
     return 1;
 }
@@ -306,6 +305,7 @@ void chron__verify_segment(chron__verify *v, uint64_t base_seq, uint64_t followe
     v->summary->segments++;
     c.sealed = chron__seg_seal_load(c.seg, &c.seal);
     check_chain(&c);
+    c.behind = (chron__resync){.seg = c.seg, .limit = c.seg->size};
     c.walk.offset = c.seg->data_offset;
     c.walk.next_seq = base_seq;
     c.walk.epoch = v->epoch;

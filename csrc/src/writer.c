@@ -14,7 +14,7 @@
 
 #include <inttypes.h>
 
-#define LENGTH_WRONG SIZE_MAX /* of a record of a source whose offsets make no sense */
+#define LENGTH_WRONG SIZE_MAX /* of a record of a source, without a payload: its offsets make no sense */
 
 #ifdef CHRON_TESTING
 void (*chron__on_step)(const char *name); /* step.h */
@@ -51,11 +51,12 @@ static inline int check_ready(const chron_writer *w)
     return 0;
 }
 
-static int refuse_record(const chron_writer *w, size_t length, uint16_t type_id) __attribute__((cold, noinline));
+static int refuse_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
+    __attribute__((cold, noinline));
 
-static int refuse_record(const chron_writer *w, size_t length, uint16_t type_id)
+static int refuse_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
 {
-    if (length == LENGTH_WRONG)
+    if (!data && length == LENGTH_WRONG)
         return chron__fail(CHRON_EINVAL, "the offsets were changed while they were read, and go back or beyond the "
                                          "buffer now");
     if (length > w->max_payload)
@@ -71,7 +72,7 @@ static int refuse_record(const chron_writer *w, size_t length, uint16_t type_id)
 static inline int check_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
 {
     if (__builtin_expect(length > w->max_payload || type_id > CHRON_TYPE_MAX || (!data && length > 0), 0))
-        return refuse_record(w, length, type_id);
+        return refuse_record(w, data, length, type_id);
     return 0;
 }
 
@@ -355,7 +356,7 @@ static inline chron_record record_of_source(const void *source, size_t i)
         length = begin <= end && end <= s->bytes_size ? (size_t)(end - begin) : LENGTH_WRONG;
     }
     return (chron_record){
-        .payload = (const void *)((uintptr_t)s->bytes + (uintptr_t)begin),
+        .payload = length == LENGTH_WRONG ? NULL : (const void *)((uintptr_t)s->bytes + (uintptr_t)begin),
         .length = length,
         .timestamp_ns = s->timestamps ? LOAD_ONCE(uint64_t, s->timestamps, i) : s->timestamp_ns,
         .type_id = s->type_ids ? LOAD_ONCE(uint16_t, s->type_ids, i) : s->type_id,
@@ -551,6 +552,11 @@ uint64_t chron_writer_next_seq(const chron_writer *w)
 uint64_t chron_writer_durable_seq(const chron_writer *w)
 {
     return w ? chron__get64(&w->durable_next) - 1u : CHRON_SEQ_NONE; /* 0 - 1 is CHRON_SEQ_NONE */
+}
+
+uint64_t chron_writer_now(const chron_writer *w)
+{
+    return w ? now_ns(w) : 0;
 }
 
 int chron_writer_recovery_get(const chron_writer *w, chron_recovery *out)

@@ -6,7 +6,7 @@
  * Threads: the owner's thread calls the public functions; the keeper's thread runs chron__keeper_*, and
  * chron__writer_sync and chron__retention_apply. What both touch is either atomic, or guarded by:
  *
- *   lock        seg, next, preparing, retired, and the keeper's own state
+ *   lock        seg, next, preparing, retired, sync_wanted, syncing_next, sync_bell, and the keeper's own state
  *   sync_lock   one sync at a time; the slots of queue.meta; unsynced_base, synced_*
  *   clean_lock  one cleanup at a time
  *
@@ -19,6 +19,7 @@
 
 #include "doorbell.h"
 #include "error.h"
+#include "listen.h"
 #include "segment.h"
 #include "step.h"
 
@@ -76,7 +77,10 @@ struct chron_writer {
     uint64_t unsynced_base;  /* segments below this are on disk, seal and all */
     uint64_t synced_base;    /* segment that the next two are about */
     uint64_t synced_offset;  /* pages below this are on disk */
-    chron__a32 dir_dirty;    /* a segment was renamed since the last sync of the directory */
+    chron__a32 dir_dirty;    /* names may have changed since the directory was put on disk */
+    uint64_t syncing_next;   /* what the sync that runs now will make durable; 0: none runs (with lock) */
+    int sync_wanted;         /* somebody waits for a sync by the keeper (with lock) */
+    chron_bell *sync_bell;   /* rung when the keeper has synced; NULL until somebody asks for it (with lock) */
     chron__a64 durable_next; /* seqs below this survive a loss of power */
 
     pthread_mutex_t clean_lock;

@@ -230,6 +230,39 @@ static void test_network_file_systems_are_refused(void)
     temporary_remove(path);
 }
 
+static int disk_full(const chron__io *io, int fd, const chron__map *map, uint64_t offset, uint64_t bytes)
+{
+    (void)io;
+    (void)fd;
+    (void)map;
+    (void)offset;
+    (void)bytes;
+    return -ENOSPC;
+}
+
+/* "No space" says of an append that nothing was appended, and that it may be tried again: not so if its sync failed. */
+static void test_a_failed_sync_is_an_input_output_error(void)
+{
+    char path[TEMPORARY_BYTES];
+    chron__io io = chron__io_posix;
+    chron_writer_options options;
+    chron_writer *w;
+
+    temporary_directory(path);
+    chron_writer_options_init(&options);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    options.durability = CHRON_DURABILITY_ALWAYS;
+    CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
+    io.sync_map = disk_full;
+    CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), -CHRON_EIO);
+    CHECK_EQ(chron_last_error()->code, CHRON_EIO);
+    CHECK_EQ(chron_last_error()->sys_errno, ENOSPC);
+    CHECK_EQ(chron_writer_next_seq(w), 1);
+    CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), -CHRON_EPOISONED);
+    CHECK_EQ(chron_writer_close(w), 0);
+    temporary_remove(path);
+}
+
 static int open_descriptors(void)
 {
     int count = 0;
@@ -277,5 +310,6 @@ int main(void)
     RUN(test_no_access_to_an_existing_queue);
     RUN(test_errors_in_recovery);
     RUN(test_network_file_systems_are_refused);
+    RUN(test_a_failed_sync_is_an_input_output_error);
     return 0;
 }

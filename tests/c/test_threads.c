@@ -2,7 +2,7 @@
 /*
  * test_threads.c - a writer with its keeper, readers that come and go, a looker-on, all threads of one process. For
  * ThreadSanitizer, which sees races on one address only, all handles share one mapping of each file: the table of
- * system calls hands out the same mapping for the same inode.
+ * system calls hands out the same mapping for the same inode. CHRON_STRESS_RECORDS sets how many (default 20,000).
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -17,7 +17,6 @@
 #include "temporary.h"
 #include "writer.h"
 
-#define RECORDS 20000u
 #define READERS 3
 #define SHARED_MAX 64
 
@@ -32,6 +31,7 @@ static shared_map maps[SHARED_MAX];
 static pthread_mutex_t maps_lock = PTHREAD_MUTEX_INITIALIZER;
 static char path[TEMPORARY_BYTES];
 static chron__io io;
+static uint64_t records = 20000;
 
 static int map_shared(const chron__io *self, int fd, size_t bytes, int flags, chron__map *out)
 {
@@ -106,7 +106,7 @@ static void *write_all(void *argument)
     uint64_t seq;
     void *room;
 
-    while ((seq = chron_writer_next_seq(w)) < RECORDS) {
+    while ((seq = chron_writer_next_seq(w)) < records) {
         chron_record batch[4];
 
         switch (seq % 3) {
@@ -139,7 +139,7 @@ static void *read_all(void *argument)
     chron_reader_options_init(&options);
     options.name = argument;
     CHECK_EQ(chron__reader_open_with(&io, path, &options, &r), 0);
-    while (seq < RECORDS) {
+    while (seq < records) {
         int status = chron_reader_next(r, &v);
 
         CHECK(status >= 0);
@@ -199,6 +199,10 @@ static void test_writer_keeper_and_readers(void)
 
 int main(void)
 {
+    const char *wanted = getenv("CHRON_STRESS_RECORDS");
+
+    if (wanted)
+        records = strtoull(wanted, NULL, 10);
     RUN(test_writer_keeper_and_readers);
     return 0;
 }

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""Waiting on an event loop: `QueueReader.next_async`, ``async for``, `QueueWriter.wait_durable`.
+
+The loop never sleeps in C. A task that finds nothing arms its handle and awaits a future; one thread of the process,
+the listener, sleeps at the bells of all handles that tasks have waited for, and tells their loops which have rung. It
+is started by the first wait, and ends when there is no bell left.
+
+Any loop will do that has asyncio's `create_future`, `call_later` and `call_soon_threadsafe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from chronicle_ffi._binding import EINTR, check, ffi, lib
+from chronicle_ffi.errors import AccessDenied, InvalidArgument
+
+if TYPE_CHECKING:
+    from chronicle_ffi.model import Message
+    from chronicle_ffi.reader import QueueReader
+    from chronicle_ffi.writer import QueueWriter
+
+LOOK_SECONDS: Final = 0.5  # a bell may fail to ring if a writer dies between publishing and ringing
+POLL_SECONDS: Final = (0.0005, 0.01)  # without a doorbell: from the first, doubled up to the second
+BELLS_MAX: Final[int] = lib.CHRON_BELLS_MAX - 1  # of one listener; one more is its own
+
+
+class Bell:
+    """A handle's bell, and the futures of one loop that wait for it. Its methods belong to the loop's thread."""
+
+    def __init__(self, pointer: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.pointer = pointer
+        self.loop = loop
+        self.waiting: set[asyncio.Future[None]] = set()
+        self._listener = _listen(self)
+
+    def rang(self) -> None:
+        for future in self.waiting:
+            _wake(future)
+
+    def close(self) -> None:
+        """No more waiting here: who waits looks once more, and finds the handle closed."""
+        self._listener.remove(self)
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.rang)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Listener:
+    """The thread, and the bells that it waits at."""
+
+    def __init__(self) -> None:
+        out = ffi.new("chron_bell **")
+        check(lib.chron_bell_new(out))
+        self._changed = ffi.gc(out[0], lib.chron_bell_release)  # rung when the bells are other ones
+        self._lock = threading.RLock()  # a bell may be removed by a destructor, anywhere
+        self._bells: list[Bell] = []
+        self._thread: threading.Thread | None = None
+
+    def add(self, bell: Bell) -> bool:
+        """False if there are as many as one thread can wait at."""
+        with self._lock:
+            if len(self._bells) == BELLS_MAX:
+                return False
+            self._bells = [*self._bells, bell]
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._main, name="chronicle-listener", daemon=True)
+                self._thread.start()
+        check(lib.chron_bell_ring(self._changed))
+        return True
+
+    def remove(self, bell: Bell) -> None:
+        with self._lock:
+            self._bells = [other for other in self._bells if other is not bell]
+        check(lib.chron_bell_ring(self._changed))
+
+    def _main(self) -> None:
+        while True:
+            changes = lib.chron_bell_count(self._changed)
+            with self._lock:
+                bells = self._bells
+                if not bells:
+                    self._thread = None
+                    return
+            self._listen(bells, changes)
+
+    def _listen(self, bells: list[Bell], changes: int) -> None:
+        """Until the bells are other ones."""
+        pointers = ffi.new("chron_bell *[]", [self._changed, *(bell.pointer for bell in bells)])
+        counts = ffi.new("uint32_t[]", [changes, *(0 for _ in bells)])
+        # What has rung before is told once too often: nobody can have waited without being told.
+        while True:
+            before = list(counts)
+            status = lib.chron_bells_wait(pointers, counts, len(counts), -1)
+            if status != EINTR:  # a signal: the main thread's business
+                check(status)
+            for bell, old, new in zip(bells, before[1:], list(counts)[1:], strict=True):
+                if old != new and bell.waiting:
+                    self._tell(bell)
+            if counts[0] != changes:
+                return
+
+    def _tell(self, bell: Bell) -> None:
+        try:
+            bell.loop.call_soon_threadsafe(bell.rang)
+        except RuntimeError:  # the loop is closed, and nobody waits there any more
+            self.remove(bell)
+
+
+_listeners: list[_Listener] = []
+_listeners_lock = threading.Lock()
+
+
+def _listen(bell: Bell) -> _Listener:
+    with _listeners_lock:
+        for listener in _listeners:
+            if listener.add(bell):
+                return listener
+        _listeners.append(_Listener())
+        _listeners[-1].add(bell)
+        return _listeners[-1]
+
+
+def _after_fork_in_child() -> None:
+    """The threads, and whatever they held, are the parent's."""
+    global _listeners_lock
+    _listeners.clear()
+    _listeners_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _bell_of(handle: Any, get: Any) -> Bell | None:
+    """The handle's bell on the running loop; None if it cannot have one."""
+    loop = asyncio.get_running_loop()
+    bell: Bell | None = handle._bell
+    if bell is not None and bell.loop is loop:
+        return bell
+    out = ffi.new("chron_bell **")
+    try:
+        check(get(handle._handle, out))
+    except AccessDenied:
+        return None
+    if bell is not None:
+        bell.close()
+    handle._bell = Bell(ffi.gc(out[0], lib.chron_bell_release), loop)
+    return handle._bell  # type: ignore[no-any-return]
+
+
+async def _until(ready: Callable[[], bool], bell: Bell | None, timeout: float | None) -> bool:
+    """Until `ready()`, which arms the handle if it is not; False if that took longer than `timeout` seconds."""
+    loop = asyncio.get_running_loop()
+    if timeout is not None and timeout != timeout:  # NaN
+        raise InvalidArgument("a time-out is a number of seconds, or None")
+    deadline = None if timeout is None else loop.time() + timeout
+    pause = POLL_SECONDS[0] if bell is None else LOOK_SECONDS
+    while True:
+        future = loop.create_future()
+        if bell is not None:
+            bell.waiting.add(future)  # before arming: then whoever rings afterwards finds it
+        try:
+            if ready():
+                return True
+            left = pause if deadline is None else min(pause, deadline - loop.time())
+            if left <= 0:
+                return False
+            timer = loop.call_later(left, _wake, future)
+            try:
+                await future
+            finally:
+                timer.cancel()
+        finally:
+            if bell is not None:
+                bell.waiting.discard(future)
+        if bell is None:
+            pause = min(2 * pause, POLL_SECONDS[1])
+
+
+async def wait_readable(reader: QueueReader, timeout: float | None) -> bool:
+    """See `QueueReader.wait_async`."""
+    bell = _bell_of(reader, lib.chron_reader_bell)
+    handle = reader._handle
+    return await _until(lambda: check(lib.chron_reader_arm(handle)) == 1, bell, timeout)
+
+
+async def messages(reader: QueueReader) -> AsyncIterator[Message]:
+    """See `QueueReader.__aiter__`."""
+    ahead = reader._ahead
+    while True:
+        while ahead.fill(False):
+            for message in ahead.pending:
+                yield message
+            await asyncio.sleep(0)  # a log that never ends must not stop the other tasks
+        await reader.wait_async()
+
+
+async def wait_durable(writer: QueueWriter, seq: int, timeout: float | None) -> None:
+    """See `QueueWriter.wait_durable`."""
+    handle = writer._handle
+    if check(lib.chron_writer_sync_request(handle, seq)) == 1:
+        return
+    bell = _bell_of(writer, lib.chron_writer_bell)
+    if not await _until(lambda: check(lib.chron_writer_sync_request(handle, seq)) == 1, bell, timeout):
+        raise TimeoutError(f"seq {seq} was not on disk after {timeout} seconds")

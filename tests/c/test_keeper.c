@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* test_keeper.c - the keeper under a wall clock that is set back: clock_gettime is this program's own. */
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "chronicle.h"
+#include "platform.h"
+#include "temporary.h"
+
+#define TICK_NS 1000000u
+#define PATIENCE 60000 /* ticks: a minute, of which 20 ms are needed */
+
+/* One hour ahead of the kernel's: whoever waits until a wall clock time waits as if the clock had been set back. */
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    int status = (int)syscall(SYS_clock_gettime, clock, time);
+
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)
+        time->tv_sec += 3600;
+    return status;
+}
+
+static void wait_until_durable(const chron_writer *w, uint64_t seq)
+{
+    for (int tick = 0; chron_writer_durable_seq(w) != seq; tick++) {
+        CHECK(tick < PATIENCE);
+        CHECK_EQ(chron__sleep_ns(TICK_NS), 0);
+    }
+}
+
+static void test_syncs_go_on_when_the_wall_clock_is_set_back(void)
+{
+    char path[TEMPORARY_BYTES];
+    chron_writer_options options;
+    chron_writer *w;
+
+    temporary_directory(path);
+    chron_writer_options_init(&options);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    options.flags = CHRON_KEEPER;
+    options.durability = CHRON_DURABILITY_INTERVAL;
+    options.durability_n = 20;
+    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    CHECK_EQ(chron_writer_append(w, "a", 1, 0, 0), 0); /* wakes the keeper: the writer's first pages */
+    wait_until_durable(w, 0);
+    CHECK_EQ(chron__sleep_ns(100 * TICK_NS), 0);
+    CHECK_EQ(chron_writer_append(w, "b", 1, 0, 0), 1); /* does not */
+    wait_until_durable(w, 1);
+    CHECK_EQ(chron_writer_close(w), 0);
+    temporary_remove(path);
+}
+
+int main(void)
+{
+    RUN(test_syncs_go_on_when_the_wall_clock_is_set_back);
+    return 0;
+}

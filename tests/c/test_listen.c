@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_listen.c - bells: one thread waits at many for another one that owns the handles, and hears of every record and
+ * of every sync.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "chronicle.h"
+#include "temporary.h"
+
+#define QUEUES 5
+#define RECORDS 4000
+#define LONG_NS INT64_C(30000000000)
+
+static char paths[QUEUES][TEMPORARY_BYTES];
+
+static chron_writer *open_writer(const char *path, uint32_t flags)
+{
+    chron_writer_options options;
+    chron_writer *w;
+
+    chron_writer_options_init(&options);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    options.flags = flags;
+    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    return w;
+}
+
+/* A process of its own: appends here and there, with pauses, so that readers do sleep. */
+static void write_all(void)
+{
+    chron_writer *w[QUEUES];
+    uint32_t dice = 1;
+
+    for (size_t i = 0; i < QUEUES; i++)
+        w[i] = open_writer(paths[i], 0);
+    for (uint64_t n = 0; n < RECORDS * QUEUES; n++) {
+        dice = dice * 1664525u + 1013904223u;
+        CHECK(chron_writer_append(w[n % QUEUES], &n, sizeof n, 0, 0) >= 0);
+        if ((dice >> 16) % 16 == 0)
+            usleep((dice >> 24) % 64);
+    }
+    for (size_t i = 0; i < QUEUES; i++)
+        CHECK_EQ(chron_writer_close(w[i]), 0);
+    _exit(0);
+}
+
+/* As a loop would: read all there is, arm, and wait when nothing is left. A ring that is lost takes 30 s. */
+static void test_no_record_is_overheard(void)
+{
+    chron_reader *r[QUEUES];
+    chron_bell *bells[QUEUES];
+    uint32_t counts[QUEUES];
+    uint64_t left = (uint64_t)RECORDS * QUEUES;
+    uint64_t waits = 0;
+    int status;
+    pid_t child;
+
+    for (size_t i = 0; i < QUEUES; i++) {
+        temporary_directory(paths[i]);
+        CHECK_EQ(chron_writer_close(open_writer(paths[i], 0)), 0);
+    }
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0)
+        write_all();
+    for (size_t i = 0; i < QUEUES; i++) {
+        CHECK_EQ(chron_reader_open(paths[i], NULL, &r[i]), 0);
+        CHECK_EQ(chron_reader_bell(r[i], &bells[i]), 0);
+        counts[i] = chron_bell_count(bells[i]);
+    }
+    while (left > 0) {
+        int ready = 0;
+
+        for (size_t i = 0; i < QUEUES; i++) {
+            chron_view v;
+
+            while (chron_reader_next(r[i], &v) == 1)
+                left--;
+            ready |= chron_reader_arm(r[i]);
+            CHECK(ready >= 0);
+        }
+        if (ready || left == 0)
+            continue;
+        CHECK(chron_bells_wait(bells, counts, QUEUES, LONG_NS) > 0);
+        waits++;
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK(waits > 10);
+    for (size_t i = 0; i < QUEUES; i++) {
+        CHECK_EQ(chron_reader_close(r[i]), 0);
+        (void)chron_bell_count(bells[i]); /* it outlives its reader */
+        chron_bell_release(bells[i]);
+        temporary_remove(paths[i]);
+    }
+}
+
+static void *ring(void *bell)
+{
+    usleep(1000);
+    CHECK_EQ(chron_bell_ring(bell), 0);
+    return NULL;
+}
+
+static void test_bells_of_ones_own(void)
+{
+    chron_bell *bells[CHRON_BELLS_MAX];
+    uint32_t counts[CHRON_BELLS_MAX];
+    pthread_t thread;
+    int status;
+    pid_t child;
+
+    for (size_t i = 0; i < CHRON_BELLS_MAX; i++) {
+        CHECK_EQ(chron_bell_new(&bells[i]), 0);
+        counts[i] = chron_bell_count(bells[i]);
+    }
+    CHECK_EQ(chron_bells_wait(bells, counts, CHRON_BELLS_MAX, 0), 0);
+    CHECK_EQ(chron_bells_wait(bells, counts, CHRON_BELLS_MAX, 1000000), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, ring, bells[CHRON_BELLS_MAX - 1]), 0);
+    CHECK_EQ(chron_bells_wait(bells, counts, CHRON_BELLS_MAX, LONG_NS), 1);
+    CHECK_EQ(counts[CHRON_BELLS_MAX - 1], 1);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(chron_bell_ring(bells[3]), 0); /* before the wait: not lost */
+    CHECK_EQ(chron_bell_ring(bells[3]), 0);
+    CHECK_EQ(chron_bell_ring(bells[5]), 0);
+    CHECK_EQ(chron_bells_wait(bells, counts, CHRON_BELLS_MAX, -1), 2);
+    CHECK_EQ(counts[3], 2);
+    CHECK_EQ(chron_bells_wait(bells, counts, CHRON_BELLS_MAX + 1, 0), -CHRON_EINVAL);
+    CHECK_EQ(chron_bells_wait(bells, counts, 0, 0), -CHRON_EINVAL);
+    CHECK_EQ(chron_bells_wait(NULL, counts, 1, 0), -CHRON_EINVAL);
+    CHECK_EQ(chron_bell_ring(NULL), -CHRON_EINVAL);
+    CHECK_EQ(chron_bell_new(NULL), -CHRON_EINVAL);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK_EQ(chron_bells_wait(bells, counts, 1, -1), -CHRON_EFORKED);
+        for (size_t i = 0; i < CHRON_BELLS_MAX; i++)
+            chron_bell_release(bells[i]);
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    for (size_t i = 0; i < CHRON_BELLS_MAX; i++)
+        chron_bell_release(bells[i]);
+    chron_bell_release(NULL);
+}
+
+/* Ask for each seq as it comes; go on when the bell has rung. */
+static void test_syncs_by_the_keeper(void)
+{
+    char path[TEMPORARY_BYTES];
+    chron_writer_stats stats;
+    chron_writer *w;
+    chron_bell *bell;
+    uint32_t count;
+
+    temporary_directory(path);
+    w = open_writer(path, CHRON_KEEPER);
+    CHECK_EQ(chron_writer_bell(w, &bell), 0);
+    count = chron_bell_count(bell);
+    CHECK_EQ(chron_writer_sync_request(w, 0), -CHRON_ERANGE);
+    for (uint64_t seq = 0; seq < 50; seq++) {
+        int status;
+
+        CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), seq);
+        while ((status = chron_writer_sync_request(w, seq)) == 0)
+            CHECK_EQ(chron_bells_wait(&bell, &count, 1, LONG_NS), 1);
+        if (status == -CHRON_ENOTDURABLE) {
+            printf("    not here: %s\n", chron_last_error()->text);
+            break;
+        }
+        CHECK_EQ(status, 1);
+        CHECK_EQ(chron_writer_durable_seq(w), seq);
+    }
+    CHECK_EQ(chron_writer_stats_get(w, &stats), 0);
+    CHECK(stats.syncs <= 51);
+    CHECK_EQ(chron_bell_ring(bell), 0);
+    CHECK_EQ(chron_writer_keeper_stop(w), 0);
+    CHECK(chron_writer_append(w, "x", 1, 0, 0) >= 0);
+    CHECK(chron_writer_sync_request(w, chron_writer_next_seq(w) - 1u) < 0);
+    CHECK_EQ(chron_writer_close(w), 0);
+    chron_bell_release(bell);
+    temporary_remove(path);
+}
+
+int main(void)
+{
+    RUN(test_no_record_is_overheard);
+    RUN(test_bells_of_ones_own);
+    RUN(test_syncs_by_the_keeper);
+    return 0;
+}

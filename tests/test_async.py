@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: MIT
+"""Readers and writers on an event loop: nothing is missed, nothing polls, cancelling works, syncs are shared."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import mmap
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import chronicle_ffi as c
+from chronicle_ffi import Queue, _binding, aio
+from tests.children import in_child
+
+PATIENCE = 30.0  # of a loaded machine; no test waits for so long unless it fails
+
+
+def listeners() -> int:
+    return sum(thread.name == "chronicle-listener" for thread in threading.enumerate())
+
+
+def no_listeners_are_left() -> bool:
+    """The thread ends soon after its last bell has gone."""
+    deadline = time.monotonic() + PATIENCE
+    while listeners() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return not listeners()
+
+
+def writing_process(path: Path, code: str) -> subprocess.Popen[bytes]:
+    head = "import sys, time\nfrom chronicle_ffi import Queue\nwriter = Queue.open_publisher(sys.argv[1])\n"
+    return subprocess.Popen([sys.executable, "-c", head + textwrap.dedent(code), path])
+
+
+def test_next_async(queue: Path) -> None:
+    async def main() -> None:
+        with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue, "me") as reader:
+            writer.append(b"0")
+            message = await reader.next_async()
+            assert message is not None
+            assert (message.seq, message.payload) == (0, b"0")
+            started = time.monotonic()
+            assert await reader.next_async(timeout=0.05) is None
+            assert time.monotonic() - started >= 0.05
+            assert await reader.next_async(timeout=0) is None
+            assert await reader.next_async(timeout=-1) is None
+            asyncio.get_running_loop().call_later(0.02, writer.append, b"1")
+            message = await reader.next_async()
+            assert message is not None
+            assert (message.seq, message.payload) == (1, b"1")
+            reader.commit()
+            assert reader.committed == 2
+            with pytest.raises(c.InvalidArgument):
+                await reader.next_async(timeout=float("nan"))
+
+    asyncio.run(main())
+    assert no_listeners_are_left()
+
+
+def test_many_readers_of_other_processes_in_one_loop(tmp_path: Path) -> None:
+    """Each record reaches each reader once, in order, while other tasks run."""
+    paths = [tmp_path / f"q{i}" for i in range(3)]
+    for path in paths:
+        Queue.open_publisher(path).close()
+    count = 3000
+
+    async def read(path: Path) -> int:
+        seen = 0
+        with Queue.open_subscriber(path) as reader:
+            async for message in reader:
+                assert message.seq == seen
+                assert message.payload == b"%d" % seen
+                seen += 1
+                if seen == count:
+                    return seen
+        return seen
+
+    async def main() -> list[int]:
+        code = f"""
+            for i in range({count}):
+                writer.append(b"%d" % i)
+                if i % 100 == 0:
+                    time.sleep(0.002)
+            """
+        tasks = [asyncio.create_task(read(path)) for path in paths for _ in range(4)]
+        await asyncio.sleep(0.01)
+        processes = [writing_process(path, code) for path in paths]
+        done = await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
+        assert [process.wait() for process in processes] == [0, 0, 0]
+        return done
+
+    assert asyncio.run(main()) == [count] * 12
+    assert no_listeners_are_left()
+
+
+def test_more_readers_than_one_thread_can_wait_for(queue: Path) -> None:
+    async def main() -> None:
+        with Queue.open_publisher(queue) as writer:
+            readers = [Queue.open_subscriber(queue) for _ in range(aio.BELLS_MAX + 20)]
+            tasks = [asyncio.create_task(reader.next_async()) for reader in readers]
+            await asyncio.sleep(0.05)
+            assert listeners() == 2
+            writer.append(b"x")
+            found = await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
+            assert all(message is not None and message.payload == b"x" for message in found)
+            for reader in readers:
+                reader.close()
+
+    asyncio.run(main())
+    assert no_listeners_are_left()
+
+
+def test_waiting_does_not_poll(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that waits is looked at when it begins, and then only every LOOK_SECONDS."""
+    looks = 0
+    check = _binding.check
+
+    def counted(status: int) -> int:
+        nonlocal looks
+        looks += 1
+        return check(status)
+
+    async def main() -> None:
+        with Queue.open_publisher(queue), Queue.open_subscriber(queue) as reader:
+            assert not await reader.wait_async(0)
+            monkeypatch.setattr(aio, "check", counted)
+            assert not await reader.wait_async(aio.LOOK_SECONDS * 0.9)
+
+    asyncio.run(main())
+    assert looks <= 8  # polling every 10 ms would be 45
+
+
+def test_cancelling_and_going_on(queue: Path) -> None:
+    async def main() -> None:
+        with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue) as reader:
+            for i in range(20):
+                task = asyncio.create_task(reader.next_async())
+                await asyncio.sleep(0.001 if i % 2 else 0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            seq = writer.append(b"x")
+            message = await reader.next_async()
+            assert message is not None
+            assert message.seq == seq == 0
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(reader.next_async(), 0.02)
+            writer.append(b"y")
+            async for other in reader:
+                assert other.payload == b"y"
+                break
+            assert reader.position == 2
+
+    asyncio.run(main())
+
+
+def test_a_loop_over_a_log_that_never_ends_lets_others_run(queue: Path) -> None:
+    async def main() -> None:
+        with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue) as reader:
+            writer.append_many([b"x"] * 20_000)
+            turns = 0
+
+            async def other() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            task = asyncio.create_task(other())
+            async for message in reader:
+                if message.seq == 19_999:
+                    break
+            task.cancel()
+            assert turns > 20
+
+    asyncio.run(main())
+
+
+def test_closing_ends_a_wait(queue: Path) -> None:
+    async def main() -> None:
+        with Queue.open_publisher(queue) as writer:
+            reader = Queue.open_subscriber(queue)
+            task = asyncio.create_task(reader.next_async())
+            await asyncio.sleep(0.02)
+            reader.close()
+            with pytest.raises(c.ClosedHandle):
+                await asyncio.wait_for(task, PATIENCE)
+            with pytest.raises(c.ClosedHandle):
+                await reader.next_async()
+        with pytest.raises(c.ClosedHandle):
+            await writer.wait_durable()
+
+    asyncio.run(main())
+
+
+def test_forgotten_readers_leave_no_bell(queue: Path) -> None:
+    async def main() -> None:
+        reader = Queue.open_subscriber(queue)
+        assert not await reader.wait_async(0.001)
+        with pytest.warns(ResourceWarning):
+            del reader
+            gc.collect()
+
+    Queue.open_publisher(queue).close()
+    asyncio.run(main())
+    assert no_listeners_are_left()
+
+
+def test_one_reader_on_several_loops_in_turn(queue: Path) -> None:
+    with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue) as reader:
+        for i in range(3):
+
+            async def main() -> c.Message | None:
+                asyncio.get_running_loop().call_later(0.005, writer.append, b"x")
+                return await asyncio.wait_for(reader.next_async(), PATIENCE)
+
+            message = asyncio.run(main())
+            assert message is not None
+            assert message.seq == i
+
+
+def test_a_ring_that_never_comes(queue: Path) -> None:
+    """As when the writer dies between publishing and ringing: the reader finds the record all the same."""
+
+    async def main() -> None:
+        with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue) as reader:
+            task = asyncio.create_task(reader.next_async())
+            await asyncio.sleep(0.02)
+            with (queue / "doorbell").open("r+b") as file, mmap.mmap(file.fileno(), 4096) as words:
+                assert any(words[128:])
+                words[128:] = bytes(4096 - 128)  # nobody seems to wait
+            writer.append(b"x")
+            message = await asyncio.wait_for(task, PATIENCE)
+            assert message is not None
+
+    asyncio.run(main())
+
+
+def test_without_a_doorbell_it_looks_now_and_then(queue: Path) -> None:
+    Queue.open_publisher(queue).close()
+    (queue / "doorbell").write_bytes(b"damaged")
+
+    async def main() -> None:
+        with Queue.open_subscriber(queue) as reader:
+            process = writing_process(queue, "time.sleep(0.05); writer.append(b'x'); writer.close()")
+            message = await reader.next_async(timeout=PATIENCE)
+            assert message is not None
+            assert await reader.next_async(timeout=0.02) is None
+            assert process.wait() == 0
+
+    asyncio.run(main())
+
+
+def test_after_a_fork(queue: Path) -> None:
+    """The child has none of the parent's threads, and a loop of its own works there."""
+
+    async def hand_over(path: Path) -> None:
+        with Queue.open_publisher(path) as writer, Queue.open_subscriber(path) as reader:
+            asyncio.get_running_loop().call_later(0.01, writer.append, b"x")
+            assert await asyncio.wait_for(reader.next_async(), PATIENCE) is not None
+
+    def child() -> None:
+        asyncio.events._set_running_loop(None)  # that of the parent
+        assert listeners() == 0
+        asyncio.run(hand_over(Path(f"{queue}2")))
+
+    async def main() -> None:
+        with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue) as reader:
+            assert not await reader.wait_async(0.01)
+            assert listeners() == 1
+            in_child(child)
+            asyncio.get_running_loop().call_later(0.01, writer.append, b"x")
+            assert await asyncio.wait_for(reader.next_async(), PATIENCE) is not None
+
+    asyncio.run(main())
+
+
+def test_ctrl_c(queue: Path) -> None:
+    Queue.open_publisher(queue).close()
+    code = """
+        import asyncio, sys
+        from chronicle_ffi import Queue
+
+        async def main():
+            with Queue.open_subscriber(sys.argv[1]) as reader:
+                await reader.wait_async(0.001)
+                print("waiting", flush=True)
+                await reader.next_async()
+
+        asyncio.run(main())
+        """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), queue], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"waiting\n"
+        process.send_signal(signal.SIGINT)
+        assert b"KeyboardInterrupt" in process.communicate(timeout=PATIENCE)[1]
+
+
+# --------------------------------------------------------------------------------------- durability
+
+
+def on_disk(path: Path) -> None:
+    kind = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, check=True, text=True).stdout.strip()
+    if kind in ("tmpfs", "ramfs"):
+        pytest.skip("a file system in memory keeps nothing: set TMPDIR to a directory on a disk")
+
+
+def test_tasks_share_syncs(queue: Path) -> None:
+    on_disk(queue.parent)
+
+    async def main() -> None:
+        with Queue.open_publisher(queue) as writer:
+
+            async def one() -> None:
+                for _ in range(10):
+                    seq = writer.append(b"x")
+                    await writer.wait_durable(seq)
+                    assert writer.durable_seq >= seq
+
+            await asyncio.wait_for(asyncio.gather(*(one() for _ in range(50))), PATIENCE)
+            assert writer.next_seq == 500
+            assert 10 <= writer.stats().syncs <= 100
+            await writer.wait_durable()
+            await writer.wait_durable(3)
+            with pytest.raises(c.SeqOutOfRange):
+                await writer.wait_durable(500)
+
+    asyncio.run(main())
+    assert no_listeners_are_left()
+
+
+def test_durable_readers_hear_of_a_sync(queue: Path) -> None:
+    on_disk(queue.parent)
+
+    async def main() -> None:
+        with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue, durable_only=True) as reader:
+            task = asyncio.create_task(reader.next_async())
+            await asyncio.sleep(0.01)
+            writer.append(b"x")
+            await asyncio.sleep(0.01)
+            assert not task.done()
+            await writer.wait_durable()
+            message = await asyncio.wait_for(task, PATIENCE)
+            assert message is not None
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_waited_for(queue: Path) -> None:
+    async def main() -> None:
+        with Queue.open_publisher(queue, keeper=False) as writer:
+            await writer.wait_durable()  # nothing was appended
+            writer.append(b"x")
+            with pytest.raises(c.InvalidArgument, match="keeper"):
+                await writer.wait_durable()
+
+    on_disk(queue.parent)
+    asyncio.run(main())
+
+
+def test_durability_in_memory_is_refused(small_disk: Path) -> None:
+    async def main() -> None:
+        with Queue.open_publisher(small_disk / "q", segment_size=1 << 16) as writer:
+            writer.append(b"x")
+            with pytest.raises(c.NotDurable):
+                await writer.wait_durable()
+
+    asyncio.run(main())
+
+
+def test_durability_in_time(queue: Path) -> None:
+    on_disk(queue.parent)
+
+    async def main() -> None:
+        with Queue.open_publisher(queue) as writer:
+            writer.append(b"x")
+            with pytest.raises(TimeoutError):
+                await writer.wait_durable(timeout=0)
+            await writer.wait_durable(timeout=PATIENCE)
+
+    asyncio.run(main())
