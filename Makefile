@@ -237,6 +237,9 @@ stress: build ## five million records, several readers, several seeds; CHRONICLE
 soak: build ## run, pause and kill writer and readers for CHRONICLE_SOAK_SECS (default 60)
 	$(PY) -m tests.soak
 
+soak-views: build $(VENV)/interop ## keep views of segments that retention deletes, for CHRONICLE_SOAK_SECS (default 60)
+	$(PY) -m tests.soak_views
+
 kill: build ## kill a writer 2000 times at random moments, with readers attached
 	$(PY) -m tests.kill
 
@@ -264,4 +267,4 @@ clean: ## remove everything that was made
 	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help build run test test-c asan ubsan asan-python tsan valgrind fuzz stress soak kill power fuzz-stateful mutants bench bench-save bench-compare bench-peers docs lint format lib install uninstall portability sdist wheel clean
+.PHONY: help build run test test-c asan ubsan asan-python tsan valgrind fuzz stress soak soak-views kill power fuzz-stateful mutants bench bench-save bench-compare bench-peers docs lint format lib install uninstall portability sdist wheel clean

@@ -22,6 +22,7 @@ PROCESSES, STATEFUL, STRESS, FORMAT = (
     f"tests/test_{name}.py" for name in ("processes", "stateful", "stress", "format")
 )
 CRASHES, LAPPED = (f"tests/test_{name}.py" for name in ("crashes", "lapped"))
+IN, OUT = (f"tests/test_batches_{name}.py" for name in ("in", "out"))
 
 MUTANTS = [
     Mutant(
@@ -420,6 +421,69 @@ MUTANTS = [
         "chron__seg_step(c->seg, &c->walk, 1, &rec, &c->stop)",
         "chron__seg_step(c->seg, &c->walk, 0, &rec, &c->stop)",
         (DAMAGE,),
+    ),
+    # ---------------------------------------------------------------------------------- batches in and out
+    Mutant(
+        "columns do not compare seqs",
+        "columns.c",
+        "            chron__rec_seq(rec) != seq + n || ",
+        "            ",
+        (OUT,),
+    ),
+    Mutant("columns do not compare epochs", "columns.c", " || chron__rec_epoch(rec) != epoch ||", " ||", (OUT,)),
+    Mutant(
+        "copies one byte too long",
+        "columns.c",
+        "rec->length > c->bytes_max - c->payload_bytes",
+        "rec->length > c->bytes_max - c->payload_bytes + 1u",
+        ("test_columns",),
+    ),
+    Mutant("advance loses count", "columns.c", "        r->peeked.count--;\n", "", ("test_columns",)),
+    Mutant(
+        "a batch does not keep its segment",
+        "columns.c",
+        "(chron_segment *)chron__seg_retain(r->seg)",
+        "(chron_segment *)r->seg",
+        ("test_columns",),
+    ),
+    Mutant(
+        "columns of zeros are believed",
+        "columns.c",
+        "    if (chron__map_faulted(&r->seg->map)) /* [FAULT]",
+        "    if (0) /* [FAULT]",
+        (OUT,),
+    ),
+    Mutant("views from the wrong place", "columns.c", "offset[i] - from;", "offset[i];", ("test_columns",)),
+    Mutant(
+        "offsets are not looked at again",
+        "writer.c",
+        "begin <= end && end <= s->bytes_size ? (size_t)(end - begin) : LENGTH_WRONG;",
+        "(size_t)(end - begin);",
+        ("test_columns",),
+    ),
+    Mutant(
+        "offsets may lie beyond the buffer",
+        "writer.c",
+        "    if (from < to && offset_at(s, to) > s->bytes_size)",
+        "    if (0)",
+        (IN,),
+    ),
+    Mutant(
+        "a batch may grow while it is placed",
+        "writer.c",
+        " || chron__record_bytes(r.length) > end - offset)",
+        ")",
+        ("test_columns",),
+    ),
+    Mutant(
+        "the first commit word is made of what the source says later",
+        "writer.c",
+        "    chron__rec_publish(w->base + offset, (uint32_t)length);",
+        "    chron__rec_publish(w->base + offset, (uint32_t)get(source, from).length);",
+        ("test_columns",),
+    ),
+    Mutant(
+        "times before 1970 are taken", "writer.c", "        if (stamp < 0)\n", "        if (0)\n", ("test_columns",)
     ),
     # ------------------------------------------------------------------------------------------- retention
     Mutant(

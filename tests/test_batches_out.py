@@ -7,6 +7,9 @@ import gc
 import os
 import pickle
 import shutil
+import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -17,6 +20,7 @@ import pytest
 
 import chronicle_ffi as c
 from chronicle_ffi import Batch, Message, Queue, QueueReader, Retention
+from tests import decoder
 from tests.children import in_child
 
 SEGMENT = 1 << 16
@@ -144,6 +148,57 @@ def test_a_damaged_record_in_the_middle(queue: Path) -> None:
         assert reader.skip_damaged() == 1
         assert list(reader.read_batch()) == MESSAGES[21:60]
         assert reader.stats().skipped == 1
+
+
+def forge(path: Path, seq: int, at_byte: int, value: int) -> None:
+    """Change a word in the header of a record of 8 bytes, in the first segment, and make its CRC right again."""
+    with Queue.open_subscriber(path, start=seq) as reader:
+        at = reader.read_batch(1).offset[0] - 32
+    with min(path.glob("*.seg")).open("r+b") as file:
+        file.seek(at)
+        record = bytearray(file.read(40))
+        struct.pack_into("<I", record, at_byte, value)
+        record[4:8] = struct.pack("<I", decoder.crc(bytes(record[:4] + record[8:])))
+        file.seek(at)
+        file.write(record)
+
+
+def test_records_that_do_not_follow_end_a_batch(queue: Path) -> None:
+    """They are whole, CRC and all, but of another place, or of an earlier writer."""
+    for at, value in ((8, 4), (28, 1)):  # seq 4 instead of 5; epoch 1 instead of 3
+        path = queue.with_name(f"queue{at}")
+        for _ in range(3):
+            with Queue.open_publisher(path, keeper=False) as writer:
+                if writer.recovery.epoch == 3:
+                    writer.append_many([b"12345678"] * 10)
+        forge(path, 5, at, value)
+        with Queue.open_subscriber(path) as reader:
+            assert list(reader.read_batch().seq) == [0, 1, 2, 3, 4]
+            with pytest.raises(c.Corrupt) as caught:
+                reader.read_batch()
+            assert caught.value.seq == 5
+
+
+def test_batches_go_on_over_several_writers(queue: Path) -> None:
+    for i in range(3):
+        with Queue.open_publisher(queue, keeper=False) as writer:
+            writer.append_many([b"%d" % i] * 4)
+    with Queue.open_subscriber(queue) as reader:
+        found = batches(reader)
+        assert [batch.payloads() for batch in found] == [[b"0"] * 4, [b"1"] * 4, [b"2"] * 4]
+
+
+def test_a_file_that_is_truncated_in_the_middle_of_a_batch(queue: Path) -> None:
+    def look() -> None:
+        fill(queue, 60)
+        with Queue.open_subscriber(queue) as reader:
+            reader.next()
+            os.truncate(next(queue.glob("*.seg")), 16384)
+            with pytest.raises(c.StorageError, match="went away"):
+                reader.read_batch()
+            assert reader.position == 1
+
+    in_child(look)
 
 
 # ------------------------------------------------------------------------------------ as a sequence
@@ -289,6 +344,15 @@ def test_many_threads_with_one_batch(queue: Path) -> None:
         thread.join()
     assert not wrong
     assert [one for batch in again for one in batch] == MESSAGES
+
+
+def test_views_against_retention() -> None:
+    """A few seconds of what ``make soak-views`` does for long, without what this process has loaded."""
+    command = [sys.executable, "-W", "error", "-m", "tests.soak_views", "--seed", "1"]
+    environment = os.environ | {"CHRONICLE_SOAK_SECS": "4"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing changed, nothing left behind" in done.stdout
 
 
 # --------------------------------------------------------------------------------------------- scans

@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from array import array
+from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import chronicle_ffi as c
-from chronicle_ffi import Queue, QueueReader, QueueWriter
+from chronicle_ffi import Batch, Message, Queue, QueueReader, QueueWriter
 from tests import decoder, explored
 
 SEGMENT = 1 << 16
 NAMES = ("a", "b")
+BATCHES_KEPT = 20
 
 sizes = st.one_of(st.integers(0, 100), st.integers(0, 3000), st.integers(20_000, 57_000))
 stamps = st.integers(0, 50)
@@ -34,6 +38,8 @@ class Reader:
         self.handle: QueueReader | None = None
         self.position = 0
         self.committed: int | None = None
+        self.loops: dict[str, Iterator[Any]] = {}  # begun, and not at their end; other calls come in between
+        self.counted = 0  # records, by its statistics
 
 
 class Log(RuleBasedStateMachine):
@@ -47,12 +53,21 @@ class Log(RuleBasedStateMachine):
         self.oldest = 0
         self.writer: QueueWriter | None = None
         self.readers = {name: Reader() for name in NAMES}
+        self.kept: list[Batch] = []
+        self.looks = True
 
-    @initialize()
-    def create(self) -> None:
+    @initialize(looks=st.booleans())
+    def create(self, looks: bool) -> None:
+        """With `looks` readers are asked for their position after each step, by which they lose what they hid of it."""
+        self.looks = looks
         self.open_writer()
 
     def teardown(self) -> None:
+        for batch in self.kept:  # whatever has happened to the queue since
+            assert list(batch) == self.messages(batch.seq[0], len(batch))
+        self.kept.clear()
+        for name in NAMES:
+            self.look(name)
         for reader in self.readers.values():
             if reader.handle is not None:
                 reader.handle.close()
@@ -91,6 +106,29 @@ class Log(RuleBasedStateMachine):
         assert (first, count) == (len(self.records), len(batch))
         for payload in payloads:
             self.note(len(self.records), stamp, 5, 0, payload)
+
+    @precondition(lambda self: self.writer is not None)
+    @rule(lengths=st.lists(st.integers(0, 9000), max_size=6), stamp=stamps, atomic=st.booleans())
+    def append_packed(self, lengths: list[int], stamp: int, atomic: bool) -> None:
+        assert self.writer
+        offsets = array("I", accumulate(lengths, initial=0))
+        data = bytes(i % 249 for i in range(sum(lengths)))
+        columns = [(stamp + i, i, 255 - i) for i in range(len(lengths))]
+        times, types, flags = (array(code, (one[i] for one in columns)) for i, code in enumerate("qHB"))
+        first, count = self.writer.append_buffer(data, offsets, types, timestamp_ns=times, flags=flags, atomic=atomic)
+        assert (first, count) == (len(self.records), len(lengths))
+        for i, (at, size) in enumerate(zip(offsets, lengths, strict=False)):
+            self.note(first + i, *columns[i], data[at : at + size])
+
+    @precondition(lambda self: self.writer is not None)
+    @rule(count=st.integers(0, 40), size=st.integers(1, 1200), stamp=stamps, atomic=st.booleans())
+    def append_rows(self, count: int, size: int, stamp: int, atomic: bool) -> None:
+        assert self.writer
+        rows = [bytes([i]) * size for i in range(count)]
+        made = self.writer.append_array(b"".join(rows), 8, row_bytes=size, timestamp_ns=stamp, atomic=atomic)
+        assert made == (len(self.records), count)
+        for row in rows:
+            self.note(len(self.records), stamp, 8, 0, row)
 
     @precondition(lambda self: self.writer is not None)
     @rule(size=sizes, stamp=stamps, publish=st.booleans())
@@ -220,6 +258,54 @@ class Log(RuleBasedStateMachine):
         if reader.handle is not None:
             reader.handle.close()
             reader.handle = None
+            reader.loops.clear()
+            reader.counted = 0
+
+    def messages(self, begin: int, count: int) -> list[Message]:
+        return [Message(seq, *self.records[seq]) for seq in range(begin, begin + count)]
+
+    @rule(name=names, count=st.integers(1, 40), kind=st.sampled_from(["messages", "payloads"]))
+    def loop(self, name: str, count: int, kind: str) -> None:
+        """A loop that was begun earlier goes on from wherever the reader is now."""
+        reader = self.readers[name]
+        if reader.handle is None:
+            return
+        if kind not in reader.loops:
+            reader.loops[kind] = iter(reader.handle) if kind == "messages" else reader.handle.payloads()
+        for _ in range(count):
+            if reader.position < self.oldest:
+                return
+            found = next(reader.loops[kind], None)
+            if reader.position == len(self.records):
+                assert found is None
+                del reader.loops[kind]
+                return
+            (wanted,) = self.messages(reader.position, 1)
+            assert found == (wanted if kind == "messages" else wanted.payload)
+            reader.position += 1
+            reader.counted += 1
+
+    @rule(name=names, size=st.one_of(st.integers(1, 40), st.just(65536)))
+    def read_batch(self, name: str, size: int) -> None:
+        reader = self.readers[name]
+        if reader.handle is None or reader.position < self.oldest:
+            return
+        batch = reader.handle.read_batch(size)
+        assert (len(batch) > 0) == (reader.position < len(self.records))
+        assert len(batch) <= size
+        assert list(batch) == self.messages(reader.position, len(batch))
+        reader.position += len(batch)
+        reader.counted += len(batch)
+        if len(batch) and len(self.kept) < BATCHES_KEPT:
+            self.kept.append(batch)
+
+    @rule(name=names)
+    def look(self, name: str) -> None:
+        reader = self.readers[name]
+        if reader.handle is not None and reader.position >= self.oldest:
+            assert reader.handle.position == reader.position
+            assert reader.handle.lag == len(self.records) - reader.position
+            assert reader.handle.stats().records == reader.counted
 
     @rule(name=names, count=st.integers(1, 40))
     def read(self, name: str, count: int) -> None:
@@ -235,6 +321,7 @@ class Log(RuleBasedStateMachine):
                 return
             assert message == (reader.position, *self.records[reader.position])
             reader.position += 1
+            reader.counted += 1
 
     @rule(name=names)
     def previous(self, name: str) -> None:
@@ -247,6 +334,7 @@ class Log(RuleBasedStateMachine):
         else:  # perhaps one that was deleted, but is still mapped
             reader.position -= 1
             assert message == (reader.position, *self.records[reader.position])
+        reader.counted = reader.handle.stats().records  # more than once: it reads the record, and steps back again
 
     @rule(name=names, sync=st.booleans())
     def commit(self, name: str, sync: bool) -> None:
@@ -285,10 +373,9 @@ class Log(RuleBasedStateMachine):
 
     @invariant()
     def positions_agree(self) -> None:
-        for reader in self.readers.values():
-            if reader.handle is not None and reader.position >= self.oldest:
-                assert reader.handle.position == reader.position
-                assert reader.handle.lag == len(self.records) - reader.position
+        if self.looks:
+            for name in NAMES:
+                self.look(name)
 
     @invariant()
     def info_agrees(self) -> None:
