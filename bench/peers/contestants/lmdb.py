@@ -16,6 +16,7 @@ from bench.peers import interface
 from bench.peers.interface import LOG_TASKS, PAIR_TASKS, PROCESS, SYNC_TASKS, Contestant
 
 KEY = Struct(">Q").pack
+MAP_BYTES = 1 << 36  # room in the address space, not on disk
 
 
 class Writer(interface.Writer):
@@ -87,17 +88,24 @@ class Lmdb(Contestant):
     packages = ("lmdb",)
     promise = PROCESS
     settings = (
-        "sync=False, writemap=True, append=True, keys are 8-byte sequence numbers; one by one is a transaction for "
-        "each record, batches are `putmulti` of 10,000 in one transaction; reading iterates over a cursor's values"
+        "sync=False, append=True, keys are 8-byte sequence numbers; one by one is a transaction for each record, with "
+        "writemap=True; batches are `putmulti` of 10,000 in one transaction, with meminit=False, which is faster for "
+        "them; reading iterates over a cursor's values; a waiting reader looks again and again"
     )
-    durable_settings = "sync=True, writemap=False: each commit is on disk"
+    durable_settings = "sync=True, no writemap: each commit is on disk"
     batch = 10_000
     tasks = (*LOG_TASKS, *PAIR_TASKS, *SYNC_TASKS)
 
     def _open(self, channel: str) -> Any:
         durable = self.task.durable
         return lmdb.open(
-            channel, map_size=1 << 36, sync=durable, metasync=durable, writemap=not durable, max_spare_txns=1
+            channel,
+            map_size=MAP_BYTES,
+            sync=durable,
+            metasync=durable,
+            writemap=not durable and self.task.write == "append_one",
+            meminit=False,
+            max_spare_txns=1,
         )
 
     def start(self, channels: Sequence[str]) -> None:
