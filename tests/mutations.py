@@ -422,6 +422,43 @@ MUTANTS = [
         "chron__seg_step(c->seg, &c->walk, 0, &rec, &c->stop)",
         (DAMAGE,),
     ),
+    # --------------------------------------------------------------------- appends that must not block, event loops
+    Mutant(
+        "try_append overlooks a claim",
+        "writer.c",
+        "           w->claimed == 0 && w->sync_every == 0 &&",
+        "           w->sync_every == 0 &&",
+        ("test_try_append",),
+    ),
+    Mutant(
+        "try_append overlooks a sync that is due",
+        "writer.c",
+        "           w->claimed == 0 && w->sync_every == 0 &&",
+        "           w->claimed == 0 &&",
+        ("test_try_append",),
+    ),
+    Mutant(
+        "arming a reader does not announce it",
+        "next.c",
+        "    (void)chron__bell_announce(&r->bell);\n    return is_ready(r);",
+        "    return is_ready(r);",
+        ("test_listen",),
+    ),
+    Mutant(
+        "an armed reader does not look again",
+        "next.c",
+        "    (void)chron__bell_announce(&r->bell);\n    return is_ready(r);",
+        "    (void)chron__bell_announce(&r->bell);\n    return 0;",
+        ("test_listen",),
+    ),
+    Mutant("nobody hears of a sync", "sync.c", "    chron__bell_rang(bell);", "    (void)bell;", ("test_listen",)),
+    Mutant(
+        "a wait at bells forgets what it has seen",
+        "listen.c",
+        "        counts[i] = now;\n",
+        "        (void)now;\n",
+        ("test_listen",),
+    ),
     # ---------------------------------------------------------------------------------- batches in and out
     Mutant(
         "columns do not compare seqs",
