@@ -11,7 +11,8 @@
  * messages() and payloads(), for prefetch.py: objects made of the columns that a peek has filled. QueueReader.next, by
  * its base Taker: the next one of those.
  *
- * Stable ABI of CPython 3.10, but for free-threaded builds, which have none.
+ * Stable ABI of CPython 3.10, but for free-threaded builds, which have none. Those take their lock back when they import
+ * this: what it does to objects of Python has not been shown to be safe without.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -369,9 +370,6 @@ static int execute(PyObject *module)
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, (void *)execute},
-#ifdef Py_GIL_DISABLED
-    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
-#endif
     {0, NULL},
 };
 

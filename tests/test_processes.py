@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -395,15 +397,37 @@ def test_a_reader_stays_where_it_is_when_the_next_writer_comes(queue: Path) -> N
                 assert (message.seq, message.payload) == (i, b"%d" % i)
 
 
-def test_multiprocessing_spawn_and_fork(queue: Path) -> None:
-    """Errors cross process boundaries."""
-    import multiprocessing
+def read_and_answer(path: Path, there: Any) -> None:
+    """In another process: follow the queue, and append what was read to one of its own."""
+    with Queue.open_subscriber(path, "there") as reader, Queue.open_publisher(there) as writer:
+        for message in reader.follow(timeout=30):
+            writer.append(message.payload, message.type_id)
+            if message.type_id:
+                reader.commit()
+                return
 
-    for method in ("spawn", "fork"):
-        with multiprocessing.get_context(method).Pool(1) as pool:
-            with pytest.raises(c.QueueNotFound) as caught:
-                pool.apply(Queue.info, (queue,))
-            assert str(queue) in str(caught.value)
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking beside the keeper's thread is the point
+def test_multiprocessing(queue: Path, tmp_path: Path, method: str) -> None:
+    """A child of each kind, started while the parent has handles open, works with its own; errors come back."""
+    context: Any = multiprocessing.get_context(method)
+    there = tmp_path / "there"
+    with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue, "here") as reader:
+        writer.append(b"0")
+        child = context.Process(target=read_and_answer, args=(queue, there))
+        child.start()
+        writer.append_many([b"1", b"2"])
+        writer.append(b"3", 1)
+        child.join(60)
+        assert child.exitcode == 0
+        assert [message.payload for message in reader] == [b"0", b"1", b"2", b"3"]
+        assert writer.append(b"the parent's handles are as they were") == 4
+    with Queue.open_subscriber(there) as answers:
+        assert list(answers.payloads()) == [b"0", b"1", b"2", b"3"]
+    with context.Pool(1) as pool, pytest.raises(c.QueueNotFound) as caught:
+        pool.apply(Queue.info, (tmp_path / "nothing",))
+    assert str(tmp_path / "nothing") in str(caught.value)
 
 
 def test_lists_are_made_while_their_memory_lives(queue: Path) -> None:
