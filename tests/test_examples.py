@@ -22,12 +22,13 @@ CC = os.environ.get("CC", "cc")
 
 
 def example(name: str, *arguments: object) -> str:
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
+    command = [sys.executable, "-W", "always::ResourceWarning", str(EXAMPLES / name), *map(str, arguments)]
     return finished(subprocess.run(command, capture_output=True, text=True, timeout=120))
 
 
 def finished(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "ResourceWarning" not in done.stderr, done.stderr
     return done.stdout
 
 

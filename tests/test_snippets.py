@@ -112,11 +112,12 @@ def run(block: Block, directory: Path, environment: dict[str, str]) -> None:
         return
     if block.language == "python":
         (directory / "block.py").write_text(block.code)
-        command = [sys.executable, "-W", "error", "block.py"]
+        command = [sys.executable, "-W", "always::ResourceWarning", "block.py"]
     else:
         command = ["sh", "-eu", "-c", block.code]
     done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "ResourceWarning" not in done.stderr, done.stderr
     if block.said is not None:
         right = doctest.OutputChecker().check_output(block.said, done.stdout, doctest.ELLIPSIS)
         assert right, f"the text says:\n{block.said}but it prints:\n{done.stdout}"
