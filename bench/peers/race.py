@@ -87,7 +87,7 @@ class Race:
     where: dict[str, str]
     place: Path
     rounds: int = 5
-    seconds: float = 0.25
+    seconds: float = 0.2
     timeout_seconds: float = 30.0
 
     def _job(self, cell: Cell, place: Path) -> Job:

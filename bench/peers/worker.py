@@ -14,11 +14,11 @@ from bench.peers.interface import GROUP, TASKS, load
 from bench.peers.measure import Result, measure
 
 CALIBRATED_SECONDS = 0.04  # long enough to tell the rate
-AROUND_SECONDS_MAX = 1.0  # filling and comparing should not take longer, however fast the reading is
+AROUND_SECONDS_MAX = 0.5  # filling and comparing should not take longer, however fast the reading is
 FIRST_RECORDS = 200
 CHUNKS_MIN = 2
 TRIPS_MIN = 2000  # percentiles need some, unless that would take longer than TRIPS_SECONDS_MAX
-TRIPS_SECONDS_MAX = 2.0
+TRIPS_SECONDS_MAX = 0.6
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Job:
     size: int
     place: str
     records: int = 0
-    seconds: float = 0.25
+    seconds: float = 0.2
     records_max: int = 1 << 62
 
     def text(self) -> str:
