@@ -15,6 +15,7 @@ NOW: Final[int] = lib.CHRON_NOW
 SLICE_NS: Final[int] = 100_000_000  # of one blocking call: after it Python handles signals
 
 _CLASSES: Final = {getattr(lib, f"CHRON_{name}"): kind for name, kind in errors.BY_CODE.items()}
+EINVAL: Final[int] = -lib.CHRON_EINVAL
 EBUFFER: Final[int] = -lib.CHRON_EBUFFER
 EINTR: Final[int] = -lib.CHRON_EINTR
 EFULL: Final[int] = -lib.CHRON_EFULL

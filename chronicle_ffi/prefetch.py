@@ -4,16 +4,21 @@
 C peeks, which does not move the reader; what the loop has consumed is told to C when something asks for the position
 (`catch_up`), or all of it before the next fetch. The consumed ones are known without counting: a list's iterator knows
 how many it still holds.
+
+Between two calls of C it is Python's objects that say what was fetched, so a lock stands around them: a second thread
+meets ConcurrentUse here as it does in C.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from operator import length_hint
 from typing import Any, Final
 
 from chronicle_ffi import _fast
-from chronicle_ffi._binding import EBUFFER, address_of, check, ffi, lib
+from chronicle_ffi._binding import EBUFFER, EINVAL, address_of, check, ffi, lib
+from chronicle_ffi.errors import ConcurrentUse
 from chronicle_ffi.model import Message
 
 RECORDS_MAX: Final = 256  # of one fetch
@@ -33,6 +38,7 @@ class Prefetch:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
+        self._lock = threading.Lock()
         self.pending: Iterator[Any] = iter(())
         self.messages: Iterator[Message] = iter(())  # `pending`, if it holds messages; else nothing
         self._fetched = 0  # of `pending`: how many C's position has not moved over
@@ -50,13 +56,26 @@ class Prefetch:
         self._columns.copy = self._copy
         self._columns.bytes_max = size
 
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise ConcurrentUse(
+                "the reader is in use by another thread: give each thread its own handle, or take a lock around it"
+            )
+
+    def __exit__(self, *why: object) -> None:
+        self._lock.release()
+
     def fill(self, payloads_only: bool) -> bool:
         """Fetch more, if everything was handed out; False if nothing is there. Raises what reading raises."""
+        with self:
+            return self._fill(payloads_only)
+
+    def _fill(self, payloads_only: bool) -> bool:
         if length_hint(self.pending):
             if payloads_only == self._payloads_only:
                 return True
-            self.drop()
-        self.catch_up()
+            self._drop()
+        self._catch_up()
         self.pending = self.messages = iter(())
         count = lib.chron_reader_peek_columns(self._handle, self._columns, self._want, ffi.NULL)
         while count == EBUFFER:
@@ -77,15 +96,27 @@ class Prefetch:
 
     def catch_up(self) -> None:
         """Move C's position over what was handed out; the rest stays fetched."""
+        if self._fetched != length_hint(self.pending):
+            with self:
+                self._catch_up()
+
+    def _catch_up(self) -> None:
         consumed = self._fetched - length_hint(self.pending)
         if consumed > 0:
-            check(lib.chron_reader_advance(self._handle, consumed))
+            status = lib.chron_reader_advance(self._handle, consumed)
+            if status == EINVAL:  # another thread has moved it: what was fetched is of somewhere else
+                self.forget()
+            check(status)
             self._fetched -= consumed
 
     def drop(self) -> None:
         """Catch up, and forget the rest, before something else moves the reader."""
+        with self:
+            self._drop()
+
+    def _drop(self) -> None:
         try:
-            self.catch_up()
+            self._catch_up()
         finally:
             self.forget()
 

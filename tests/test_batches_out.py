@@ -248,6 +248,47 @@ def test_a_batch_is_not_pickled(queue: Path) -> None:
             pickle.dumps(reader.read_batch())
 
 
+@pytest.mark.parametrize("payloads_only", [False, True])
+def test_a_loop_that_threads_share_by_mistake(queue: Path, payloads_only: bool) -> None:
+    """They meet ConcurrentUse, or not; each record is handed out once, and afterwards the reader is as good as new."""
+    count = 100_000
+    with Queue.open_publisher(queue, keeper=False) as writer:
+        writer.append_many(b"%d" % i for i in range(count))
+    reader = Queue.open_subscriber(queue)
+    found: list[list[int]] = []
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        mine: list[int] = []
+        found.append(mine)
+        while len(errors) < 1000:
+            try:
+                if payloads_only:
+                    mine.extend(map(int, reader.payloads()))
+                else:
+                    mine.extend(one.seq for one in reader)
+                return
+            except c.ConcurrentUse as error:
+                errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    errors.clear()
+    read()
+    assert not errors
+    assert sorted(seq for mine in found for seq in mine) == list(range(count))
+    assert reader.position == count
+    reader.close()
+
+
 # -------------------------------------------------------------------------------- how long it lives
 
 

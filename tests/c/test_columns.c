@@ -108,6 +108,14 @@ static void offset_back(void)
     short_offsets[5] = 3;
 }
 
+static void beyond_the_buffer(void) /* and of the same lengths as before */
+{
+    for (uint32_t i = 4; i <= COUNT; i++) {
+        offsets[i] += UINT64_C(1) << 40;
+        short_offsets[i] += 1u << 30;
+    }
+}
+
 static void longer(void) /* and still in order, within the buffer */
 {
     offsets[4] = short_offsets[4] = 0;
@@ -147,6 +155,8 @@ static void test_each_record_of_a_source_that_changes(void)
 {
     check_each(8, offset_far_away, 4);
     check_each(4, offset_far_away, 4);
+    check_each(8, beyond_the_buffer, 4);
+    check_each(4, beyond_the_buffer, 4);
     check_each(8, offset_back, 4);
     check_each(4, offset_back, 4);
     check_each(8, reserved_type, 4);
@@ -167,6 +177,8 @@ static void test_a_whole_batch_that_changes_is_taken_back(void)
 {
     check_whole(8, offset_far_away);
     check_whole(4, offset_far_away);
+    check_whole(8, beyond_the_buffer);
+    check_whole(4, beyond_the_buffer);
     check_whole(8, offset_back);
     check_whole(8, longer);
     check_whole(4, longer);
