@@ -120,7 +120,7 @@ SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-fil
 asan-python: $(VENV)/stamp
 	rm -rf build/asan
 	mkdir -p build/asan
-	cp -R csrc chronicle_ffi tests docs examples .ci build_ffi.py setup.py pyproject.toml Makefile *.md build/asan/
+	cp -R csrc chronicle_ffi tests docs examples bench .ci build_ffi.py setup.py pyproject.toml Makefile *.md build/asan/
 	rm -f build/asan/chronicle_ffi/*.so
 	cd build/asan && CHRONICLE_CFLAGS="-O1 -g $(SANITIZE)" $(CURDIR)/$(PY) setup.py --quiet build_ext --inplace \
 	    --build-temp build/ext > build.log 2>&1 || { cat build.log; exit 1; }
@@ -184,20 +184,22 @@ $(VENV)/bench: $(VENV)/stamp
 	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("bench"))')
 	touch $@
 
-bench: build build/bench/chronbench $(VENV)/bench ## benchmarks and bench/report/; BENCH_FLAGS=--quick for a short native part
+bench: build build/bench/chronbench $(VENV)/bench ## all benchmarks, and bench/report/; BENCH_FLAGS=--quick for a short native part
 	build/bench/chronbench --json build/bench/native.json $(BENCH_FLAGS)
-	$(PYBENCH) --benchmark-json=build/bench/python.json
+	@$(MAKE) --no-print-directory bench-save
 	$(PY) bench/report.py build/bench/native.json
 
-PYBENCH := $(PY) -m pytest bench --benchmark-columns=median,min,max,ops --benchmark-sort=name \
-    --benchmark-storage=file://build/benchmarks
-BENCH_BOUND ?= 60%
+PYBENCH = mkdir -p build/bench && $(PY) -m pytest bench --benchmark-columns=median,min,max,ops --benchmark-sort=name \
+    --benchmark-json=build/bench/python.json
+BENCH_BOUND ?= 60
 
-bench-save: build ## run the Python benchmarks and keep the result in build/benchmarks
-	$(PYBENCH) --benchmark-autosave
+bench-save: build ## run the Python benchmarks, and keep the result in bench/saved/
+	$(PYBENCH)
+	$(PY) bench/compare.py --save build/bench/python.json
 
-bench-compare: build ## run them again; fails if a minimum is BENCH_BOUND (60%) above the last saved one
-	$(PYBENCH) --benchmark-compare --benchmark-compare-fail=min:$(BENCH_BOUND)
+bench-compare: build ## run them; fails if a minimum is BENCH_BOUND percent (60) above the last one kept of this machine
+	$(PYBENCH)
+	$(PY) bench/compare.py --bound $(BENCH_BOUND) build/bench/python.json
 
 # The peers live in an environment of their own; ours is the build in place, under the same Python.
 PEERS := build/peers

@@ -270,8 +270,8 @@ MUTANTS = [
     Mutant(
         "a second writer is let in",
         "platform_linux.c",
-        "        status = set_lock(fd, F_WRLCK, 1); /* nobody can have come in: byte 0 keeps them out */\n",
-        "        status = 0;\n",
+        "    int status = set_lock(other, F_WRLCK, 0);\n",
+        "    int status = 0;\n",
         (QUEUE, PROCESSES),
     ),
     # -------------------------------------------------------------------------------------------- recovery

@@ -433,8 +433,6 @@ int chron_reader_wait(chron_reader *r, int64_t timeout_ns)
 /* [BELL] as doze(), but it is somebody else who sleeps. */
 static int arm(chron_reader *r)
 {
-    if (is_ready(r))
-        return 1;
     (void)chron__bell_announce(&r->bell);
     return is_ready(r);
 }

@@ -5,17 +5,23 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
 #include "chronicle.h"
+#include "platform.h"
 #include "temporary.h"
 
 #define QUEUES 5
 #define RECORDS 4000
 #define LONG_NS INT64_C(30000000000)
+#define SHORT_NS INT64_C(5000000000)
+#define SWEEP 64u
 
+static chron__a32 *seen;               /* shared with the reading process */
+static uint32_t rounds = 100000;       /* unless CHRON_BELL_ROUNDS says otherwise */
 static char paths[QUEUES][TEMPORARY_BYTES];
 
 static chron_writer *open_writer(const char *path, uint32_t flags)
@@ -98,6 +104,54 @@ static void test_no_record_is_overheard(void)
         chron_bell_release(bells[i]);
         temporary_remove(paths[i]);
     }
+}
+
+static void read_one_by_one(void)
+{
+    chron_reader *r;
+    chron_bell *bell;
+    uint32_t count;
+
+    CHECK_EQ(chron_reader_open(paths[0], NULL, &r), 0);
+    CHECK_EQ(chron_reader_bell(r, &bell), 0);
+    count = chron_bell_count(bell);
+    for (uint32_t round = 1; round <= rounds; round++) {
+        chron_view v;
+
+        while (chron_reader_next(r, &v) == 0)
+            if (chron_reader_arm(r) == 0)
+                CHECK_EQ(chron_bells_wait(&bell, &count, 1, SHORT_NS), 1);
+        chron__set_release32(seen, round);
+    }
+    _exit(0);
+}
+
+/* One record at a time, at another moment of the reader's arming each time, and none after it to make up for it. */
+static void test_no_record_falls_between_a_look_and_arming(void)
+{
+    chron_writer_options options;
+    chron_writer *w;
+    int status;
+    pid_t child;
+
+    temporary_directory(paths[0]);
+    chron_writer_options_init(&options);
+    CHECK_EQ(chron_writer_open(paths[0], &options, &w), 0);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0)
+        read_one_by_one();
+    for (uint32_t round = 1; round <= rounds; round++) {
+        for (uint32_t i = 0; i < round % SWEEP; i++)
+            chron__pause();
+        CHECK(chron_writer_append_at(w, NULL, 0, 0, 0, 0) >= 0);
+        while (chron__get_acquire32(seen) < round)
+            if (waitpid(child, &status, WNOHANG) == child)
+                CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    (void)waitpid(child, &status, 0);
+    CHECK_EQ(chron_writer_close(w), 0);
+    temporary_remove(paths[0]);
 }
 
 static void *ring(void *bell)
@@ -190,6 +244,13 @@ static void test_syncs_by_the_keeper(void)
 
 int main(void)
 {
+    const char *wanted = getenv("CHRON_BELL_ROUNDS");
+
+    if (wanted)
+        rounds = (uint32_t)strtoul(wanted, NULL, 10);
+    seen = mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(seen != MAP_FAILED);
+    RUN(test_no_record_falls_between_a_look_and_arming);
     RUN(test_no_record_is_overheard);
     RUN(test_bells_of_ones_own);
     RUN(test_syncs_by_the_keeper);
