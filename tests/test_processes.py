@@ -65,6 +65,17 @@ def test_a_second_writer_is_told_who_the_first_is(queue: Path) -> None:
         assert writer.recovery.clean
 
 
+def test_deleting_the_lock_file_lets_no_second_writer_in(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append(b"first")
+        (queue / "writer.lock").unlink()
+        with pytest.raises(c.WriterAlreadyActive):
+            Queue.open_publisher(queue)
+        assert writer.append(b"second") == 1
+    with Queue.open_publisher(queue, keeper=False) as writer:
+        assert writer.next_seq == 2
+
+
 def test_a_killed_writer_holds_nothing(queue: Path) -> None:
     process = python(HOLD, queue)
     assert line(process) == "open"
