@@ -69,7 +69,7 @@ MUTANTS = [
     Mutant(
         "batch published front to back",
         "writer.c",
-        "        if (i > 0)\n            chron__rec_publish",
+        "        if (i > from)\n            chron__rec_publish",
         "        chron__rec_publish",
         ("test_crash", STRESS),
     ),
@@ -133,6 +133,27 @@ MUTANTS = [
         "    status = w->q.io->sync_dir(w->q.io, w->q.dir);",
         "    status = 0;",
         ("test_power",),
+    ),
+    Mutant(
+        "the names of the writer before are not synced",
+        "open.c",
+        "    chron__set32(&w->dir_dirty, 1);",
+        "    chron__set32(&w->dir_dirty, 0);",
+        ("test_power",),
+    ),
+    Mutant(
+        "the lock is handed over with nobody at the door",
+        "platform_linux.c",
+        "        status = set_lock(fd, F_WRLCK, 1);",
+        "        status = 0;",
+        ("test_lock",),
+    ),
+    Mutant(
+        "a reader overlooks that another writer came",
+        "next.c",
+        "    if (__builtin_expect(r->mark.chron__epoch == r->writer_epoch, 1))",
+        "    if (1)",
+        (PROCESSES,),
     ),
     Mutant(
         "sync forgets older segments",
@@ -230,7 +251,7 @@ MUTANTS = [
     Mutant(
         "a failed sync does not poison",
         "sync.c",
-        "        chron__set32(&w->poisoned, 1); /* [STOP] read by check_ready() in writer.c */\n",
+        "        chron__set32(&w->poisoned, 1);    /* [STOP] read by check_ready() in writer.c */\n",
         "",
         ("test_faults",),
     ),
