@@ -422,6 +422,27 @@ MUTANTS = [
         "chron__seg_step(c->seg, &c->walk, 0, &rec, &c->stop)",
         (DAMAGE,),
     ),
+    Mutant(
+        "the names of the writer before are not synced",
+        "open.c",
+        "    chron__set32(&w->dir_dirty, 1);",
+        "    chron__set32(&w->dir_dirty, 0);",
+        ("test_power",),
+    ),
+    Mutant(
+        "the lock is handed over with nobody at the door",
+        "platform_linux.c",
+        "        status = set_lock(fd, F_WRLCK, 1);",
+        "        status = 0;",
+        ("test_lock",),
+    ),
+    Mutant(
+        "a reader overlooks that another writer came",
+        "next.c",
+        "    if (__builtin_expect(r->mark.chron__epoch == r->writer_epoch, 1))",
+        "    if (1)",
+        (PROCESSES,),
+    ),
     # --------------------------------------------------------------------- appends that must not block, event loops
     Mutant(
         "try_append overlooks a claim",

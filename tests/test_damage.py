@@ -436,6 +436,30 @@ def test_an_end_of_an_earlier_epoch_is_no_end(queue: Path) -> None:
     assert not Queue.verify(queue).ok
 
 
+@pytest.mark.parametrize("what", ["another seq", "place of the segment's first", "does not follow", "missing"])
+def test_an_end_that_cannot_be(queue: Path, what: str) -> None:
+    """With a right CRC, as a bug in a writer may leave it: an error, and the reader stays where it is."""
+    make(queue, segments=3)
+    first, second, third = Queue.segments(queue)
+    end = bytearray(segment(queue).read_bytes()[first.used_bytes : first.used_bytes + 32])
+    if what == "does not follow":
+        patch_header(segment(queue, 1), 64, struct.pack("<Q", third.base_seq))
+    elif what == "missing":
+        segment(queue, 1).unlink()
+    else:
+        at = first.used_bytes if what == "another seq" else 8192
+        end[8:16] = struct.pack("<Q", third.base_seq if what == "another seq" else 0)
+        end[4:8] = struct.pack("<I", crc32c(bytes(end[:4] + end[8:])))
+        patch(segment(queue), at, bytes(end))
+    seen: list[int] = []
+    with Queue.open_subscriber(queue) as reader:
+        for _ in range(2):
+            with pytest.raises(c.Corrupt, match=what):
+                seen.extend(message.seq for message in reader)
+        assert reader.position == len(seen) == (0 if "place" in what else second.base_seq)
+    assert not Queue.verify(queue).ok
+
+
 @pytest.mark.parametrize("how", ["altered", "erased", "an earlier epoch"])
 def test_skipping_a_damaged_end_loses_no_record(queue: Path, how: str) -> None:
     payloads = make(queue)

@@ -67,6 +67,17 @@ def test_a_second_writer_is_told_who_the_first_is(queue: Path) -> None:
         assert writer.recovery.clean
 
 
+def test_deleting_the_lock_file_lets_no_second_writer_in(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append(b"first")
+        (queue / "writer.lock").unlink()
+        with pytest.raises(c.WriterAlreadyActive):
+            Queue.open_publisher(queue)
+        assert writer.append(b"second") == 1
+    with Queue.open_publisher(queue, keeper=False) as writer:
+        assert writer.next_seq == 2
+
+
 def test_a_killed_writer_holds_nothing(queue: Path) -> None:
     process = python(HOLD, queue)
     assert line(process) == "open"
@@ -349,9 +360,9 @@ def test_the_segment_under_a_reader_is_deleted(queue: Path) -> None:
             assert 1 < reader.position < Queue.info(queue).oldest_seq
 
 
-@pytest.mark.parametrize("rest", [b"", bytes(1000), b"\xff" * 1000])
+@pytest.mark.parametrize("rest", [b"", bytes(1000), b"\xff" * 1000, b"y" * 100])
 def test_a_reader_is_told_when_recovery_cut_off_what_it_had_read(queue: Path, rest: bytes) -> None:
-    """Whatever comes to stand where the reader is: zeros, or bytes, in the middle of other records."""
+    """Whatever comes to stand where the reader is: zeros, bytes in the middle of other records, or the next record."""
     with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
         writer.append_many([b"x" * 100] * 10)
     with Queue.open_subscriber(queue) as reader:
@@ -365,7 +376,7 @@ def test_a_reader_is_told_when_recovery_cut_off_what_it_had_read(queue: Path, re
             for _ in range(2):
                 with pytest.raises(c.HistoryRewritten, match="record 9"):
                     reader.next()
-            assert reader.position == 10
+            assert reader.position == 10  # an error leaves it where it was
             reader.seek(5)
             assert [message.payload for message in reader] == ([rest] * 30 if rest else [])
 

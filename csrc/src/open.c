@@ -176,6 +176,29 @@ static int take_lock(chron_writer *w, const char *path)
     return status;
 }
 
+/*
+ * A lock file invites people to delete it, which takes the lock along: the next writer makes a new one. So queue.meta,
+ * which nobody deletes, is locked as well.
+ */
+static int lock_meta(chron_writer *w, const char *path)
+{
+    const chron__io *io = w->q.io;
+    int fd = io->open_file(io, w->q.dir, CHRON__FILE_META, CHRON__OPEN_WRITE, 0);
+    int status = fd;
+
+    if (fd >= 0) {
+        status = io->lock(io, fd, &w->meta_lock);
+        if (status < 0)
+            io->close_file(io, fd);
+    }
+    if (status == -EAGAIN)
+        return chron__fail(CHRON_EWRITER,
+                           "some process has %s open for writing, though its writer.lock was deleted: a queue has one "
+                           "writer at a time",
+                           path);
+    return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot lock queue.meta of %s", path) : 0;
+}
+
 static int write_lock_line(chron_writer *w)
 {
     const chron__io *io = w->q.io;
@@ -226,6 +249,8 @@ static int open_files(chron_writer *w, const char *path)
         if (status == 0)
             status = chron__queue_create_meta(&w->q, w->options.segment_size, w->options.mode);
     }
+    if (status == 0)
+        status = lock_meta(w, path);
     if (status == 0)
         status = chron__queue_open_meta(&w->q, path, 1);
     for (size_t i = 0; status == 0 && i < sizeof directories / sizeof *directories; i++) {
@@ -358,6 +383,8 @@ static void destroy(chron_writer *w)
     if (w->bell.map.base)
         chron__bell_close(&w->q, &w->bell);
     chron_bell_release(w->sync_bell);
+    if (w->meta_lock.map || w->meta_lock.fd >= 0)
+        w->q.io->unlock(w->q.io, &w->meta_lock);
     if (w->writer_lock.map || w->writer_lock.fd >= 0)
         w->q.io->unlock(w->q.io, &w->writer_lock); /* last: then the next writer may come */
     chron__queue_close(&w->q);
@@ -383,6 +410,7 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
         return chron__fail(CHRON_ENOMEM, "no memory for a writer");
     w->fork_count = chron__get32(&chron__fork_count);
     w->writer_lock.fd = -1;
+    w->meta_lock.fd = -1;
     w->q.dir = -1;
     w->q.meta_fd = -1;
     w->q.io = io;
@@ -421,6 +449,8 @@ static void forget(chron_writer *w)
     chron__map_forget(&w->bell.map);
     chron__map_forget(&w->q.meta);
     chron_bell_release(w->sync_bell);
+    if (w->meta_lock.fd >= 0)
+        w->q.io->close_file(w->q.io, w->meta_lock.fd);
     if (w->writer_lock.fd >= 0)
         w->q.io->close_file(w->q.io, w->writer_lock.fd); /* closing a copy does not give up the lock */
     chron__queue_close(&w->q);

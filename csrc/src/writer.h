@@ -52,6 +52,7 @@ struct chron_writer {
     chron__queue q;
     chron_writer_options options;
     chron__lock writer_lock;
+    chron__lock meta_lock; /* on queue.meta, in case somebody deletes writer.lock */
     chron_recovery recovery;
     uint64_t full_epoch;
     uint64_t first_seq;      /* of this handle */

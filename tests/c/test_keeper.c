@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_keeper.c - the keeper under a wall clock that is set back: clock_gettime is this program's own. */
+/* test_keeper.c - the keeper: start, stop, and a wall clock that is set back. clock_gettime is this program's own. */
 #define _GNU_SOURCE
 #include <sys/syscall.h>
 #include <time.h>
@@ -53,8 +53,50 @@ static void test_syncs_go_on_when_the_wall_clock_is_set_back(void)
     temporary_remove(path);
 }
 
+static uint64_t is_running(const chron_writer *w)
+{
+    chron_writer_stats stats;
+
+    CHECK_EQ(chron_writer_stats_get(w, &stats), 0);
+    return stats.keeper_running;
+}
+
+static void test_start_and_stop(void)
+{
+    char path[TEMPORARY_BYTES];
+    chron_writer_options options;
+    chron_writer *w;
+
+    temporary_directory(path);
+    chron_writer_options_init(&options);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    CHECK_EQ(is_running(w), 0);
+    CHECK_EQ(chron_writer_keeper_stop(w), 0);
+    for (int64_t seq = 0; seq < 300; seq++) { /* with rolls in between, prepared by the keeper or not */
+        CHECK_EQ(chron_writer_append(w, path, sizeof path, 0, 0), seq);
+        if (seq % 50 == 0) {
+            CHECK_EQ(chron_writer_keeper_start(w), 0);
+            CHECK_EQ(chron_writer_keeper_start(w), 0); /* runs already */
+            CHECK_EQ(is_running(w), 1);
+        } else if (seq % 50 == 25) {
+            CHECK_EQ(chron_writer_keeper_stop(w), 0);
+            CHECK_EQ(is_running(w), 0);
+        }
+    }
+    CHECK_EQ(chron_writer_close(w), 0);
+    options.flags = CHRON_KEEPER;
+    options.durability = CHRON_DURABILITY_INTERVAL;
+    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    CHECK_EQ(chron_writer_keeper_stop(w), -CHRON_EINVAL); /* who would sync? */
+    CHECK_EQ(is_running(w), 1);
+    CHECK_EQ(chron_writer_close(w), 0);
+    temporary_remove(path);
+}
+
 int main(void)
 {
+    RUN(test_start_and_stop);
     RUN(test_syncs_go_on_when_the_wall_clock_is_set_back);
     return 0;
 }
