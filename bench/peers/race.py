@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from bench.peers.measure import Result
 from bench.peers.worker import Job
@@ -55,29 +55,33 @@ def _end_group(leader: int) -> None:
 
 def run(job: Job, timeout_seconds: float) -> Result | str:
     """One measurement; why there is none, if it failed or took too long."""
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "bench.peers.worker", job.text()],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = worker.communicate(timeout=timeout_seconds)
-    except subprocess.TimeoutExpired:
-        _end_group(worker.pid)
-        worker.communicate()
-        return f"hung: killed after {timeout_seconds:g} s"
-    finally:
-        _end_group(worker.pid)
-    lines = out.splitlines()
-    if worker.returncode == 0 and lines:
+    # Files, not pipes: whoever holds the other end of a pipe can keep its reader waiting.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "bench.peers.worker", job.text()],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+        try:
+            status = worker.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return f"hung: killed after {timeout_seconds:g} s"
+        finally:
+            _end_group(worker.pid)
+            worker.wait()
+        lines, reasons = (written(text) for text in (out, err))
+    if status == 0 and lines:
         result: Result = json.loads(lines[-1])
         return result
-    reasons = [line for line in err.splitlines() if line.strip()]
-    return f"failed: {reasons[-1] if reasons else f'exit status {worker.returncode}'}"
+    return f"failed: {reasons[-1] if reasons else f'exit status {status}'}"
+
+
+def written(file: IO[str]) -> list[str]:
+    file.seek(0)
+    return [line for line in file.read().splitlines() if line.strip()]
 
 
 @dataclass(frozen=True)
