@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "csrc" / "src"
 LINES_MAX = 600
+TABLES = {"mutations.py"}  # as long as they need to be
 FUNCTION_LINES_MAX = 75
 
 # A layer may include its own and those below it.
@@ -70,7 +71,7 @@ def problems() -> list[str]:
             found.append(f"{path.name} imports the extension: _binding.py is the place for that")
     found += long_functions(ROOT / "chronicle_ffi" / "_fast.c")
     for path in [*SOURCE.glob("*"), *ROOT.glob("chronicle_ffi/**/*.py"), *ROOT.glob("tests/**/*.py")]:
-        if path.is_file() and (lines := len(path.read_text().splitlines())) > LINES_MAX:
+        if path.is_file() and path.name not in TABLES and (lines := len(path.read_text().splitlines())) > LINES_MAX:
             found.append(f"{path.relative_to(ROOT)} has {lines} lines; {LINES_MAX} are enough")
     return found
 

@@ -20,8 +20,8 @@
 #define SHORT_NS INT64_C(5000000000)
 #define SWEEP 64u
 
-static chron__a32 *seen;               /* shared with the reading process */
-static uint32_t rounds = 100000;       /* unless CHRON_BELL_ROUNDS says otherwise */
+static chron__a32 *seen;         /* shared with the reading process */
+static uint32_t rounds = 100000; /* unless CHRON_BELL_ROUNDS says otherwise */
 static char paths[QUEUES][TEMPORARY_BYTES];
 
 static chron_writer *open_writer(const char *path, uint32_t flags)
