@@ -11,6 +11,7 @@ meets ConcurrentUse here as it does in C.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from operator import length_hint
@@ -30,6 +31,7 @@ COLUMNS: Final = {  # what a Message needs, but for its payload
     "type_id": "uint16_t",
     "flags": "uint8_t",
 }
+BY_NEW: Final = sys.version_info >= (3, 14)  # _fast.c knows what a tuple is made of before that
 BYTES: Final = 1 << 18  # payloads of one fetch; grows if one payload needs more
 
 
@@ -90,7 +92,7 @@ class Prefetch:
         if payloads_only:
             self.pending, self.messages = iter(_fast.payloads(self._address, count)), iter(())
         else:
-            self.pending = self.messages = iter(_fast.messages(Message, self._address, count))
+            self.pending = self.messages = iter(_fast.messages(Message, self._address, count, BY_NEW))
         self._fetched = count
         return True
 

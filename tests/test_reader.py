@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import pickle
 import shutil
+import sys
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import chronicle_ffi as c
-from chronicle_ffi import Queue
+from chronicle_ffi import Queue, prefetch
 
 SEGMENT = 1 << 16
 COUNT = 500  # records of `filled`: some ten segments
@@ -416,3 +417,21 @@ def test_crc32c_is_what_the_library_computes() -> None:
     for size in [0, 1, 7, 8, 32, 63, 64, 255, 256, 1023, 1024, 4096, 100_001]:
         data = bytes((i * 7 + size) % 256 for i in range(size))
         assert lib.chron_crc32c(0, data, size) == google_crc32c.value(data)
+
+
+@pytest.mark.parametrize("by_new", [False, True])
+def test_messages_made_in_c_are_like_others(queue: Path, monkeypatch: pytest.MonkeyPatch, by_new: bool) -> None:
+    """By either way of making them: which one is used depends on the version of Python."""
+    monkeypatch.setattr(prefetch, "BY_NEW", by_new)
+    largest = (1 << 64) - 2
+    with Queue.open_publisher(queue) as writer:
+        for i in range(1000):
+            writer.append(b"%d" % i, i % 300, largest - i, i % 256)
+    with Queue.open_subscriber(queue) as reader:
+        found = list(reader)
+    others = [c.Message(i, largest - i, i % 300, i % 256, b"%d" % i) for i in range(1000)]
+    assert found == others
+    assert [hash(message) for message in found] == [hash(message) for message in others]
+    assert {type(message) for message in found} == {c.Message}
+    assert found[7]._replace(seq=0) == (0, *found[7][1:])
+    assert sys.getrefcount(found[7].payload) == sys.getrefcount(others[7].payload)
