@@ -84,24 +84,43 @@ build/test/%: tests/c/%.c $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) $(w
 	$(CC) $(C_FLAGS) -Icsrc/src -O1 -g -DCHRON_TESTING -fsanitize=address,undefined -fno-sanitize-recover=all \
 	    $< $(filter %.o,$^) -o $@ -lpthread
 
-build/test/replay: tests/fuzz/fuzz_queue.c $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) $(wildcard tests/c/*.h)
-	$(CC) $(C_FLAGS) -Icsrc/src -Itests/c -O1 -g -DFUZZ_REPLAY -fsanitize=address,undefined \
-	    -fno-sanitize-recover=all $< $(filter %.o,$^) -o $@ -lpthread
+# The fuzz targets: all files of a queue by patches, or one file from bytes. build/test/replay-% runs inputs without libFuzzer.
+FUZZ := queue segment position meta
+FUZZ_SOURCE = tests/fuzz/$(if $(filter queue,$*),fuzz_queue,fuzz_file).c
+FUZZ_FLAGS = $(C_FLAGS) -Icsrc/src -Itests/c -DFUZZ_$(shell echo $* | tr a-z A-Z) -O1 -g
 
-test-c: $(addprefix build/test/,$(TESTS_C)) build/test/replay ## the C tests, under AddressSanitizer and UBSan
+build/test/replay-%: tests/fuzz/fuzz_queue.c tests/fuzz/fuzz_file.c tests/fuzz/exercise.h $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) \
+    $(wildcard tests/c/*.h)
+	$(CC) $(FUZZ_FLAGS) -DFUZZ_REPLAY -fsanitize=address,undefined -fno-sanitize-recover=all \
+	    $(FUZZ_SOURCE) $(filter %.o,$^) -o $@ -lpthread
+
+build/fuzz/seeds: tests/fuzz/seeds.py $(wildcard tests/golden/*.tar.xz)
+	rm -rf $@
+	$(PYTHON) tests/fuzz/seeds.py $@
+
+test-c: $(addprefix build/test/,$(TESTS_C)) $(addprefix build/test/replay-,$(FUZZ)) build/fuzz/seeds ## the C tests, under AddressSanitizer and UBSan
 	@set -e; for test in $(TESTS_C); do echo $$test; build/test/$$test; done
-	@echo fuzz corpus; build/test/replay tests/fuzz/corpus/*
+	@set -e; for target in $(FUZZ); do echo fuzz corpus: $$target; \
+	    find tests/fuzz/corpus/$$target build/fuzz/seeds/$$target -type f 2>/dev/null | sort | \
+	    TMPDIR=$(firstword $(wildcard /dev/shm) /var/tmp) xargs build/test/replay-$$target; done
 
-build/fuzz/fuzz_queue: tests/fuzz/fuzz_queue.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
+build/fuzz/%.o: csrc/src/%.c $(HEADERS)
 	@mkdir -p $(@D)
-	clang $(C_FLAGS) -Icsrc/src -Itests/c -O1 -g -fsanitize=fuzzer,address,undefined \
-	    -fno-sanitize-recover=all $(SOURCES) $< -o $@ -lpthread
+	clang $(C_FLAGS) -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -c $< -o $@
 
+build/fuzz/fuzz-%: tests/fuzz/fuzz_queue.c tests/fuzz/fuzz_file.c tests/fuzz/exercise.h $(patsubst csrc/src/%.c,build/fuzz/%.o,$(SOURCES)) \
+    $(wildcard tests/c/*.h)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(FUZZ_SOURCE) $(filter %.o,$^) -o $@ -lpthread
+
+# In memory where there is /dev/shm: ten times as fast, since nothing waits for a disk.
+# What a target finds new goes to build/fuzz/corpus/TARGET, what breaks it to build/fuzz/TARGET-crash-...
 FUZZ_SECS ?= 60
-fuzz: build/fuzz/fuzz_queue ## libFuzzer (needs clang) on all files of a queue, for FUZZ_SECS
-	@mkdir -p build/fuzz/corpus
-	cd build/fuzz && ./fuzz_queue -max_total_time=$(FUZZ_SECS) -max_len=400 -timeout=20 -print_final_stats=1 \
-	    corpus ../../tests/fuzz/corpus
+fuzz: $(addprefix build/fuzz/fuzz-,$(FUZZ)) build/fuzz/seeds ## libFuzzer (needs clang) on each of four targets, for FUZZ_SECS each; FUZZ="segment meta"
+	@set -e; for target in $(FUZZ); do echo "fuzz target: $$target"; \
+	    mkdir -p build/fuzz/corpus/$$target build/fuzz/seeds/$$target; \
+	    TMPDIR=$(firstword $(wildcard /dev/shm) /var/tmp) build/fuzz/fuzz-$$target -max_total_time=$(FUZZ_SECS) -max_len=4096 -timeout=20 -print_final_stats=1 \
+	        -artifact_prefix=build/fuzz/$$target- build/fuzz/corpus/$$target tests/fuzz/corpus/$$target \
+	        build/fuzz/seeds/$$target; done
 
 # The same without sanitizers, and with ThreadSanitizer: built in one go.
 build/plain/%: tests/c/%.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
@@ -257,7 +276,7 @@ mutants: build ## break the C code on purpose, and show that the tests notice
 format: $(VENV)/lint ## format Python and C
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
-	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*.h tests/c/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.c)
+	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*.h tests/c/*.[ch] tests/fuzz/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.c)
 
 sdist: ## a source archive in dist/
 wheel: ## a wheel in dist/

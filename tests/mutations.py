@@ -295,7 +295,7 @@ MUTANTS = [
         "quarantine.c",
         "        status = q->io->sync_map(q->io, seg->fd, &seg->map, tail, end - tail);\n",
         "        status = 0;\n",
-        ("test_power",),
+        ("test_order",),
     ),
     Mutant(
         "the copy in quarantine is not synced",
@@ -309,14 +309,14 @@ MUTANTS = [
         "open.c",
         "    status = chron__writer_store_state(w, 1);\n    CHRON__STEP",
         "    status = chron__writer_store_state(w, 0);\n    CHRON__STEP",
-        ("test_power",),
+        ("test_order",),
     ),
     Mutant(
         "the epoch stays",
         "open.c",
         "w->full_epoch = w->state.chron__epoch + 1u;",
         "w->full_epoch = w->state.chron__epoch;",
-        (FORMAT,),
+        (WRITER,),
     ),
     Mutant(
         "durable records may be missing",
@@ -399,7 +399,7 @@ MUTANTS = [
         "reader.h",
         "    r->visible = r->mark.chron__durable_next;\n",
         "    r->visible = CHRON_SEQ_NONE;\n",
-        (READER,),
+        (WRITER, READER),
     ),
     Mutant(
         "columns skip the CRC",

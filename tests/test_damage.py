@@ -590,3 +590,22 @@ def test_a_directory_with_other_things_does_not_become_a_queue(tmp_path: Path) -
     with pytest.raises(c.ChronicleError, match="empty"):
         Queue.open_publisher(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_history_rewritten_under_an_open_reader(queue: Path) -> None:
+    """The record it read last is cut off by a recovery, and another one of the same size takes its place."""
+    with Queue.open_publisher(queue, segment_size=1 << 16, keeper=False) as writer:
+        for i in range(5):
+            writer.append(b"first %d" % i)
+    with Queue.open_subscriber(queue) as reader:
+        assert len(list(reader)) == 5
+        with next(queue.glob("*.seg")).open("r+b") as file:
+            file.seek(8192 + 4 * 64 + 35)
+            file.write(b"?")
+        with Queue.open_publisher(queue, keeper=False) as writer:
+            assert writer.append(b"other 4") == 4
+            assert writer.append(b"other 5") == 5
+        with pytest.raises(c.HistoryRewritten):
+            reader.next()
+        reader.seek(4)
+        assert [message.payload for message in reader] == [b"other 4", b"other 5"]

@@ -516,6 +516,13 @@ def test_close_beside_another_thread_is_safe(queue: Path) -> None:
     assert Queue.verify(queue).ok
 
 
+def test_the_epoch_rises_with_each_opening(queue: Path) -> None:
+    """Also where no record of the life before tells of it."""
+    for epoch in (1, 2, 3):
+        with Queue.open_publisher(queue, segment_size=1 << 16, keeper=False) as writer:
+            assert writer.recovery.epoch == epoch
+
+
 # ------------------------------------------------------------------------- append in C, and its other half
 
 
