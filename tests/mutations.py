@@ -17,7 +17,8 @@ class Mutant:
     tests: tuple[str, ...]
 
 
-DAMAGE, READER, WRITER, QUEUE = (f"tests/test_{name}.py" for name in ("damage", "reader", "writer", "queue"))
+DAMAGE, REPAIR = (f"tests/test_{name}.py" for name in ("damage", "repair"))
+READER, WRITER, QUEUE = (f"tests/test_{name}.py" for name in ("reader", "writer", "queue"))
 PROCESSES, STATEFUL, STRESS, FORMAT = (
     f"tests/test_{name}.py" for name in ("processes", "stateful", "stress", "format")
 )
@@ -30,14 +31,14 @@ MUTANTS = [
         "next.c",
         "if (__builtin_expect(!chron__rec_crc_ok(rec, payload), 0))",
         "if (0)",
-        (DAMAGE,),
+        (REPAIR, DAMAGE),
     ),
     Mutant(
         "recovery skips the CRC",
         "recovery.c",
         "if (!chron__seg_step(s->seg, &s->walk, 1, &rec, &s->stop))",
         "if (!chron__seg_step(s->seg, &s->walk, 0, &rec, &s->stop))",
-        ("test_power", "test_crash", DAMAGE),
+        ("test_power", "test_crash", REPAIR, DAMAGE),
     ),
     Mutant(
         "commit word before the payload",
@@ -141,14 +142,14 @@ MUTANTS = [
         "recovery.c",
         "        status = io->sync_map(io, s->seg->fd, &s->seg->map, s->walk.offset, CHRON__RECORD_HEADER);\n",
         "",
-        (DAMAGE,),
+        (REPAIR, DAMAGE),
     ),
     Mutant(
         "the torn tail is not zeroed",
         "recovery.c",
         "    return chron__quarantine_tail(s->q, s->seg, s->walk.offset, s->walk.next_seq, epoch, &out->report);",
         "    return 0;",
-        ("test_crash", DAMAGE),
+        ("test_crash", REPAIR, DAMAGE),
     ),
     Mutant(
         "writer rings without a fence",
@@ -170,7 +171,7 @@ MUTANTS = [
         "    if (rec->length > size || offset + chron__record_bytes(rec->length) + CHRON__RECORD_HEADER > size)\n"
         "        return CHRON__REC_BROKEN;\n",
         "",
-        (DAMAGE,),
+        (REPAIR, DAMAGE),
     ),
     Mutant(
         "seq of a record not checked",
@@ -184,14 +185,14 @@ MUTANTS = [
         "reader.c",
         "at->flags = chron__reader_fingerprint(r, &crc) ? CHRON__SLOT_FINGERPRINT : 0;",
         "at->flags = 0;",
-        (DAMAGE,),
+        (REPAIR, DAMAGE),
     ),
     Mutant(
         "the same slot is written again and again",
         "slots.c",
         "value->generation % 2u",
         "1u",
-        (DAMAGE,),
+        (REPAIR, DAMAGE),
     ),
     Mutant(
         "the fork counter does not count",
@@ -280,7 +281,7 @@ MUTANTS = [
         "quarantine.c",
         "        status = copy_out(q, seg, tail, end, epoch);\n",
         "        status = 0;\n",
-        (CRASHES, DAMAGE),
+        (CRASHES, REPAIR, DAMAGE),
     ),
     Mutant(
         "zeroed before it is copied",
@@ -288,7 +289,7 @@ MUTANTS = [
         "        status = copy_out(q, seg, tail, end, epoch);\n",
         "        memset(seg->map.base + tail, 0, (size_t)(end - tail));\n"
         "        status = copy_out(q, seg, tail, end, epoch);\n",
-        (CRASHES, DAMAGE),
+        (CRASHES, REPAIR, DAMAGE),
     ),
     Mutant(
         "the zeroed tail is not synced",
@@ -323,7 +324,7 @@ MUTANTS = [
         "recovery.c",
         "    if (!s->seg || s->walk.next_seq >= s->state->chron__durable_next)\n        return 0;\n",
         "    return 0;\n",
-        (DAMAGE,),
+        (REPAIR, DAMAGE),
     ),
     Mutant("a roll is left half done", "recovery.c", "        finish_roll(s);\n", "", ("test_crash", CRASHES)),
     # ------------------------------------------------------------------------------ readers, positions, gaps
@@ -332,7 +333,7 @@ MUTANTS = [
         "slots.c",
         "    if (chron__read_le32(copy + offsetof(chron__slot, crc)) !=",
         "    if (0 &&\n        chron__read_le32(copy + offsetof(chron__slot, crc)) !=",
-        (DAMAGE,),
+        (REPAIR, DAMAGE),
     ),
     Mutant(
         "the older slot wins",
@@ -355,13 +356,13 @@ MUTANTS = [
         "    at->fingerprint = crc + 1u;\n",
         (READER, STATEFUL),
     ),
-    Mutant("a rewritten history passes at resume", "seek.c", "crc != at->fingerprint", "0", (DAMAGE,)),
+    Mutant("a rewritten history passes at resume", "seek.c", "crc != at->fingerprint", "0", (REPAIR, DAMAGE)),
     Mutant(
         "a rewritten history passes while reading",
         "next.c",
         "        return check_history(r);\n",
         "        return 0;\n",
-        (DAMAGE,),
+        (REPAIR, DAMAGE),
     ),
     Mutant(
         "gaps are passed over silently",
@@ -406,7 +407,7 @@ MUTANTS = [
         "columns.c",
         " || !chron__rec_crc_ok(rec, payload_of(c, rec))",
         " || !payload_of(c, rec)",
-        (DAMAGE,),
+        (REPAIR, DAMAGE),
     ),
     Mutant(
         "batches of C skip the CRC",
@@ -420,7 +421,7 @@ MUTANTS = [
         "verify_segment.c",
         "chron__seg_step(c->seg, &c->walk, 1, &rec, &c->stop)",
         "chron__seg_step(c->seg, &c->walk, 0, &rec, &c->stop)",
-        (DAMAGE,),
+        (REPAIR, DAMAGE),
     ),
     Mutant(
         "the names of the writer before are not synced",

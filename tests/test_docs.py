@@ -28,7 +28,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # What takes a broken disk, a network, another system or a lack of memory to see; tests/c/test_faults.c does.
 UNPROVOKED = {
     "BufferTooSmall": "Python always brings enough room",
-    "HistoryRewritten": "takes a loss of power: tests/test_damage.py",
+    "HistoryRewritten": "takes a loss of power: tests/test_repair.py",
     "Interrupted": "waits of Python go on after a signal, and raise what its handler raised",
     "NetworkFileSystem": "takes a network file system: tests/test_disk.py",
     "NoSpace": "takes a full disk: tests/test_disk.py",
