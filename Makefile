@@ -26,12 +26,6 @@ PY := $(VENV)/bin/python
 EXTENSION := build/extension.stamp
 SHARED := libchron.so.$(VERSION)
 
-# A queue that is asked for durability refuses a tmpfs, which /tmp is on many systems: tests then work in build/.
-ifneq ($(filter tmpfs ramfs,$(shell stat -f -c %T "$${TMPDIR:-/tmp}" 2>/dev/null)),)
-export TMPDIR := $(CURDIR)/build/tmp
-$(shell mkdir -p "$(TMPDIR)")
-endif
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -193,8 +193,8 @@ class Batch(Sequence[Message]):
         """A pyarrow.RecordBatch: seq, timestamp (ns, UTC), type_id, flags, payload.
 
         The payloads are a binary_view array, without a copy: its views (16 bytes each) are new, and hold payloads of
-        up to 12 bytes themselves; longer ones lie in the mapped segment. With `packed` they are a large_binary array:
-        one copy, for what does not know views, or is to be written to a file.
+        up to 12 bytes themselves; longer ones lie in the mapped segment. This needs pyarrow 20. With `packed` they are
+        a large_binary array: one copy, for what does not know views, or is to be written to a file.
 
         >>> import pyarrow
         >>> first, count = writer.append_many([b"one", b"two"])

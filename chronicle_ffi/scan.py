@@ -15,7 +15,8 @@ class Scan:
 
     Iterating gives `Batch` objects. It offers the Arrow C stream interface (this needs pyarrow), so that polars
     (``pl.DataFrame(scan)``), DuckDB (``duckdb.sql("from scan")``), pandas (``scan.to_arrow().read_pandas()``) and
-    others read a queue directly, one batch at a time. Each way through it opens the queue anew, and raises SegmentGone
+    others read a queue directly, one batch at a time; a version that does not know binary views yet (DuckDB 1.3) takes
+    ``scan.to_arrow(packed=True)``. Each way through it opens the queue anew, and raises SegmentGone
     if retention has meanwhile deleted where it begins; between them nothing is open. `close`, or ``with``, ends those
     that were left half way.
 
