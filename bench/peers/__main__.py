@@ -23,9 +23,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", type=names, metavar="NAME,...", help="these peers; chronicle always takes part")
     parser.add_argument("--tasks", type=names, metavar="TASK,...", help="these tasks (--list names them)")
     parser.add_argument("--sizes", type=names, default=["64", "1024"], metavar="BYTES,...", help="default: 64,1024")
-    parser.add_argument("--rounds", type=int, help="default: 5; with --quick 2")
+    parser.add_argument("--rounds", type=int, help="default: 5; with --quick 1")
     parser.add_argument("--seconds", type=float, help="what a run should take; default: 0.2, with --quick 0.05")
-    parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds, records of 64 bytes only")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round, records of 64 bytes only: who is where, roughly"
+    )
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="of one run; default: 30")
     parser.add_argument("--warm", type=float, default=6.0, metavar="GIB", help="memory to touch first; 0: none")
     parser.add_argument("--dir", type=Path, default=ROOT / "build" / "peers" / "data", help="where queues are made")
@@ -36,7 +38,7 @@ def parse() -> argparse.Namespace:
             parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     if given.quick:
         given.sizes = given.sizes[:1]
-    given.rounds = given.rounds or (2 if given.quick else 5)
+    given.rounds = given.rounds or (1 if given.quick else 5)
     given.seconds = given.seconds or (0.05 if given.quick else 0.2)
     return given
 
