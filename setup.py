@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Only what pyproject.toml cannot say: one extension is built by cffi, the other is C for CPython."""
 
+import os
 import sysconfig
 
 from setuptools import Extension, setup
@@ -13,7 +14,9 @@ fast = Extension(
     include_dirs=["csrc/include"],
     define_macros=[("Py_LIMITED_API", "0x030A0000")] if STABLE else [],
     py_limited_api=STABLE,
-    extra_compile_args=["-std=c11", "-O2"],  # behind whatever CFLAGS say, as in build_ffi.py
+    # Behind whatever CFLAGS say, as in build_ffi.py.
+    extra_compile_args=["-std=c11", "-O2", *os.environ.get("CHRONICLE_CFLAGS", "").split()],
+    extra_link_args=os.environ.get("CHRONICLE_CFLAGS", "").split(),
 )
 
 setup(

@@ -96,6 +96,13 @@ class Prefetch:
         self._fetched = count
         return True
 
+    def look(self) -> Message | None:
+        """The record at the position, which stays. After `drop`."""
+        with self:
+            message = next(self.messages, None) if self._fill(False) else None
+            self.forget()
+            return message
+
     def catch_up(self) -> None:
         """Move C's position over what was handed out; the rest stays fetched."""
         if self._fetched != length_hint(self.pending):

@@ -71,7 +71,7 @@ class QueueReader(Handle, Taker):
         if not ahead.fill(False):
             return None
         self._offer(ahead.messages)
-        return next(ahead.messages)
+        return next(ahead.messages, None)  # None: another thread was faster
 
     def __iter__(self) -> Iterator[Message]:
         """What is there now, up to the end of the log; then it stops. A later loop goes on from there.
@@ -118,12 +118,8 @@ class QueueReader(Handle, Taker):
         self._ahead.drop()
         if check(lib.chron_reader_previous(self._handle, self._view)) == 0:
             return None
-        # The position is on it now: fetch it with the check over the copy, and step back again.
-        message = self.next()
-        self._ahead.drop()
-        if message is not None:
-            check(lib.chron_reader_previous(self._handle, self._view))
-        return message
+        # The position is on it now, and stays there: what is fetched has the check over the copy.
+        return self._ahead.look()
 
     @overload
     def follow(

@@ -435,3 +435,14 @@ def test_messages_made_in_c_are_like_others(queue: Path, monkeypatch: pytest.Mon
     assert {type(message) for message in found} == {c.Message}
     assert found[7]._replace(seq=0) == (0, *found[7][1:])
     assert sys.getrefcount(found[77].payload) == sys.getrefcount(others[77].payload)
+
+
+def test_a_step_back_counts_once(filled: Path) -> None:
+    with Queue.open_subscriber(filled, start=COUNT // 2) as reader:
+        assert reader.next() is not None
+        before = reader.stats().records
+        message = reader.previous()
+        assert message is not None
+        assert message.seq == reader.position == COUNT // 2
+        assert reader.stats().records == before + 1
+        assert reader.next() == message

@@ -231,7 +231,7 @@ typedef struct chron_writer_options {
 
 /* chron_reader_options.wait */
 #define CHRON_WAIT_HYBRID 0 /* spin for a few microseconds, then sleep until the writer rings */
-#define CHRON_WAIT_SPIN   1 /* spin: lowest latency, uses a whole processor */
+#define CHRON_WAIT_SPIN   1 /* spin: lowest latency, uses a whole processor (but lets others have it who wait) */
 #define CHRON_WAIT_SLEEP  2 /* sleep until the writer rings: least work */
 
 /* Fill with chron_reader_options_init(), then change what you need. */

@@ -114,6 +114,8 @@ uint64_t chron__clock_ns(int coarse);
 uint64_t chron__monotonic_ns(void);
 /* Sleep; 0, or -EINTR if a signal handler ran. */
 int chron__sleep_ns(uint64_t ns);
+/* Let other threads have the processor, if any wait for it. */
+void chron__yield(void);
 
 /* A condition variable for chron__cond_wait, which waits `ns` at most, whatever becomes of the wall clock. */
 void chron__cond_init(pthread_cond_t *cond);

@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -454,6 +455,11 @@ uint64_t chron__clock_ns(int coarse)
 uint64_t chron__monotonic_ns(void)
 {
     return read_clock(CLOCK_MONOTONIC);
+}
+
+void chron__yield(void)
+{
+    (void)sched_yield();
 }
 
 int chron__sleep_ns(uint64_t ns)
