@@ -3,7 +3,7 @@
 
 ``make mutants``, or ``python -m tests.mutants [NAME ...]`` for those whose name contains one of the words. Each mutant
 of tests/mutations.py is built in a copy of the tree; then the tests named for it run until one fails. First of all
-each of these tests has to pass on an unchanged copy. Ends with a table, and with status 1 if a mutant survived.
+each of these tests has to pass on an unchanged copy. CHRONICLE_MUTANTS_JOBS tries several at the same time. Ends with a table, and with status 1 if a mutant survived.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.mutations import MUTANTS, Mutant
@@ -95,10 +96,10 @@ def main(names: list[str]) -> int:
     mutants = [mutant for mutant in MUTANTS if not names or any(name in mutant.name for name in names)]
     check_the_tests(mutants)
     survivors = 0
-    for mutant in mutants:
-        caught = try_out(mutant)
-        survivors += caught is None
-        print(f"| {mutant.name} | {mutant.file} | {caught or 'NOT NOTICED'} |", flush=True)
+    with ThreadPoolExecutor(int(os.environ.get("CHRONICLE_MUTANTS_JOBS", "1"))) as pool:
+        for mutant, caught in zip(mutants, pool.map(try_out, mutants), strict=True):
+            survivors += caught is None
+            print(f"| {mutant.name} | {mutant.file} | {caught or 'NOT NOTICED'} |", flush=True)
     print(f"{survivors} of {len(mutants)} survived" if survivors else f"{len(mutants)} mutants, all noticed")
     return min(survivors, 1)
 
