@@ -3,7 +3,8 @@
 
 ``make mutants``, or ``python -m tests.mutants [NAME ...]`` for those whose name contains one of the words. Each mutant
 of tests/mutations.py is built in a copy of the tree; then the tests named for it run until one fails. First of all
-each of these tests has to pass on an unchanged copy. CHRONICLE_MUTANTS_JOBS tries several at the same time. Ends with a table, and with status 1 if a mutant survived.
+each of these tests has to pass on an unchanged copy. CHRONICLE_MUTANTS_JOBS tries several at the same time. Ends with
+a table, and with status 1 if a mutant survived.
 """
 
 from __future__ import annotations
