@@ -583,7 +583,10 @@ CHRON_API void chron_segment_release(chron_segment *s);
 CHRON_API void chron_segment_binary_views(const chron_segment *s, uint64_t from, const uint64_t *offset,
                                           const uint32_t *length, size_t count, void *views);
 
-/* The record before the position, which moves back by one. 0: there is none (any more). */
+/*
+ * The record before the position, which moves back by one. 0: there is none, or retention has deleted it (but in the
+ * segment that the reader is in, which it still maps, it may go on).
+ */
 CHRON_API int chron_reader_previous(chron_reader *r, chron_view *out);
 
 /*
