@@ -50,8 +50,9 @@ MUTANTS = [
     Mutant(
         "batch published front to back",
         "writer.c",
-        "        if (i > from)\n            chron__rec_publish",
-        "        chron__rec_publish",
+        "        if (i > from)\n            chron__rec_publish(at, (uint32_t)r.length);"
+        " /* hidden behind the first one's zero commit word */\n        else\n",
+        "        chron__rec_publish(at, (uint32_t)r.length);\n        if (i == from)\n",
         ("test_crash", STRESS),
     ),
     Mutant(

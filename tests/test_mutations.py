@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,23 @@ from tests.mutations import MUTANTS, Mutant
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="module")
+def csrc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(ROOT / "csrc", tmp_path_factory.mktemp("mutants") / "csrc")
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_mutant_can_be_made(mutant: Mutant) -> None:
-    assert mutant.old in (ROOT / "csrc" / "src" / mutant.file).read_text()
+def test_mutant_can_be_made(mutant: Mutant, csrc: Path) -> None:
+    file = csrc / "src" / mutant.file
+    text = file.read_text()
+    assert mutant.old in text
     assert mutant.old != mutant.new
+    file.write_text(text.replace(mutant.old, mutant.new))
+    compiled = [file] if file.suffix == ".c" else [csrc / "src" / name for name in ("writer.c", "next.c")]
+    command = ["cc", "-fsyntax-only", "-std=c11", "-DCHRON_TESTING", "-I", csrc / "include", *compiled]
+    done = subprocess.run(command, capture_output=True, text=True)
+    file.write_text(text)
+    assert done.returncode == 0, done.stderr
     for test in mutant.tests:
         source = test if test.endswith(".py") else f"tests/c/{Path(test).name}.c"
         assert (ROOT / source).exists()
