@@ -27,8 +27,8 @@ def test_mutant_can_be_made(mutant: Mutant, csrc: Path) -> None:
     assert mutant.old != mutant.new
     file.write_text(text.replace(mutant.old, mutant.new))
     compiled = [file] if file.suffix == ".c" else [csrc / "src" / name for name in ("writer.c", "next.c")]
-    command = ["cc", "-fsyntax-only", "-std=c11", "-DCHRON_TESTING", "-I", csrc / "include", *compiled]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command: list[str | Path] = ["cc", "-fsyntax-only", "-std=c11", "-DCHRON_TESTING", "-I", csrc / "include"]
+    done = subprocess.run([*command, *compiled], capture_output=True, text=True)
     file.write_text(text)
     assert done.returncode == 0, done.stderr
     for test in mutant.tests:
