@@ -136,7 +136,7 @@ MUTANTS = [
         "locate.c",
         "    if (chron__rec_epoch(rec) < walk->epoch)",
         "    if (0)",
-        (DAMAGE, "test_power"),
+        (REPAIR, DAMAGE, "test_power"),
     ),
     Mutant(
         "an END that is taken back is not synced",
@@ -179,7 +179,7 @@ MUTANTS = [
         "next.c",
         "chron__rec_seq(rec) != r->next_seq",
         "0",
-        (DAMAGE, READER),
+        (REPAIR, DAMAGE, READER),
     ),
     Mutant(
         "commit without a fingerprint",
@@ -551,7 +551,7 @@ MUTANTS = [
         "retention.c",
         "    } else if (l->damaged) {\n",
         "    } else if (0) {\n",
-        (DAMAGE, WRITER),
+        (REPAIR, DAMAGE, WRITER),
     ),
     Mutant(
         "without readers all goes",
