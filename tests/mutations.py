@@ -380,7 +380,7 @@ MUTANTS = [
         "seek.c",
         "        *r = before;\n",
         "        chron__seg_release(before.seg);\n",
-        (LAPPED,),
+        (READER, LAPPED),
     ),
     Mutant(
         "seek by time skips a segment",

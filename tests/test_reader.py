@@ -446,3 +446,18 @@ def test_a_step_back_counts_once(filled: Path) -> None:
         assert message.seq == reader.position == COUNT // 2
         assert reader.stats().records == before + 1
         assert reader.next() == message
+
+
+def test_a_seek_that_fails_does_not_move(filled: Path) -> None:
+    """Neither to what is gone nor to what is not there yet; the reader goes on in the segment it was in."""
+    with Queue.open_subscriber(filled, "me", start=COUNT - 5) as reader:
+        reader.commit()
+        with Queue.open_publisher(filled) as writer:
+            assert writer.cleanup().oldest_seq > 0
+        for wrong, error in ((0, c.SegmentGone), (COUNT + 1, c.SeqOutOfRange)):
+            with pytest.raises(error):
+                reader.seek(wrong)
+            assert reader.position == COUNT - 5
+        message = reader.next()
+        assert message is not None
+        assert message.seq == COUNT - 5
