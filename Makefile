@@ -129,7 +129,8 @@ asan ubsan: test-c asan-python ## C tests, and all of pytest on an extension, wi
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
-# In a copy, so that the extension in the tree stays the fast one. Leaks are looked for in C only: Python keeps memory.
+# In a copy, so that the extension in the tree stays the fast one. Leaks are looked for in C only: Python
+# keeps memory. A small quarantine, because tests look at how memory grows.
 asan-python: $(VENV)/stamp
 	rm -rf build/asan
 	mkdir -p build/asan
@@ -137,7 +138,7 @@ asan-python: $(VENV)/stamp
 	rm -f build/asan/chronicle_ffi/*.so
 	cd build/asan && CHRONICLE_CFLAGS="-O1 -g $(SANITIZE)" $(CURDIR)/$(PY) setup.py --quiet build_ext --inplace \
 	    --build-temp build/ext > build.log 2>&1 || { cat build.log; exit 1; }
-	cd build/asan && PYTHONPATH=$(CURDIR)/build/asan LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0 \
+	cd build/asan && PYTHONPATH=$(CURDIR)/build/asan LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:quarantine_size_mb=8 \
 	    $(CURDIR)/$(PY) -m pytest -x tests --ignore=tests/test_embedding.py --ignore=tests/test_mutations.py
 
 TSAN_C := test_threads test_stress test_reads test_bell test_faults test_power
