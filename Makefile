@@ -139,7 +139,7 @@ asan-python: $(VENV)/stamp
 	cd build/asan && CHRONICLE_CFLAGS="-O1 -g $(SANITIZE)" $(CURDIR)/$(PY) setup.py --quiet build_ext --inplace \
 	    --build-temp build/ext > build.log 2>&1 || { cat build.log; exit 1; }
 	cd build/asan && PYTHONPATH=$(CURDIR)/build/asan LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:quarantine_size_mb=8 \
-	    $(CURDIR)/$(PY) -m pytest -x tests --ignore=tests/test_embedding.py --ignore=tests/test_mutations.py
+	    $(CURDIR)/$(PY) -m pytest -x tests $(addprefix --ignore=tests/test_,embedding.py mutations.py package.py)
 
 TSAN_C := test_threads test_stress test_reads test_bell test_faults test_power
 tsan: $(addprefix build/tsan/,$(TSAN_C)) ## the same under ThreadSanitizer; writer, keeper, readers share mappings
