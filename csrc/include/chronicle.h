@@ -398,7 +398,7 @@ CHRON_API int chron_writer_sync(chron_writer *w);
 
 /*
  * Ask the keeper to put everything up to `seq` on disk, and go on. 1: it is already; 0: asked for. The writer's bell
- * (chron_writer_bell) rings when a sync of the keeper has ended: then ask again. Requests that come during a sync are
+ * (chron_writer_bell) rings when a sync has ended: then ask again. Requests that come during a sync are
  * served together by the next one. Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED, ENOTDURABLE.
  */
 CHRON_API int chron_writer_sync_request(chron_writer *w, uint64_t seq);
@@ -645,7 +645,7 @@ CHRON_API int chron_reader_stats_get(const chron_reader *r, chron_reader_stats *
 CHRON_API int chron_reader_arm(chron_reader *r);
 /* The bell of the reader's queue; the reference is the caller's. EACCESS if the doorbell cannot be written to: poll. */
 CHRON_API int chron_reader_bell(chron_reader *r, chron_bell **out);
-/* The bell that rings when a sync of the keeper has ended, well or not. */
+/* The bell that rings when a sync of this writer has ended, by the keeper or not, well or not. */
 CHRON_API int chron_writer_bell(chron_writer *w, chron_bell **out);
 /* One of the caller's own, to end a wait with chron_bell_ring(). */
 CHRON_API int chron_bell_new(chron_bell **out);

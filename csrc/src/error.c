@@ -10,6 +10,7 @@
 
 #include "error.h"
 
+#include <inttypes.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -111,6 +112,14 @@ int chron__fail_sys(int negative_errno, const char *file, const char *format, ..
     length = strlen(last.text);
     (void)snprintf(last.text + length, sizeof last.text - length, ": %s", reason);
     return -code;
+}
+
+int chron__fail_range(uint64_t seq, uint64_t next_seq)
+{
+    (void)chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq, next_seq);
+    last.seq = seq;
+    last.oldest = next_seq;
+    return -CHRON_ERANGE;
 }
 
 int chron__fail_busy(const char *what, uint32_t closed)

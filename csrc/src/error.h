@@ -20,6 +20,9 @@ int chron__fail(int code, const char *format, ...) __attribute__((format(printf,
 int chron__fail_sys(int negative_errno, const char *file, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 
+/* CHRON_ERANGE: there is no record `seq` yet, the next one will be `next_seq`. */
+int chron__fail_range(uint64_t seq, uint64_t next_seq) __attribute__((cold));
+
 /* A checked handle is in use by another thread, or was shut: `what` is "writer" or "reader". */
 int chron__fail_busy(const char *what, uint32_t closed) __attribute__((cold));
 

@@ -86,31 +86,19 @@ static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, ui
     return next != NULL;
 }
 
-/* Somebody asked for it (chron_writer_sync_request). */
-static void sync_if_wanted(chron_writer *w)
-{
-    int wanted;
-    int status;
-
-    pthread_mutex_lock(&w->lock);
-    wanted = w->sync_wanted;
-    w->sync_wanted = 0; /* before the sync: who asks meanwhile may want more than it covers */
-    pthread_mutex_unlock(&w->lock);
-    if (!wanted)
-        return;
-    status = chron__writer_sync(w);
-    if (status < 0)
-        note_failure(w, status);
-}
-
+/* By the clock, or because somebody asked for it (chron_writer_sync_request); if there is anything to put on disk. */
 static void sync_if_due(chron_writer *w, round_state *state, uint64_t now)
 {
+    int due = w->options.durability == CHRON_DURABILITY_INTERVAL && now >= state->next_sync_ns;
     int status;
 
-    if (w->options.durability != CHRON_DURABILITY_INTERVAL || now < state->next_sync_ns)
-        return;
-    state->next_sync_ns = now + (uint64_t)w->options.durability_n * 1000000u;
-    if (chron__get64(&w->next_seq) == chron__get64(&w->durable_next) || chron__get32(&w->poisoned))
+    if (due)
+        state->next_sync_ns = now + (uint64_t)w->options.durability_n * 1000000u;
+    pthread_mutex_lock(&w->lock);
+    due |= w->sync_wanted;
+    w->sync_wanted = 0; /* before the sync: who asks meanwhile may want more than it covers */
+    pthread_mutex_unlock(&w->lock);
+    if (!due || chron__get64(&w->next_seq) == chron__get64(&w->durable_next) || chron__get32(&w->poisoned))
         return;
     status = chron__writer_sync(w);
     if (status < 0)
@@ -169,7 +157,6 @@ static void *keeper_main(void *argument)
         busy = prepare_next(w, seg, &state, now);
         busy |= touch_ahead(w, seg);
         unmap_retired(w);
-        sync_if_wanted(w);
         sync_if_due(w, &state, now);
         clean_if_due(w, seg, &state, now);
         chron__seg_release(seg);

@@ -59,12 +59,6 @@ void chron__bell_rang(chron_bell *b)
     (void)chron__futex_wake_all(&b->own);
 }
 
-chron_bell *chron__bell_retain(chron_bell *b)
-{
-    (void)chron__count_up32(&b->refs);
-    return b;
-}
-
 /* --------------------------------------------------------------------------------- making, ringing */
 
 int chron_bell_new(chron_bell **out)
@@ -121,7 +115,8 @@ static int writer_bell(chron_writer *w, chron_bell **out)
         w->sync_bell = b;
         pthread_mutex_unlock(&w->lock);
     }
-    *out = chron__bell_retain(w->sync_bell);
+    (void)chron__count_up32(&w->sync_bell->refs);
+    *out = w->sync_bell;
     return 0;
 }
 
@@ -179,6 +174,8 @@ static int take_rung(chron_bell *const *bells, uint32_t *counts, size_t n)
     return rung;
 }
 
+_Static_assert(CHRON_BELLS_MAX <= CHRON__FUTEX_WORDS_MAX, "one call waits for all of them");
+
 /* Sleep at most ns. 0, or -EINTR. */
 static int sleep_at(chron_bell *const *bells, const uint32_t *counts, size_t n, uint64_t ns)
 {
@@ -188,7 +185,7 @@ static int sleep_at(chron_bell *const *bells, const uint32_t *counts, size_t n, 
     for (size_t i = 0; i < n; i++)
         words[i] = word_of(bells[i]);
     status = chron__futex_wait_any(words, counts, n, ns);
-    if (status == -ENOSYS)
+    if (status < 0 && status != -EINTR && status != -ETIMEDOUT) /* not here: never spin for it */
         status = chron__sleep_ns(ns < CHRON__POLL_MAX_NS ? ns : CHRON__POLL_MAX_NS);
     return status == -EINTR ? -EINTR : 0;
 }

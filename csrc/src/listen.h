@@ -7,6 +7,5 @@
 
 /* Ring a bell that is no doorbell. NULL is allowed; any thread. */
 void chron__bell_rang(chron_bell *b);
-chron_bell *chron__bell_retain(chron_bell *b);
 
 #endif

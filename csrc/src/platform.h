@@ -127,7 +127,8 @@ void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
  */
 int chron__futex_wait(void *word, uint32_t expected, uint64_t ns);
 int chron__futex_wake_all(void *word);
-/* The same for up to 128 words at once: until one of them differs. -ENOSYS also where only one can be waited for. */
+#define CHRON__FUTEX_WORDS_MAX 128u
+/* The same for 1 to that many words: until one of them differs. -ENOSYS also where only one can be waited for. */
 int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns);
 
 /* Make pages of a writable shared mapping present and writable. Best effort. Never alters content. */

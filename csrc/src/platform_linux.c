@@ -46,7 +46,6 @@
 #define FUTEX_OP_WAIT 0
 #define FUTEX_OP_WAKE 1
 #define FUTEX_SIZE_32 2u /* flag of a struct futex_waitv; without FUTEX_PRIVATE: shared between processes */
-#define WAITV_MAX 128u
 #define NS_PER_SECOND 1000000000u
 #define BLOCK_BYTES 512u  /* unit of st_blocks, whatever st_blksize says */
 #define INTERRUPTS_MAX 8  /* of one fallocate */
@@ -338,15 +337,13 @@ int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t c
         uint64_t address;
         uint32_t flags;
         uint32_t reserved;
-    } waiters[WAITV_MAX];
+    } waiters[CHRON__FUTEX_WORDS_MAX];
     struct {
         int64_t seconds;
         int64_t nanoseconds;
     } until;
     uint64_t now = chron__monotonic_ns();
 
-    if (count == 0 || count > WAITV_MAX)
-        return -EINVAL;
     for (size_t i = 0; i < count; i++) {
         waiters[i].value = expected[i];
         waiters[i].address = (uint64_t)(uintptr_t)words[i];

@@ -74,18 +74,13 @@ static int enter_at(chron_reader *r, uint64_t base_seq, int is_last, chron__seg 
     status = chron__seg_find(seg, r->next_seq, &offset, &found);
     if (status == 0 && found != r->next_seq) {
         chron__seg_release(seg);
-        if (is_last) {
-            status = chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64,
-                                 r->next_seq, found);
-        } else {
-            status =
-                chron__fail(CHRON_ECORRUPT,
-                            "record %" PRIu64 " is missing: the segment that begins with %" PRIu64 " ends before it",
-                            r->next_seq, base_seq);
-        }
-        chron__error()->seq = r->next_seq;
-        chron__error()->oldest = found;
-        return status;
+        if (is_last)
+            return chron__fail_range(r->next_seq, found);
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "record %" PRIu64 " is missing: the segment that begins with %" PRIu64
+                                     " ends before it",
+                                     r->next_seq, base_seq),
+                         "", 0, r->next_seq);
     }
     if (status < 0) {
         chron__seg_release(seg);
@@ -175,13 +170,8 @@ static int seek(chron_reader *r, uint64_t seq)
 
     if (status < 0)
         return status;
-    if (seq > end) {
-        status =
-            chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq, end);
-        chron__error()->seq = seq;
-        chron__error()->oldest = end;
-        return status;
-    }
+    if (seq > end)
+        return chron__fail_range(seq, end);
     status = move_to(r, seq, r->seg);
     return status < 0 ? status : 0;
 }

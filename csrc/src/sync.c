@@ -107,14 +107,9 @@ static int sync_directory(chron_writer *w)
     return status < 0 ? chron__fail_sys(status, "", "cannot put the queue's directory on disk") : 0;
 }
 
-/* With sync_lock held. */
-static int sync_all(chron_writer *w)
+/* May this writer still sync, and would it help? */
+static int check_sync(const chron_writer *w)
 {
-    chron__seg *seg;
-    uint64_t next_seq;
-    uint64_t tail;
-    int status;
-
     if (chron__get32(&w->poisoned))
         return chron__fail(CHRON_EPOISONED,
                            "an earlier sync failed: what the disk holds is not known. Close the writer "
@@ -122,6 +117,19 @@ static int sync_all(chron_writer *w)
     if (w->q.fs & CHRON__FS_VOLATILE)
         return chron__fail(CHRON_ENOTDURABLE, "the queue lies on a file system in memory, which keeps nothing over a "
                                               "loss of power: use a disk, or durability none");
+    return 0;
+}
+
+/* With sync_lock held. */
+static int sync_all(chron_writer *w)
+{
+    chron__seg *seg;
+    uint64_t next_seq;
+    uint64_t tail;
+    int status = check_sync(w);
+
+    if (status < 0)
+        return status;
     pthread_mutex_lock(&w->lock);
     seg = chron__seg_retain(w->seg);
     next_seq = chron__get_acquire64(&w->next_seq); /* [TAIL] with finish() in writer.c */
@@ -181,24 +189,15 @@ int chron_writer_sync(chron_writer *w)
 
 static int sync_request(chron_writer *w, uint64_t seq)
 {
-    uint64_t next_seq = chron__get64(&w->next_seq);
+    int status;
 
-    if (seq >= next_seq) {
-        (void)chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq,
-                          next_seq);
-        chron__error()->seq = seq;
-        chron__error()->oldest = next_seq;
-        return -CHRON_ERANGE;
-    }
+    if (seq >= chron__get64(&w->next_seq))
+        return chron__fail_range(seq, chron__get64(&w->next_seq));
     if (chron__get64(&w->durable_next) > seq)
         return 1;
-    if (chron__get32(&w->poisoned))
-        return chron__fail(CHRON_EPOISONED,
-                           "a sync failed: what the disk holds is not known. Close the writer and open "
-                           "the queue again");
-    if (w->q.fs & CHRON__FS_VOLATILE)
-        return chron__fail(CHRON_ENOTDURABLE, "the queue lies on a file system in memory, which keeps nothing over a "
-                                              "loss of power: use a disk");
+    status = check_sync(w);
+    if (status < 0)
+        return status;
     if (!w->keeper_running)
         return chron__fail(CHRON_EINVAL, "syncing in the background takes the keeper: open the writer with one, or use "
                                          "sync");

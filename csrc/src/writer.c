@@ -69,11 +69,14 @@ static int refuse_record(const chron_writer *w, const void *data, size_t length,
     return chron__fail(CHRON_EINVAL, "the data is NULL, but its length is %zu", length);
 }
 
+static inline int is_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
+{
+    return __builtin_expect(length <= w->max_payload && type_id <= CHRON_TYPE_MAX && (data || length == 0), 1);
+}
+
 static inline int check_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
 {
-    if (__builtin_expect(length > w->max_payload || type_id > CHRON_TYPE_MAX || (!data && length > 0), 0))
-        return refuse_record(w, data, length, type_id);
-    return 0;
+    return is_record(w, data, length, type_id) ? 0 : refuse_record(w, data, length, type_id);
 }
 
 void chron__writer_note_block(chron_writer *w, uint64_t offset)
@@ -121,13 +124,26 @@ static inline __attribute__((always_inline)) int64_t finish(chron_writer *w, uin
     return (int64_t)seq;
 }
 
+/* A record that was checked, and that there is room for. */
+static inline __attribute__((always_inline)) int64_t append_checked(chron_writer *w, const void *data, size_t length,
+                                                                    uint16_t type_id, uint8_t flags,
+                                                                    uint64_t timestamp_ns)
+{
+    uint64_t offset = chron__get64(&w->tail);
+    uint64_t seq = chron__get64(&w->next_seq);
+    uint8_t *at = w->base + offset;
+
+    place(w, at, seq, data, (uint32_t)length, type_id, flags, timestamp_ns);
+    chron__rec_publish(at, (uint32_t)length);
+    chron__tally_add(&w->tally, timestamp_ns);
+    w->payload_bytes += length;
+    return finish(w, offset, offset + chron__record_bytes(length), seq, 1);
+}
+
 static inline __attribute__((always_inline)) int64_t append(chron_writer *w, const void *data, size_t length,
                                                             uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
 {
     uint64_t bytes = chron__record_bytes(length);
-    uint64_t offset;
-    uint64_t seq;
-    uint8_t *at;
     int status = check_ready(w);
 
     if (status < 0)
@@ -140,14 +156,7 @@ static inline __attribute__((always_inline)) int64_t append(chron_writer *w, con
         if (status < 0)
             return status;
     }
-    offset = chron__get64(&w->tail);
-    seq = chron__get64(&w->next_seq);
-    at = w->base + offset;
-    place(w, at, seq, data, (uint32_t)length, type_id, flags, timestamp_ns);
-    chron__rec_publish(at, (uint32_t)length);
-    chron__tally_add(&w->tally, timestamp_ns);
-    w->payload_bytes += length;
-    return finish(w, offset, offset + bytes, seq, 1);
+    return append_checked(w, data, length, type_id, flags, timestamp_ns);
 }
 
 int64_t chron_writer_append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags)
@@ -171,8 +180,8 @@ int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length,
 static inline int is_ready(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
 {
     return chron__get32(&w->poisoned) == 0 && /* [STOP] set by whoever met the failure */
-           w->claimed == 0 && w->sync_every == 0 && length <= w->max_payload && type_id <= CHRON_TYPE_MAX &&
-           (data || length == 0) && chron__get64(&w->tail) + chron__record_bytes(length) <= w->edge;
+           w->claimed == 0 && w->sync_every == 0 && is_record(w, data, length, type_id) &&
+           chron__get64(&w->tail) + chron__record_bytes(length) <= w->edge;
 }
 
 int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags,
@@ -183,7 +192,7 @@ int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length
     if (seq < 0)
         return seq;
     if (is_ready(w, data, length, type_id))
-        seq = append(w, data, length, type_id, flags, timestamp_ns == CHRON_NOW ? now_ns(w) : timestamp_ns);
+        seq = append_checked(w, data, length, type_id, flags, timestamp_ns == CHRON_NOW ? now_ns(w) : timestamp_ns);
     else
         seq = CHRON_NOT_READY;
     chron__writer_leave(w);
@@ -249,7 +258,7 @@ static inline __attribute__((always_inline)) int64_t place_batch(chron_writer *w
         chron_record r = get(source, i);
         uint8_t *at = w->base + offset;
 
-        if (r.length > w->max_payload || r.type_id > CHRON_TYPE_MAX || chron__record_bytes(r.length) > end - offset)
+        if (!is_record(w, r.payload, r.length, r.type_id) || chron__record_bytes(r.length) > end - offset)
             return take_back(w, bytes);
         if (r.timestamp_ns == CHRON_NOW)
             r.timestamp_ns = now ? now : (now = now_ns(w));

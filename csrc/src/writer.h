@@ -81,7 +81,7 @@ struct chron_writer {
     chron__a32 dir_dirty;    /* names may have changed since the directory was put on disk */
     uint64_t syncing_next;   /* what the sync that runs now will make durable; 0: none runs (with lock) */
     int sync_wanted;         /* somebody waits for a sync by the keeper (with lock) */
-    chron_bell *sync_bell;   /* rung when the keeper has synced; NULL until somebody asks for it (with lock) */
+    chron_bell *sync_bell;   /* rung when a sync has ended; NULL until somebody asks for it (with lock) */
     chron__a64 durable_next; /* seqs below this survive a loss of power */
 
     pthread_mutex_t clean_lock;
