@@ -19,7 +19,6 @@ EINVAL: Final[int] = -lib.CHRON_EINVAL
 EBUFFER: Final[int] = -lib.CHRON_EBUFFER
 EINTR: Final[int] = -lib.CHRON_EINTR
 EFULL: Final[int] = -lib.CHRON_EFULL
-ETOOBIG: Final[int] = -lib.CHRON_ETOOBIG
 
 
 def error() -> errors.ChronicleError:

@@ -170,17 +170,13 @@ static PyObject *extend(PyObject *self, PyObject *const *args, Py_ssize_t count)
 static PyObject *bind(PyObject *self, PyObject *args)
 {
     appender *a = (appender *)self;
-    PyObject *call;
-    PyObject *writer;
+    unsigned long long call;
+    unsigned long long writer;
 
-    if (!PyArg_ParseTuple(args, "OO", &call, &writer))
+    if (!PyArg_ParseTuple(args, "KK", &call, &writer))
         return NULL;
-    a->call = (try_append)(uintptr_t)PyLong_AsUnsignedLongLong(call);
-    a->writer = PyLong_AsVoidPtr(writer);
-    if (PyErr_Occurred()) {
-        a->call = NULL;
-        return NULL;
-    }
+    a->call = (try_append)(uintptr_t)call;
+    a->writer = (void *)(uintptr_t)writer;
     Py_INCREF(Py_None);
     return Py_None;
 }

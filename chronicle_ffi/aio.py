@@ -95,18 +95,17 @@ class _Listener:
     def _listen(self, bells: list[Bell], changes: int) -> None:
         """Until the bells are other ones."""
         pointers = ffi.new("chron_bell *[]", [self._changed, *(bell.pointer for bell in bells)])
-        counts = ffi.new("uint32_t[]", [changes, *(0 for _ in bells)])
-        # What has rung before is told once too often: nobody can have waited without being told.
-        while True:
-            before = list(counts)
-            status = lib.chron_bells_wait(pointers, counts, len(counts), -1)
+        # From 0: what has rung before is told once too often. From the counts of now, a ring would be lost.
+        seen = [changes, *(0 for _ in bells)]
+        counts = ffi.new("uint32_t[]", seen)
+        while seen[0] == changes:
+            status = lib.chron_bells_wait(pointers, counts, len(seen), -1)
             if status != EINTR:  # a signal: the main thread's business
                 check(status)
-            for bell, old, new in zip(bells, before[1:], list(counts)[1:], strict=True):
+            before, seen = seen, ffi.unpack(counts, len(seen))
+            for bell, old, new in zip(bells, before[1:], seen[1:], strict=True):
                 if old != new and bell.waiting:
                     self._tell(bell)
-            if counts[0] != changes:
-                return
 
     def _tell(self, bell: Bell) -> None:
         try:

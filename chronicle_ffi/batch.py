@@ -22,7 +22,7 @@ RECORDS_UNLOOKED: Final = 1 << 16  # room for so many is taken without a look at
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 # Column, type in C, format of its memoryview.
-_COLUMNS: Final[tuple[tuple[str, str, Any], ...]] = (
+COLUMNS: Final[tuple[tuple[str, str, Any], ...]] = (
     ("seq", "uint64_t", "Q"),
     ("timestamp_ns", "uint64_t", "Q"),
     ("offset", "uint64_t", "Q"),
@@ -62,7 +62,7 @@ class Batch(Sequence[Message]):
     def __init__(self, handle: Any, segment: memoryview, columns: dict[str, memoryview]) -> None:
         self._handle = handle
         self.segment = segment
-        for name, _, _ in _COLUMNS:
+        for name, _, _ in COLUMNS:
             setattr(self, name, columns[name])
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class Batch(Sequence[Message]):
     def __getitem__(self, index: slice) -> Batch: ...
     def __getitem__(self, index: int | slice) -> Message | Batch:
         if isinstance(index, slice):
-            columns = {name: _packed(getattr(self, name)[index], form) for name, _, form in _COLUMNS}
+            columns = {name: _packed(getattr(self, name)[index], form) for name, _, form in COLUMNS}
             return Batch(self._handle, self.segment, columns)
         begin = self.offset[index]
         payload = bytes(self.segment[begin : begin + self.length[index]])
@@ -132,7 +132,7 @@ class Batch(Sequence[Message]):
         """
         import numpy as np
 
-        return {name: np.asarray(getattr(self, name)) for name, _, _ in _COLUMNS}
+        return {name: np.asarray(getattr(self, name)) for name, _, _ in COLUMNS}
 
     def to_numpy(self, dtype: Any = None, *, header: bool = False) -> Any:
         """Records of one length as a numpy array over the mapped segment: read-only, and without a copy.
@@ -279,14 +279,14 @@ def read_batch(reader: Any, max_records: int) -> Batch:
     out = ffi.new("chron_segment **")
     if wanted > RECORDS_UNLOOKED:
         wanted = min(wanted, _capacity(reader, columns, out))
-    room = {name: _uncleared(f"{ctype}[]", wanted) for name, ctype, _ in _COLUMNS}
+    room = {name: _uncleared(f"{ctype}[]", wanted) for name, ctype, _ in COLUMNS}
     for name, column in room.items():
         setattr(columns, name, column)
     count = check(lib.chron_reader_peek_columns(reader, columns, wanted, out))
     handle = ffi.gc(out[0], lib.chron_segment_release) if count else None
-    views = {name: memoryview(ffi.buffer(room[name])).cast(form)[:count] for name, _, form in _COLUMNS}
+    views = {name: memoryview(ffi.buffer(room[name])).cast(form)[:count] for name, _, form in COLUMNS}
     if 2 * count < wanted:  # who keeps many batches should not keep their empty room
-        views = {name: memoryview(views[name].tobytes()).cast(form) for name, _, form in _COLUMNS}
+        views = {name: memoryview(views[name].tobytes()).cast(form) for name, _, form in COLUMNS}
     views = {name: view.toreadonly() for name, view in views.items()}
     if handle is None:
         return Batch(None, memoryview(b""), views)

@@ -19,18 +19,12 @@ from typing import Any, Final
 
 from chronicle_ffi import _fast
 from chronicle_ffi._binding import EBUFFER, EINVAL, address_of, check, ffi, lib
+from chronicle_ffi.batch import COLUMNS
 from chronicle_ffi.errors import ConcurrentUse
 from chronicle_ffi.model import Message
 
 RECORDS_MAX: Final = 256  # of one fetch
 RECORDS_MIN: Final = 2  # after a jump: who reads here and there should not pay for many
-COLUMNS: Final = {  # what a Message needs, but for its payload
-    "seq": "uint64_t",
-    "timestamp_ns": "uint64_t",
-    "length": "uint32_t",
-    "type_id": "uint16_t",
-    "flags": "uint8_t",
-}
 BY_NEW: Final = sys.version_info >= (3, 14)  # _fast.c knows what a tuple is made of before that
 BYTES: Final = 1 << 18  # payloads of one fetch; grows if one payload needs more
 
@@ -48,7 +42,7 @@ class Prefetch:
         self._want = RECORDS_MIN
         self._columns = columns = ffi.new("chron_columns *")
         self._address = address_of(columns)
-        self._kept = {name: ffi.new(f"{ctype}[]", RECORDS_MAX) for name, ctype in COLUMNS.items()}
+        self._kept = {name: ffi.new(f"{ctype}[]", RECORDS_MAX) for name, ctype, _ in COLUMNS if name != "offset"}
         for name, array in self._kept.items():
             setattr(columns, name, array)
         self._room(BYTES)

@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from operator import index
 from typing import TYPE_CHECKING, Any, Final
 
@@ -203,12 +203,12 @@ def source(
     return Source(struct, count)
 
 
-def measure(payloads: Iterable[Any], lengths: list[int]) -> None:
+def measure(payloads: list[Any], lengths: list[int]) -> None:
     """Note the length of each; raises at the first that is no payload."""
+    if list(map(type, payloads)).count(bytes) == len(payloads):
+        lengths.extend(map(len, payloads))
+        return
     for payload in payloads:
-        if type(payload) is bytes:
-            lengths.append(len(payload))
-            continue
         view = view_of(payload)
         if not view.c_contiguous:
             raise InvalidArgument("a payload is not C-contiguous: pass a copy, for example bytes(it)")
@@ -231,71 +231,67 @@ def of_list(lent: ExitStack, payloads: list[Any], lengths: list[int], columns: C
     return made
 
 
-def _raising(failure: BaseException) -> Iterator[Any]:
-    raise failure
-    yield
+class Runs:
+    """Payloads of an iterable, some at a time: so many that they are worth a crossing, and take little memory.
 
-
-def runs(payloads: Iterable[Any]) -> Iterator[tuple[list[Any], Iterator[Any]]]:
-    """Payloads some at a time, with an iterator over what is left. For those who go on only while all are `bytes`."""
-    remaining = iter(payloads)
-    held = isinstance(payloads, list | tuple)
-    size = RUN_MAX if held else 1
-    while True:
-        run: list[Any] = []
-        failure: BaseException | None = None
-        try:
-            run.extend(islice(remaining, size))
-        except BaseException as raised:
-            failure = raised
-        if run:
-            yield run, remaining if failure is None else _raising(failure)
-        if failure is not None:
-            raise failure
-        if len(run) < size:
-            return
-        if not held:  # take no more at a time than fits into a chunk's memory
-            size = min(2 * size, RUN_MAX) if sum(map(len, run)) * 16 < CHUNK_BYTES else 1
-
-
-def chunks(payloads: Iterable[Any]) -> Iterator[tuple[list[Any], list[int]]]:
-    """Payloads with their lengths, so many at a time that they are worth a crossing and take little memory.
-
-    If the iterable raises, or gives something that is no payload, those before it still come first.
+    What comes before the iterable raises, or gives something that is no payload, can still be appended: whoever meets
+    that notes it as `failure`, and it is raised when all before it has been dealt with.
     """
-    remaining = iter(payloads)
-    run = RUN_MAX if isinstance(payloads, list | tuple) else 1
-    failure: BaseException | None = None
-    while failure is None:
+
+    def __init__(self, payloads: Iterable[Any]) -> None:
+        self._rest = iter(payloads)
+        self._size = RUN_MAX if isinstance(payloads, list | tuple) else 1
+        self.in_memory = isinstance(payloads, list | tuple)  # then to take many costs nothing
+        self.ended = False
+        self.failure: BaseException | None = None
+
+    def take(self, limit: int = RUN_MAX) -> list[Any]:
+        wanted = min(self._size, limit)
+        run: list[Any] = []
+        try:
+            run.extend(islice(self._rest, wanted))
+        except BaseException as raised:
+            self.fail(raised)
+        self.ended = self.ended or len(run) < wanted
+        return run
+
+    def put_back(self, run: list[Any]) -> None:
+        """The end of what was taken last."""
+        self._rest = chain(run, () if self.ended else self._rest)
+        self.ended = False
+
+    def weigh(self, size: int) -> None:
+        """What was taken last has so many bytes: take more the next time, or less."""
+        self._size = min(2 * self._size, RUN_MAX) if size * 16 < CHUNK_BYTES else 1
+
+    def fail(self, failure: BaseException) -> None:
+        self.failure = failure
+        self.ended = True
+
+    def finish(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+def chunks(runs: Runs) -> Iterator[tuple[list[Any], list[int]]]:
+    """Runs put together to what one crossing takes, with their lengths."""
+    while not runs.ended:
         chunk: list[Any] = []
         lengths: list[int] = []
         size = 0
-        while len(chunk) < CHUNK_RECORDS and size < CHUNK_BYTES:
+        while not runs.ended and len(chunk) < CHUNK_RECORDS and size < CHUNK_BYTES:
             begin = len(chunk)
-            wanted = min(run, CHUNK_RECORDS - begin)
+            chunk += runs.take(CHUNK_RECORDS - begin)
             try:
-                chunk.extend(islice(remaining, wanted))
+                measure(chunk[begin:], lengths)
             except BaseException as raised:
-                failure = raised
-            taken = chunk[begin:]
-            try:
-                if list(map(type, taken)).count(bytes) == len(taken):
-                    lengths.extend(map(len, taken))
-                else:
-                    measure(taken, lengths)
-            except BaseException as raised:
-                failure = raised
+                runs.fail(raised)
                 del chunk[len(lengths) :]
-            if failure or len(taken) < wanted:
-                break
             grown = sum(lengths[begin:])
             size += grown
-            run = min(2 * run, RUN_MAX) if grown * 16 < CHUNK_BYTES else 1
-        if not chunk:
-            break
-        yield chunk, lengths
-    if failure is not None:
-        raise failure
+            runs.weigh(grown)
+        if chunk:
+            yield chunk, lengths
 
 
 def of_rows(lent: ExitStack, rows: Any, row_bytes: int | None, columns: Columns) -> Source:

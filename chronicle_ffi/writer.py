@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chronicle_ffi import sources
@@ -18,7 +17,7 @@ from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 from chronicle_ffi.reports import cleanup_report, fields_of
-from chronicle_ffi.sources import Columns, buffer_of
+from chronicle_ffi.sources import Columns, Runs, buffer_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -95,20 +94,21 @@ class QueueWriter(Handle, Appender):
                 lengths: list[int] = []
                 sources.measure(found, lengths)
                 return self._append_source(sources.of_list(lent, found, lengths, columns), True)
-            count = 0
-            if columns.same_for_all:
-                count, payloads = self._append_plain(payloads, columns)
-            for chunk, lengths in sources.chunks(payloads):
+            runs = Runs(payloads)
+            count = self._append_plain(runs, columns) if columns.same_for_all else 0
+            for chunk, lengths in sources.chunks(runs):
                 with ExitStack() as chunk_lent:
                     made = sources.of_list(chunk_lent, chunk, lengths, columns, count)
                     count += self._append_source(made, False)[1]
+            runs.finish()
             return first, count
 
-    def _append_plain(self, payloads: Iterable[Buffer], columns: Columns) -> tuple[int, Iterable[Buffer]]:
-        """Those up to the first that is not `bytes`, from where they are; returns how many, and what is left."""
+    def _append_plain(self, runs: Runs, columns: Columns) -> int:
+        """Those up to the first that is not `bytes`, from where they are; returns how many."""
         type_id, timestamp_ns, flags = columns.numbers
         count = 0
-        for run, left in sources.runs(payloads):
+        while not runs.ended:
+            run = runs.take()
             stamp = lib.chron_writer_now(self._handle) if timestamp_ns == NOW else timestamp_ns
             done = 0
             while done < len(run):
@@ -116,11 +116,14 @@ class QueueWriter(Handle, Appender):
                 if done == len(run):
                     break
                 if type(run[done]) is not bytes:
-                    return count + done, chain(run[done:], left)
+                    runs.put_back(run[done:])
+                    return count + done
                 self._append(run[done], type_id, stamp, flags)  # a roll, pages to prepare, or something wrong
                 done += 1
             count += done
-        return count, ()
+            if not runs.in_memory:
+                runs.weigh(sum(map(len, run)))
+        return count
 
     def append_array(
         self,

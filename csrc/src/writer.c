@@ -71,12 +71,12 @@ static int refuse_record(const chron_writer *w, const void *data, size_t length,
 
 static inline int is_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
 {
-    return __builtin_expect(length <= w->max_payload && type_id <= CHRON_TYPE_MAX && (data || length == 0), 1);
+    return length <= w->max_payload && type_id <= CHRON_TYPE_MAX && (data || length == 0);
 }
 
 static inline int check_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
 {
-    return is_record(w, data, length, type_id) ? 0 : refuse_record(w, data, length, type_id);
+    return __builtin_expect(is_record(w, data, length, type_id), 1) ? 0 : refuse_record(w, data, length, type_id);
 }
 
 void chron__writer_note_block(chron_writer *w, uint64_t offset)
