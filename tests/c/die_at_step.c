@@ -16,7 +16,7 @@
 
 #include "check.h"
 #include "chronicle.h"
-#include "platform.h"
+#include "io_calls.h"
 #include "step.h"
 #include "writer.h"
 
@@ -48,17 +48,7 @@ static void on_step(const char *name)
         return chron__io_posix.name(__VA_ARGS__); \
     }
 
-WRAP(make_dir, (const chron__io *io, int at, const char *path, unsigned mode), io, at, path, mode)
-WRAP(open_file, (const chron__io *io, int dir, const char *name, int flags, unsigned mode), io, dir, name, flags, mode)
-WRAP(allocate, (const chron__io *io, int fd, uint64_t bytes), io, fd, bytes)
-WRAP(map, (const chron__io *io, int fd, size_t bytes, int flags, chron__map *out), io, fd, bytes, flags, out)
-WRAP(sync_map, (const chron__io *io, int fd, const chron__map *map, uint64_t offset, uint64_t bytes), io, fd, map,
-     offset, bytes)
-WRAP(sync_file, (const chron__io *io, int fd), io, fd)
-WRAP(sync_dir, (const chron__io *io, int dir), io, dir)
-WRAP(rename, (const chron__io *io, int from_dir, const char *from, int to_dir, const char *to), io, from_dir, from,
-     to_dir, to)
-WRAP(unlink, (const chron__io *io, int dir, const char *name), io, dir, name)
+IO_CALLS_THAT_CHANGE(WRAP)
 
 static int64_t step_write_at(const chron__io *io, int fd, const void *buffer, size_t bytes, uint64_t offset)
 {
@@ -66,20 +56,14 @@ static int64_t step_write_at(const chron__io *io, int fd, const void *buffer, si
     return chron__io_posix.write_at(io, fd, buffer, bytes, offset);
 }
 
+#define USE(name, ...) io.name = step_##name;
+
 static const chron__io *stepping_io(void)
 {
     static chron__io io;
 
     io = chron__io_posix;
-    io.make_dir = step_make_dir;
-    io.open_file = step_open_file;
-    io.allocate = step_allocate;
-    io.map = step_map;
-    io.sync_map = step_sync_map;
-    io.sync_file = step_sync_file;
-    io.sync_dir = step_sync_dir;
-    io.rename = step_rename;
-    io.unlink = step_unlink;
+    IO_CALLS_THAT_CHANGE(USE)
     io.write_at = step_write_at;
     return &io;
 }

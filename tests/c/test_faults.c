@@ -11,7 +11,7 @@
 
 #include "check.h"
 #include "chronicle.h"
-#include "platform.h"
+#include "io_calls.h"
 #include "records.h"
 #include "temporary.h"
 #include "writer.h"
@@ -38,23 +38,8 @@ static int fails(const char *name)
         return fails(#name) ? -fail_with : chron__io_posix.name(__VA_ARGS__); \
     }
 
-WRAP(open_dir, (const chron__io *io, int at, const char *path), io, at, path)
-WRAP(make_dir, (const chron__io *io, int at, const char *path, unsigned mode), io, at, path, mode)
-WRAP(open_file, (const chron__io *io, int dir, const char *name, int flags, unsigned mode), io, dir, name, flags, mode)
-WRAP(file_size, (const chron__io *io, int fd, uint64_t *bytes), io, fd, bytes)
-WRAP(allocate, (const chron__io *io, int fd, uint64_t bytes), io, fd, bytes)
-WRAP(map, (const chron__io *io, int fd, size_t bytes, int flags, chron__map *out), io, fd, bytes, flags, out)
-WRAP(sync_map, (const chron__io *io, int fd, const chron__map *map, uint64_t offset, uint64_t bytes), io, fd, map,
-     offset, bytes)
-WRAP(sync_file, (const chron__io *io, int fd), io, fd)
-WRAP(sync_dir, (const chron__io *io, int dir), io, dir)
-WRAP(rename, (const chron__io *io, int from_dir, const char *from, int to_dir, const char *to), io, from_dir, from,
-     to_dir, to)
-WRAP(unlink, (const chron__io *io, int dir, const char *name), io, dir, name)
-WRAP(list, (const chron__io *io, int dir, int (*visit)(void *context, const char *name), void *context), io, dir, visit,
-     context)
-WRAP(lock, (const chron__io *io, int fd, chron__lock *out), io, fd, out)
-WRAP(fs_kind, (const chron__io *io, int fd), io, fd)
+IO_CALLS_THAT_CHANGE(WRAP)
+IO_CALLS_THAT_LOOK(WRAP)
 
 static int64_t faulty_read_at(const chron__io *io, int fd, void *buffer, size_t bytes, uint64_t offset)
 {
@@ -71,27 +56,17 @@ static int64_t faulty_next_data(const chron__io *io, int fd, uint64_t offset)
     return fails("next_data") ? -fail_with : chron__io_posix.next_data(io, fd, offset);
 }
 
+#define USE(name, ...) io.name = faulty_##name;
+
 static chron__io faulty_io(void)
 {
     chron__io io = chron__io_posix;
 
-    io.open_dir = faulty_open_dir;
-    io.make_dir = faulty_make_dir;
-    io.open_file = faulty_open_file;
-    io.file_size = faulty_file_size;
-    io.allocate = faulty_allocate;
-    io.map = faulty_map;
-    io.sync_map = faulty_sync_map;
-    io.sync_file = faulty_sync_file;
-    io.sync_dir = faulty_sync_dir;
-    io.rename = faulty_rename;
-    io.unlink = faulty_unlink;
-    io.list = faulty_list;
-    io.lock = faulty_lock;
+    IO_CALLS_THAT_CHANGE(USE)
+    IO_CALLS_THAT_LOOK(USE)
     io.read_at = faulty_read_at;
     io.write_at = faulty_write_at;
     io.next_data = faulty_next_data;
-    io.fs_kind = faulty_fs_kind;
     return io;
 }
 

@@ -8,6 +8,7 @@
 #include "check.h"
 #include "chronicle.h"
 #include "platform.h"
+#include "small_writer.h"
 #include "temporary.h"
 
 #define TICK_NS 1000000u
@@ -64,13 +65,10 @@ static uint64_t is_running(const chron_writer *w)
 static void test_start_and_stop(void)
 {
     char path[TEMPORARY_BYTES];
-    chron_writer_options options;
     chron_writer *w;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
-    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
-    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    w = small_writer(path, 0, CHRON_DURABILITY_NONE);
     CHECK_EQ(is_running(w), 0);
     CHECK_EQ(chron_writer_keeper_stop(w), 0);
     for (int64_t seq = 0; seq < 300; seq++) { /* with rolls in between, prepared by the keeper or not */
@@ -85,9 +83,7 @@ static void test_start_and_stop(void)
         }
     }
     CHECK_EQ(chron_writer_close(w), 0);
-    options.flags = CHRON_KEEPER;
-    options.durability = CHRON_DURABILITY_INTERVAL;
-    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    w = small_writer(path, CHRON_KEEPER, CHRON_DURABILITY_INTERVAL);
     CHECK_EQ(chron_writer_keeper_stop(w), -CHRON_EINVAL); /* who would sync? */
     CHECK_EQ(is_running(w), 1);
     CHECK_EQ(chron_writer_close(w), 0);

@@ -12,6 +12,7 @@
 #include "check.h"
 #include "chronicle.h"
 #include "platform.h"
+#include "small_writer.h"
 #include "temporary.h"
 
 #define QUEUES 5
@@ -24,18 +25,6 @@ static chron__a32 *seen;         /* shared with the reading process */
 static uint32_t rounds = 100000; /* unless CHRON_BELL_ROUNDS says otherwise */
 static char paths[QUEUES][TEMPORARY_BYTES];
 
-static chron_writer *open_writer(const char *path, uint32_t flags)
-{
-    chron_writer_options options;
-    chron_writer *w;
-
-    chron_writer_options_init(&options);
-    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
-    options.flags = flags;
-    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
-    return w;
-}
-
 /* A process of its own: appends here and there, with pauses, so that readers do sleep. */
 static void write_all(void)
 {
@@ -43,7 +32,7 @@ static void write_all(void)
     uint32_t dice = 1;
 
     for (size_t i = 0; i < QUEUES; i++)
-        w[i] = open_writer(paths[i], 0);
+        w[i] = small_writer(paths[i], 0, CHRON_DURABILITY_NONE);
     for (uint64_t n = 0; n < RECORDS * QUEUES; n++) {
         dice = dice * 1664525u + 1013904223u;
         CHECK(chron_writer_append(w[n % QUEUES], &n, sizeof n, 0, 0) >= 0);
@@ -68,7 +57,7 @@ static void test_no_record_is_overheard(void)
 
     for (size_t i = 0; i < QUEUES; i++) {
         temporary_directory(paths[i]);
-        CHECK_EQ(chron_writer_close(open_writer(paths[i], 0)), 0);
+        CHECK_EQ(chron_writer_close(small_writer(paths[i], 0, CHRON_DURABILITY_NONE)), 0);
     }
     child = fork();
     CHECK(child >= 0);
@@ -214,7 +203,7 @@ static void test_syncs_by_the_keeper(void)
     uint32_t count;
 
     temporary_directory(path);
-    w = open_writer(path, CHRON_KEEPER);
+    w = small_writer(path, CHRON_KEEPER, CHRON_DURABILITY_NONE);
     CHECK_EQ(chron_writer_bell(w, &bell), 0);
     count = chron_bell_count(bell);
     CHECK_EQ(chron_writer_sync_request(w, 0), -CHRON_ERANGE);

@@ -13,6 +13,7 @@
 
 #include "check.h"
 #include "chronicle.h"
+#include "small_writer.h"
 #include "temporary.h"
 
 static int interrupts; /* of each call that are to come */
@@ -47,13 +48,10 @@ int fsync(int fd)
 static void test_interrupted_syncs_are_repeated(void)
 {
     char path[TEMPORARY_BYTES];
-    chron_writer_options options;
     chron_writer *w;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
-    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
-    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    w = small_writer(path, 0, CHRON_DURABILITY_NONE);
     CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), 0);
     met = 0;
     interrupts = 3;
@@ -66,13 +64,10 @@ static void test_interrupted_syncs_are_repeated(void)
 static void test_a_segment_is_made_however_often_signals_come(void)
 {
     char path[TEMPORARY_BYTES];
-    chron_writer_options options;
     chron_writer *w;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
-    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
-    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    w = small_writer(path, 0, CHRON_DURABILITY_NONE);
     met = 0;
     interrupts = 10000;
     for (int i = 0; i < 3; i++)

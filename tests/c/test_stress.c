@@ -12,6 +12,7 @@
 #include "check.h"
 #include "chronicle.h"
 #include "records.h"
+#include "small_writer.h"
 #include "temporary.h"
 
 #define READERS 3
@@ -123,16 +124,13 @@ static void read_all(char *name)
 static void test_processes(void)
 {
     static char names[READERS][2] = {"a", "b", "c"};
-    chron_writer_options options;
     chron_verify_summary summary;
     chron_cleanup cleanup;
     chron_reader *r;
     chron_writer *w;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
-    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
-    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    w = small_writer(path, 0, CHRON_DURABILITY_NONE);
     CHECK_EQ(chron_writer_close(w), 0);
     for (int i = 0; i < READERS; i++) { /* registered, so that the first cleanup waits for them */
         open_reader(names[i], &r);

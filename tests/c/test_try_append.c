@@ -3,20 +3,8 @@
 #define _GNU_SOURCE
 #include "check.h"
 #include "chronicle.h"
+#include "small_writer.h"
 #include "temporary.h"
-
-static chron_writer *open_writer(const char *path, uint32_t durability)
-{
-    chron_writer_options options;
-    chron_writer *w;
-
-    chron_writer_options_init(&options);
-    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
-    options.durability = durability;
-    options.flags = CHRON_CHECKED;
-    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
-    return w;
-}
 
 static int64_t try(chron_writer *w, const void *data, size_t length, uint16_t type_id)
 {
@@ -35,7 +23,7 @@ static void test_what_is_not_ready(void)
     void *claimed;
 
     temporary_directory(path);
-    w = open_writer(path, CHRON_DURABILITY_NONE);
+    w = small_writer(path, CHRON_CHECKED, CHRON_DURABILITY_NONE);
     CHECK_EQ(try(w, "x", 1, 0), CHRON_NOT_READY); /* no pages are prepared yet */
     CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), 0);
     CHECK_EQ(try(w, "x", 1, 0), 1);
@@ -65,7 +53,7 @@ static void test_it_and_the_ordinary_append_make_one_log(void)
     chron_view v;
 
     temporary_directory(path);
-    w = open_writer(path, CHRON_DURABILITY_NONE);
+    w = small_writer(path, CHRON_CHECKED, CHRON_DURABILITY_NONE);
     for (uint64_t i = 0; i < 2000; i++) {
         size_t length = i * 37 % sizeof payload;
         int64_t seq;
@@ -101,7 +89,7 @@ static void test_a_sync_that_is_due_is_not_forgotten(void)
     chron_writer *w;
 
     temporary_directory(path);
-    w = open_writer(path, CHRON_DURABILITY_ALWAYS);
+    w = small_writer(path, CHRON_CHECKED, CHRON_DURABILITY_ALWAYS);
     for (uint64_t i = 0; i < 3; i++) {
         CHECK_EQ(try(w, "x", 1, 0), CHRON_NOT_READY);
         CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), i);
