@@ -81,6 +81,18 @@ class Writer:
         pass
 
 
+class PutWriter(Writer):
+    """Appends with the `put` of a queue."""
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+
+    def append_one(self, payloads: Sequence[bytes]) -> None:
+        put = self._queue.put
+        for payload in payloads:
+            put(payload)
+
+
 class Reader:
     """Reads from the oldest record on. Waits for records that are not there yet: the harness bounds the run."""
 

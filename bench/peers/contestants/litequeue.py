@@ -16,15 +16,7 @@ from bench.peers.interface import POLL_SECONDS, PROCESS, Contestant
 PRUNE_EVERY = 100  # messages
 
 
-class Writer(interface.Writer):
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
-
-    def append_one(self, payloads: Sequence[bytes]) -> None:
-        put = self._queue.put
-        for payload in payloads:
-            put(payload)
-
+class Writer(interface.PutWriter):
     def append_batch(self, payloads: list[bytes]) -> None:
         with self._queue.transaction():
             self.append_one(payloads)

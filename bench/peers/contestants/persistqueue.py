@@ -4,23 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import persistqueue
 
 from bench.peers import interface
-from bench.peers.interface import PROCESS, Contestant
-
-
-class Writer(interface.Writer):
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
-
-    def append_one(self, payloads: Sequence[bytes]) -> None:
-        put = self._queue.put
-        for payload in payloads:
-            put(payload)
+from bench.peers.interface import PROCESS, Contestant, PutWriter
 
 
 class Reader(interface.Reader):
@@ -48,8 +37,8 @@ class PersistQueue(Contestant):
         os.makedirs(channel, exist_ok=True)
         return persistqueue.Queue(channel, chunksize=10_000, tempdir=channel)
 
-    def writer(self, channel: str) -> Writer:
-        return Writer(self._open(channel))
+    def writer(self, channel: str) -> PutWriter:
+        return PutWriter(self._open(channel))
 
     def reader(self, channel: str) -> Reader:
         return Reader(self._open(channel))

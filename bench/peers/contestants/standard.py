@@ -44,15 +44,7 @@ class PipeReader(interface.Reader):
         self._end.close()
 
 
-class QueueWriter(interface.Writer):
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
-
-    def append_one(self, payloads: Sequence[bytes]) -> None:
-        put = self._queue.put
-        for payload in payloads:
-            put(payload)
-
+class QueueWriter(interface.PutWriter):
     def append_batch(self, payloads: list[bytes]) -> None:
         self._queue.put(payloads)
 
