@@ -11,7 +11,7 @@ import pytest
 
 
 def need(name: str) -> Any:
-    """The module; or the calling test module skips, and says why. With CHRONICLE_REQUIRE_INTEROP it fails."""
+    """The module; or the test that asks skips, and says why. With CHRONICLE_REQUIRE_INTEROP it fails."""
     try:
         return importlib.import_module(name)
     except ImportError as missing:

@@ -22,6 +22,7 @@ import pytest
 
 import chronicle_ffi
 from chronicle_ffi import Queue
+from tests.interop import need
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -99,7 +100,7 @@ def run(name: Name, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an empty directory but for the queue "q", which `writer` and the reader named "me" have open."""
     for module in ("numpy", "pyarrow"):
         if f"{module}." in name.docstring or f"import {module}" in name.docstring:
-            pytest.importorskip(module, reason=f"the example needs {module}: pip install 'chronicle-ffi[interop]'")
+            need(module)
     test = examples(name)
     monkeypatch.chdir(directory)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as memory:

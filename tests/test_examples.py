@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 
 from chronicle_ffi import Queue
+from tests.interop import need
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CC = os.environ.get("CC", "cc")
@@ -109,14 +110,14 @@ def test_replay_keeps_the_pace(queue: Path) -> None:
 
 
 def test_rolling(queue: Path) -> None:
-    pytest.importorskip("numpy", reason="needs numpy: pip install 'chronicle-ffi[interop]'")
+    need("numpy")
     example("publish.py", queue, 2500)
     lines = example("rolling.py", queue, "--window", 1000, "--patience", 0).splitlines()
     assert lines[-1].startswith("2500 prices, the last 1000: ")
 
 
 def test_a_rolling_window_holds_the_last_ones() -> None:
-    numpy = pytest.importorskip("numpy", reason="needs numpy: pip install 'chronicle-ffi[interop]'")
+    numpy = need("numpy")
     rolling = loaded("rolling")
     for size in (1, 7, 100):
         window = rolling.Window(size)
@@ -152,7 +153,7 @@ def test_a_pipeline_that_was_killed_forgets_nothing_and_counts_nothing_twice(tmp
 @pytest.mark.parametrize("engine", ["pandas", "polars", "duckdb"])
 def test_tables(queue: Path, engine: str) -> None:
     for module in ("pyarrow", engine):
-        pytest.importorskip(module, reason=f"needs {module}: pip install 'chronicle-ffi[interop]'")
+        need(module)
     with Queue.open_publisher(queue, segment_size=1 << 16) as writer:
         for number in range(3000):
             writer.append(b"x" * (number % 40), type_id=number % 3)
