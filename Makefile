@@ -15,9 +15,9 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' chronicle_ffi/_versio
 SONAME_MAJOR := 0
 
 WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes
-C_FLAGS := -std=c11 $(WARNINGS) -fvisibility=hidden -Icsrc/include
-SOURCES := $(wildcard csrc/src/*.c)
-HEADERS := $(wildcard csrc/src/*.h) csrc/include/chronicle.h
+C_FLAGS := -std=c11 $(WARNINGS) -fvisibility=hidden -Icsrc/include -Icsrc/src
+SOURCES := $(wildcard csrc/src/*/*.c)
+HEADERS := $(wildcard csrc/src/*/*.h) csrc/include/chronicle.h
 TESTS_C := $(notdir $(basename $(wildcard tests/c/test_*.c)))
 BENCH_C := $(wildcard bench/native/*.c)
 
@@ -75,13 +75,13 @@ build/test/%.o: csrc/src/%.c $(HEADERS)
 	$(CC) $(C_FLAGS) -O1 -g -DCHRON_TESTING -fsanitize=address,undefined -fno-sanitize-recover=all -c $< -o $@
 
 build/test/%: tests/c/%.c $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) $(wildcard tests/c/*.h)
-	$(CC) $(C_FLAGS) -Icsrc/src -O1 -g -DCHRON_TESTING -fsanitize=address,undefined -fno-sanitize-recover=all \
+	$(CC) $(C_FLAGS) -O1 -g -DCHRON_TESTING -fsanitize=address,undefined -fno-sanitize-recover=all \
 	    $< $(filter %.o,$^) -o $@ -lpthread
 
 # The fuzz targets: all files of a queue by patches, or one file from bytes. build/test/replay-% runs inputs without libFuzzer.
 FUZZ := queue segment position meta
 FUZZ_SOURCE = tests/fuzz/$(if $(filter queue,$*),fuzz_queue,fuzz_file).c
-FUZZ_FLAGS = $(C_FLAGS) -Icsrc/src -Itests/c -DFUZZ_$(shell echo $* | tr a-z A-Z) -O1 -g
+FUZZ_FLAGS = $(C_FLAGS) -Itests/c -DFUZZ_$(shell echo $* | tr a-z A-Z) -O1 -g
 
 build/test/replay-%: tests/fuzz/fuzz_queue.c tests/fuzz/fuzz_file.c tests/fuzz/exercise.h $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) \
     $(wildcard tests/c/*.h)
@@ -119,11 +119,11 @@ fuzz: $(addprefix build/fuzz/fuzz-,$(FUZZ)) build/fuzz/seeds ## libFuzzer (needs
 # The same without sanitizers, and with ThreadSanitizer: built in one go.
 build/plain/%: tests/c/%.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(C_FLAGS) -Icsrc/src -O1 -g -DCHRON_TESTING $(SOURCES) $< -o $@ -lpthread
+	$(CC) $(C_FLAGS) -O1 -g -DCHRON_TESTING $(SOURCES) $< -o $@ -lpthread
 
 build/tsan/%: tests/c/%.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(C_FLAGS) -Wno-tsan -Icsrc/src -O1 -g -DCHRON_TESTING -fsanitize=thread $(SOURCES) $< -o $@ -lpthread
+	$(CC) $(C_FLAGS) -Wno-tsan -O1 -g -DCHRON_TESTING -fsanitize=thread $(SOURCES) $< -o $@ -lpthread
 
 asan ubsan: test-c asan-python ## C tests, and all of pytest on an extension, with AddressSanitizer and UBSan
 
@@ -156,7 +156,7 @@ build/lib/%.o: csrc/src/%.c $(HEADERS)
 
 build/lib/libchron.a: $(patsubst csrc/src/%.c,build/lib/%.o,$(SOURCES))
 	rm -f $@
-	$(AR) rcs $@ $^
+	$(AR) qcs $@ $^ # q: two members may have the same name, write/open.o and read/open.o
 
 build/lib/$(SHARED): $(patsubst csrc/src/%.c,build/lib/%.o,$(SOURCES))
 	$(CC) -shared -Wl,-soname,libchron.so.$(SONAME_MAJOR) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lpthread
@@ -271,7 +271,7 @@ mutants: build ## break the C code on purpose, and show that the tests notice
 format: $(VENV)/lint ## format Python and C
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
-	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*.h tests/c/*.[ch] tests/fuzz/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.c)
+	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*/*.h tests/c/*.[ch] tests/fuzz/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.c)
 
 sdist: ## a source archive in dist/
 wheel: ## a wheel in dist/

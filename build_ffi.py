@@ -15,7 +15,7 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
 HEADER = "csrc/include/chronicle.h"
-SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc" / "src").glob("*.c"))
+SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc" / "src").glob("*/*.c"))
 
 # What Python implements: called for each problem that a verification finds.
 CALLBACKS = 'extern "Python" int chronicle_on_problem(void *context, const chron_problem *problem);\n'
@@ -40,7 +40,7 @@ def builder() -> FFI:
         "chronicle_ffi._chronicle",
         "#include <chronicle.h>",
         sources=SOURCES,
-        include_dirs=["csrc/include"],
+        include_dirs=["csrc/include", "csrc/src"],
         libraries=["pthread"],
         # Behind whatever CFLAGS say, so that a debugging build of Python does not make a slow queue.
         extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", *os.environ.get("CHRONICLE_CFLAGS", "").split()],

@@ -11,29 +11,22 @@ LINES_MAX = 600
 TABLES = {"mutations.py"}  # as long as they need to be
 FUNCTION_LINES_MAX = 75
 
-# A layer may include its own and those below it.
-LAYERS = [
-    ["chronicle.h", "endian.h", "atomics.h", "format.h", "step.h"],
-    ["crc32c.h", "crc32c_hw.h", "crc32c_impl.h", "crc32c_shift.h", "error.h", "platform.h"],
-    ["header.h", "slots.h", "record.h"],
-    ["queue.h", "doorbell.h", "listen.h"],
-    ["segment.h", "position.h"],
-    ["quarantine.h", "recovery.h", "retention.h", "verify.h"],
-    ["writer.h", "reader.h"],
-]
+# A header may include from its own folder, and from those before it in this list. write/ and read/ are side by side.
+FOLDERS = ["base", "crc32c", "platform", "format", "queue", "write", "read"]
+APART = {"write", "read"}
 SYSTEM_IFDEF = re.compile(r"#\s*(?:if|elif|ifdef|ifndef)\b.*__(?:linux__|APPLE__|FreeBSD__|NetBSD__|OpenBSD__)")
-PLATFORM_FILES = {"platform_linux.c", "platform_other.c", "platform_posix.c", "guard.c", "crc32c_arm.c", "platform.h"}
+PLATFORM_FILES = {"platform/linux.c", "platform/other.c", "platform/posix.c", "platform/guard.c", "crc32c/arm.c"}
 
 
 def includes(path: Path) -> list[str]:
-    return [Path(name).name for name in re.findall(r'^#include "(.+?)"', path.read_text(), re.MULTILINE)]
+    """The folders that it includes from."""
+    return [Path(name).parent.name for name in re.findall(r'^#include "(\w+/.+?)"', path.read_text(), re.MULTILINE)]
 
 
-def layer_of(name: str) -> int:
-    for number, names in enumerate(LAYERS):
-        if name in names:
-            return number
-    raise SystemExit(f"layers: {name} has no layer: add it to .ci/layers.py and ARCHITECTURE.md")
+def may_include(folder: str, other: str) -> bool:
+    if folder == other:
+        return True
+    return FOLDERS.index(other) < FOLDERS.index(folder) and not {folder, other} <= APART
 
 
 def long_functions(path: Path) -> list[str]:
@@ -52,25 +45,26 @@ def long_functions(path: Path) -> list[str]:
 
 def problems() -> list[str]:
     found = []
-    for path in sorted(SOURCE.glob("*.[ch]")):
+    for path in sorted(SOURCE.glob("*/*.[ch]")):
         text = path.read_text()
+        name = path.relative_to(SOURCE).as_posix()
         if path.suffix == ".h":
             found += [
-                f"{path.name} includes {name}, which is in a layer above"
-                for name in includes(path)
-                if layer_of(name) > layer_of(path.name)
+                f"{name} includes from {other}/, which is not below it"
+                for other in includes(path)
+                if not may_include(path.parent.name, other)
             ]
         else:
             found += long_functions(path)
-        if "<stdatomic.h>" in text and "#include <stdatomic.h>" in text and path.name != "atomics.h":
-            found.append(f"{path.name} includes <stdatomic.h>: atomics.h is the place for that")
-        if SYSTEM_IFDEF.search(text) and path.name not in PLATFORM_FILES:
-            found.append(f"{path.name} asks for the operating system: that is for the platform layer")
+        if "#include <stdatomic.h>" in text and name != "base/atomics.h":
+            found.append(f"{name} includes <stdatomic.h>: atomics.h is the place for that")
+        if SYSTEM_IFDEF.search(text) and name not in PLATFORM_FILES:
+            found.append(f"{name} asks for the operating system: that is for the platform layer")
     for path in sorted((ROOT / "chronicle_ffi").rglob("*.py")):
         if "chronicle_ffi._chronicle" in path.read_text() and path.name != "_binding.py":
             found.append(f"{path.name} imports the extension: _binding.py is the place for that")
     found += long_functions(ROOT / "chronicle_ffi" / "_fast.c")
-    for path in [*SOURCE.glob("*"), *ROOT.glob("chronicle_ffi/**/*.py"), *ROOT.glob("tests/**/*.py")]:
+    for path in [*SOURCE.glob("*/*"), *ROOT.glob("chronicle_ffi/**/*.py"), *ROOT.glob("tests/**/*.py")]:
         if path.is_file() and path.name not in TABLES and (lines := len(path.read_text().splitlines())) > LINES_MAX:
             found.append(f"{path.relative_to(ROOT)} has {lines} lines; {LINES_MAX} are enough")
     return found

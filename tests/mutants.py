@@ -32,8 +32,9 @@ def copy_to(tree: Path) -> None:
     for name in FILES:
         shutil.copy2(ROOT / name, tree / name)
     (tree / "build" / "test").mkdir(parents=True)
-    for compiled in (ROOT / "build" / "test").glob("*.o"):
-        shutil.copy2(compiled, tree / "build" / "test")
+    for folder in (ROOT / "csrc" / "src").iterdir():
+        if (compiled := ROOT / "build" / "test" / folder.name).is_dir():
+            shutil.copytree(compiled, tree / "build" / "test" / folder.name)
 
 
 def apply(mutant: Mutant, tree: Path) -> None:

@@ -110,7 +110,7 @@ def test_byte_tables(section: str, struct_name: str, size: int) -> None:
     fields = [row for row in rows if row[0] < size]
     following = [at for at, _ in fields[1:]] + [size]
     assert [at + widths[kind] for at, kind in fields] == following
-    header = (HERE.parent / "csrc" / "src" / "format.h").read_text()
+    header = (HERE.parent / "csrc" / "src" / "base" / "format.h").read_text()
     in_c = {int(at) for at in re.findall(rf"offsetof\({struct_name}, \w+\) == (\d+)", header)}
     assert in_c | {0} == {at for at, _ in fields}
     assert f"sizeof({struct_name}) == {size}" in header or struct_name == "chron__record_header"

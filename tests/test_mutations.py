@@ -26,8 +26,8 @@ def test_mutant_can_be_made(mutant: Mutant, csrc: Path) -> None:
     assert mutant.old in text
     assert mutant.old != mutant.new
     file.write_text(text.replace(mutant.old, mutant.new))
-    compiled = [file] if file.suffix == ".c" else [csrc / "src" / name for name in ("writer.c", "next.c")]
-    command: list[str | Path] = ["cc", "-fsyntax-only", "-std=c11", "-DCHRON_TESTING", "-I", csrc / "include"]
+    compiled = [file] if file.suffix == ".c" else [csrc / "src" / name for name in ("write/writer.c", "read/next.c")]
+    command = ["cc", "-fsyntax-only", "-std=c11", "-DCHRON_TESTING", f"-I{csrc}/include", f"-I{csrc}/src"]
     done = subprocess.run([*command, *compiled], capture_output=True, text=True)
     file.write_text(text)
     assert done.returncode == 0, done.stderr

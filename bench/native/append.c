@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "bench.h"
-#include "writer.h" /* to have a segment's pages present: no caller can ask for that */
+#include "write/writer.h" /* to have a segment's pages present: no caller can ask for that */
 
 #define WARM_SEGMENT (64u * MIB)
 #define WARM_CHUNK (3u * MIB)

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../../csrc/src/crc32c.h"
+#include "crc32c/crc32c.h"
 
 int main(void)
 {

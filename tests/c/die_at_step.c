@@ -17,8 +17,8 @@
 #include "check.h"
 #include "chronicle.h"
 #include "io_calls.h"
-#include "step.h"
-#include "writer.h"
+#include "base/step.h"
+#include "write/writer.h"
 
 #define BATCH_MAX 16
 

@@ -6,7 +6,7 @@
 #ifndef IO_CALLS_H
 #define IO_CALLS_H
 
-#include "platform.h"
+#include "platform/platform.h"
 
 /* That change what is on disk, or prepare it. */
 #define IO_CALLS_THAT_CHANGE(X)                                                                                      \

@@ -12,7 +12,7 @@
 
 #include "check.h"
 #include "chronicle.h"
-#include "doorbell.h"
+#include "format/doorbell.h"
 #include "temporary.h"
 
 #define ROUNDS 500000u /* unless CHRON_BELL_ROUNDS says otherwise */

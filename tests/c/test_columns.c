@@ -9,8 +9,8 @@
 
 #include "check.h"
 #include "chronicle.h"
-#include "reader.h"
-#include "step.h"
+#include "read/reader.h"
+#include "base/step.h"
 #include "temporary.h"
 
 #define SEGMENT_BYTES 65536u

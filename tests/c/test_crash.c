@@ -16,7 +16,7 @@
 #include "check.h"
 #include "chronicle.h"
 #include "records.h"
-#include "step.h"
+#include "base/step.h"
 #include "temporary.h"
 
 #define OPERATIONS 90

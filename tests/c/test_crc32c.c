@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include "../../csrc/include/chronicle.h"
-#include "../../csrc/src/crc32c.h"
-#include "../../csrc/src/crc32c_shift.h"
-#include "../../csrc/src/endian.h"
+#include "crc32c/crc32c.h"
+#include "crc32c/shift.h"
+#include "base/endian.h"
 #include "check.h"
 
 #define LARGE (1u << 20)

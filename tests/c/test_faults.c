@@ -14,7 +14,7 @@
 #include "io_calls.h"
 #include "records.h"
 #include "temporary.h"
-#include "writer.h"
+#include "write/writer.h"
 
 #define OPERATIONS 80
 

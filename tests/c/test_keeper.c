@@ -7,7 +7,7 @@
 
 #include "check.h"
 #include "chronicle.h"
-#include "platform.h"
+#include "platform/platform.h"
 #include "small_writer.h"
 #include "temporary.h"
 

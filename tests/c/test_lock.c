@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "platform.h"
+#include "platform/platform.h"
 #include "temporary.h"
 
 #define PROCESSES 4

@@ -9,10 +9,10 @@
 
 #include "check.h"
 #include "chronicle.h"
-#include "platform.h"
-#include "reader.h"
+#include "platform/platform.h"
+#include "read/reader.h"
 #include "temporary.h"
-#include "writer.h"
+#include "write/writer.h"
 
 static ino_t synced[16]; /* directories that were put on disk */
 static size_t synced_count;

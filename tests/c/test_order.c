@@ -11,10 +11,10 @@
 
 #include "check.h"
 #include "chronicle.h"
-#include "platform.h"
+#include "platform/platform.h"
 #include "records.h"
 #include "temporary.h"
-#include "writer.h"
+#include "write/writer.h"
 
 #define CALLS_MAX 400
 #define CALL_BYTES 160

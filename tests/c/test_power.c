@@ -19,10 +19,10 @@
 
 #include "check.h"
 #include "chronicle.h"
-#include "platform.h"
+#include "platform/platform.h"
 #include "records.h"
 #include "temporary.h"
-#include "writer.h"
+#include "write/writer.h"
 
 #define SECTOR 512u
 #define FILES_MAX 256

@@ -11,11 +11,11 @@
 
 #include "check.h"
 #include "chronicle.h"
-#include "platform.h"
-#include "reader.h"
+#include "platform/platform.h"
+#include "read/reader.h"
 #include "records.h"
 #include "temporary.h"
-#include "writer.h"
+#include "write/writer.h"
 
 #define READERS 3
 #define SHARED_MAX 64

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "chronicle.h"
-#include "endian.h"
-#include "format.h"
+#include "base/endian.h"
+#include "base/format.h"
 #include "temporary.h"
 
 #define FILE_MAX 65536u

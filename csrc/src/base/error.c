@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * error.c - see error.h. One chron_error per thread, and the table of texts from chronicle.h.
+ *
+ * Invariants: a record always has a code, text that ends and is whole UTF-8 characters if its parts are, and
+ * its defaults in all fields that nobody set. Nothing here allocates, locks or fails.
+ */
+#undef _GNU_SOURCE /* strerror_r as POSIX has it */
+#define _POSIX_C_SOURCE 200809L
+
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SYS_TEXT_BYTES 96u /* kept free for the system's reason, however long the sentence */
+
+#define STRING_OF(x) #x
+#define STRING(x) STRING_OF(x)
+
+static _Thread_local chron_error last = {.seq = CHRON_SEQ_NONE, .oldest = CHRON_SEQ_NONE};
+
+/* Cut text that fills its buffer back to whole UTF-8 characters; `length` is what it would have needed. */
+static void end_text(char *text, size_t capacity, int length)
+{
+    size_t end = capacity - 1u;
+
+    if (length < 0)
+        text[0] = '\0';
+    if (length < (int)capacity)
+        return;
+    while (end > 0 && ((unsigned char)text[end - 1u] & 0xC0u) == 0x80u)
+        end--;
+    if (end > 0 && ((unsigned char)text[end - 1u] & 0xC0u) == 0xC0u)
+        end--; /* the first byte of a character; what followed it is gone, or could be incomplete */
+    else
+        end = capacity - 1u;
+    text[end] = '\0';
+}
+
+/* The arguments may point into the record itself, so the text is made before that is cleared. */
+static void begin(int code, size_t capacity, const char *format, va_list arguments)
+{
+    char text[sizeof last.text];
+
+    end_text(text, capacity, vsnprintf(text, capacity, format, arguments));
+    memset(&last, 0, sizeof last);
+    last.code = code;
+    last.seq = CHRON_SEQ_NONE;
+    last.oldest = CHRON_SEQ_NONE;
+    memcpy(last.text, text, strlen(text) + 1u);
+}
+
+static void set_file(const char *file)
+{
+    end_text(last.file, sizeof last.file, snprintf(last.file, sizeof last.file, "%s", file));
+}
+
+int chron__fail(int code, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    begin(code, sizeof last.text, format, arguments);
+    va_end(arguments);
+    return -code;
+}
+
+static int code_of(int sys_errno)
+{
+    switch (sys_errno) {
+    case ENOSPC:
+    case EDQUOT:
+        return CHRON_ENOSPC;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return CHRON_EACCESS;
+    case ENOMEM:
+        return CHRON_ENOMEM;
+    case EINTR:
+        return CHRON_EINTR;
+    case ENOSYS:
+    case EOPNOTSUPP:
+#if ENOTSUP != EOPNOTSUPP
+    case ENOTSUP:
+#endif
+        return CHRON_ENOTSUP;
+    default:
+        return CHRON_EIO;
+    }
+}
+
+int chron__fail_sys(int negative_errno, const char *file, const char *format, ...)
+{
+    int code = code_of(-negative_errno);
+    char reason[SYS_TEXT_BYTES - 2u];
+    size_t length;
+    va_list arguments;
+
+    va_start(arguments, format);
+    begin(code, sizeof last.text - SYS_TEXT_BYTES, format, arguments);
+    va_end(arguments);
+    last.sys_errno = -negative_errno;
+    set_file(file);
+    if (strerror_r(-negative_errno, reason, sizeof reason) != 0)
+        (void)snprintf(reason, sizeof reason, "error %d", -negative_errno);
+    length = strlen(last.text);
+    (void)snprintf(last.text + length, sizeof last.text - length, ": %s", reason);
+    return -code;
+}
+
+int chron__fail_range(uint64_t seq, uint64_t next_seq)
+{
+    (void)chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq, next_seq);
+    last.seq = seq;
+    last.oldest = next_seq;
+    return -CHRON_ERANGE;
+}
+
+int chron__fail_busy(const char *what, uint32_t closed)
+{
+    if (closed)
+        return chron__fail(CHRON_ECLOSED, "this %s is closed", what);
+    return chron__fail(CHRON_EBUSY,
+                       "the %s is in use by another thread: give each thread its own handle, or take a lock "
+                       "around it",
+                       what);
+}
+
+chron_error *chron__error(void)
+{
+    return &last;
+}
+
+int chron__at(int status, const char *file, uint64_t offset, uint64_t seq)
+{
+    set_file(file);
+    last.offset = offset;
+    last.seq = seq;
+    return status;
+}
+
+const chron_error *chron_last_error(void)
+{
+    return &last;
+}
+
+const char *chron_strerror(int code)
+{
+    switch (code < 0 ? -(int64_t)code : code) {
+#define TEXT_ITEM(name, value, text) \
+    case value:                      \
+        return text;
+        CHRON_ERRORS(TEXT_ITEM)
+#undef TEXT_ITEM
+    case CHRON_OK:
+        return "success";
+    default:
+        return "unknown error";
+    }
+}
+
+const char *chron_version(void)
+{
+    return STRING(CHRON_VERSION_MAJOR) "." STRING(CHRON_VERSION_MINOR) "." STRING(CHRON_VERSION_PATCH);
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * doorbell.c - see doorbell.h. Why no wake-up is lost: the reader stores waiting, fences, and looks once
+ * more for a record; the writer publishes, fences, and looks at waiting. With both fences at least one
+ * of them sees the other. If it is the writer, it adds to notify before it wakes, so a reader that had
+ * not gone to sleep yet does not.
+ *
+ * `waiting` is a flag and not a count: a reader that dies asleep costs one spare wake-up.
+ */
+#include "format/doorbell.h"
+
+#include <errno.h>
+
+#include "base/error.h"
+#include "format/header.h"
+
+static int check(const chron__queue *q, const chron__map *map)
+{
+    uint8_t copy[sizeof(chron__file_header)];
+    chron__file_header header;
+
+    memcpy(copy, map->base, sizeof copy);
+    return chron__header_decode(copy, CHRON__MAGIC_DOORBELL, q->uuid, CHRON__FILE_DOORBELL, &header);
+}
+
+static int map_bell(const chron__queue *q, chron__bell *bell)
+{
+    const chron__io *io = q->io;
+    int status;
+    int fd = io->open_file(io, q->dir, CHRON__FILE_DOORBELL, CHRON__OPEN_WRITE, 0);
+
+    bell->map.base = NULL;
+    if (fd < 0)
+        return fd;
+    status = io->map(io, fd, CHRON__PAGE, CHRON__MAP_WRITE | CHRON__MAP_DONTFORK, &bell->map);
+    io->close_file(io, fd);
+    if (status < 0)
+        return status;
+    status = check(q, &bell->map);
+    if (status < 0)
+        io->unmap(io, &bell->map);
+    return status;
+}
+
+static int write_new(const chron__queue *q, unsigned mode)
+{
+    static const char temporary[] = CHRON__FILE_DOORBELL ".tmp";
+    const chron__io *io = q->io;
+    uint8_t page[CHRON__PAGE] = {0};
+    chron__file_header header = {.created_ns = chron__clock_ns(0)};
+    int64_t n;
+    int fd;
+
+    memcpy(header.magic, CHRON__MAGIC_DOORBELL, sizeof header.magic);
+    memcpy(header.uuid, q->uuid, sizeof header.uuid);
+    chron__header_encode(&header, page);
+    (void)io->unlink(io, q->dir, temporary);
+    fd = io->open_file(io, q->dir, temporary, CHRON__OPEN_CREATE | CHRON__OPEN_EXCLUSIVE, mode);
+    if (fd < 0)
+        return fd;
+    n = io->allocate(io, fd, sizeof page);
+    if (n >= 0)
+        n = io->write_at(io, fd, page, sizeof page, 0);
+    io->close_file(io, fd);
+    if (n >= 0)
+        n = io->rename(io, q->dir, temporary, q->dir, CHRON__FILE_DOORBELL);
+    if (n < 0)
+        (void)io->unlink(io, q->dir, temporary);
+    return n < 0 ? (int)n : 0;
+}
+
+int chron__bell_create(const chron__queue *q, unsigned mode, chron__bell *bell)
+{
+    int status = map_bell(q, bell);
+
+    if (status >= 0)
+        return 0;
+    /* Readers that still map a damaged one look every CHRON__SLEEP_SLICE_NS. */
+    status = write_new(q, mode);
+    if (status >= 0)
+        status = map_bell(q, bell);
+    return status < 0 ? chron__fail_sys(status, CHRON__FILE_DOORBELL, "cannot make the doorbell") : 0;
+}
+
+void chron__bell_open(const chron__queue *q, chron__bell *bell)
+{
+    (void)map_bell(q, bell);
+}
+
+void chron__bell_close(const chron__queue *q, chron__bell *bell)
+{
+    if (bell->map.base)
+        q->io->unmap(q->io, &bell->map);
+}
+
+uint32_t chron__bell_announce(chron__bell *bell)
+{
+    uint32_t announced;
+
+    if (!bell->map.base)
+        return 0;
+    announced = chron__load_relaxed32(bell->map.base + CHRON__BELL_NOTIFY);
+    chron__store_relaxed32(bell->map.base + CHRON__BELL_WAITING, 1);
+    chron__fence_seq_cst(); /* [BELL] with chron__bell_ring: announce, then look for a record */
+    return announced;
+}
+
+int chron__bell_sleep(chron__bell *bell, uint32_t announced, uint64_t ns)
+{
+    int status = -ENOSYS;
+
+    if (bell->map.base)
+        status = chron__futex_wait(bell->map.base + CHRON__BELL_NOTIFY, announced, ns);
+    if (status == -ENOSYS)
+        status = chron__sleep_ns(ns < CHRON__POLL_MAX_NS ? ns : CHRON__POLL_MAX_NS);
+    return status == -EINTR ? -EINTR : 0;
+}
+
+int chron__bell_wake(chron__bell *bell)
+{
+    if (chron__exchange32(bell->map.base + CHRON__BELL_WAITING, 0) == 0)
+        return 0;
+    (void)chron__add32(bell->map.base + CHRON__BELL_NOTIFY, 1);
+    (void)chron__futex_wake_all(bell->map.base + CHRON__BELL_NOTIFY);
+    return 1;
+}

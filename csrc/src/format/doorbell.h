@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * doorbell.h - how a reader that has nothing to read sleeps, and how the writer wakes it.
+ *
+ * Two words in the file `doorbell`: `waiting` is set by a reader before it sleeps and cleared by the
+ * writer that wakes all; `notify` counts the wakings and is what sleepers compare. Nothing in this file
+ * is data: any bytes in it can at worst make a reader poll, or the writer wake nobody.
+ */
+#ifndef CHRON_DOORBELL_H
+#define CHRON_DOORBELL_H
+
+#include "format/queue.h"
+
+typedef struct chron__bell {
+    chron__map map; /* base is NULL: no doorbell, sleep in slices */
+} chron__bell;
+
+/* Writer: map it, make it anew if it is missing or damaged. 0 or a failure. */
+int chron__bell_create(const chron__queue *q, unsigned mode, chron__bell *bell);
+/* Reader: map it if that is possible. Never fails: without it waiting means polling. */
+void chron__bell_open(const chron__queue *q, chron__bell *bell);
+void chron__bell_close(const chron__queue *q, chron__bell *bell);
+
+/* Longest sleep between two looks, whatever happens to the doorbell. */
+#define CHRON__SLEEP_SLICE_NS 100000000u /* 100 ms */
+/* The same without a doorbell: polling begins at the first and doubles up to the second. */
+#define CHRON__POLL_MIN_NS 50000u   /* 50 us */
+#define CHRON__POLL_MAX_NS 1000000u /* 1 ms */
+
+/* Before the last look: announces the sleeper. Returns what to pass to chron__bell_sleep. */
+uint32_t chron__bell_announce(chron__bell *bell);
+/* Sleep at most ns. 0 (woken, or time is up), or -EINTR. */
+int chron__bell_sleep(chron__bell *bell, uint32_t announced, uint64_t ns);
+
+/* The system call behind chron__bell_ring. Returns 1 if it woke (or may have woken) somebody. */
+int chron__bell_wake(chron__bell *bell);
+
+/* After a publish: wake the sleepers, if any. One fence and one load when there are none. */
+static inline int chron__bell_ring(chron__bell *bell)
+{
+    chron__fence_seq_cst(); /* [BELL] with chron__bell_announce: publish, then look for sleepers */
+    if (__builtin_expect(chron__load_relaxed32(bell->map.base + CHRON__BELL_WAITING) != 0, 0))
+        return chron__bell_wake(bell);
+    return 0;
+}
+
+#endif

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * locate.c - walking the records of a segment, and finding one by seq or time through the block index.
+ *
+ * The index is advice: an entry counts only if a record header that is possible there stands behind it,
+ * and where there is no such entry the walk begins further in front. A walk always ends: each step goes
+ * on by at least 32 bytes and stops at the first record that is not the one that must follow.
+ */
+#include <inttypes.h>
+
+#include "base/error.h"
+#include "format/segment.h"
+
+#define VAIN_MAX 16u      /* segments' worth of bytes that a search behind damage sums up in vain; then it gets picky */
+#define VAIN_LENGTH 1024u /* bytes: candidates that it still looks at then */
+#define END_TRIES 100     /* the writer may roll between a listing and the look at its last segment, but not for ever */
+
+uint64_t chron__seg_index_get(const chron__seg *seg, uint64_t block)
+{
+    const uint8_t *entry = seg->map.base + CHRON__INDEX_AT + block * 4u;
+    /* [INDEX] with chron__seg_index_set */
+    uint64_t offset = (uint64_t)chron__load_acquire_le32(entry) * CHRON__ALIGN;
+    uint64_t from = seg->data_offset + block * CHRON__STRIDE;
+
+    if (offset < from || offset >= from + CHRON__STRIDE || offset > seg->size - CHRON__RECORD_HEADER)
+        return 0;
+    return offset;
+}
+
+void chron__seg_index_set(chron__seg *seg, uint64_t block, uint64_t offset)
+{
+    /* [INDEX] with chron__seg_index_get */
+    chron__store_release_le32(seg->map.base + CHRON__INDEX_AT + block * 4u, (uint32_t)(offset / CHRON__ALIGN));
+}
+
+static int broken(chron__walk *walk, enum chron__walk_stop *stop, const char *why)
+{
+    walk->why = why;
+    *stop = CHRON__STOP_BROKEN;
+    return 0;
+}
+
+int chron__seg_step(const chron__seg *seg, chron__walk *walk, int check_crc, chron__rec *rec,
+                    enum chron__walk_stop *stop)
+{
+    enum chron__rec_state state;
+
+    if (walk->offset > seg->size - CHRON__RECORD_HEADER)
+        return broken(walk, stop, "the records run over the end of the segment");
+    state = chron__rec_load(seg->map.base, seg->size, walk->offset, rec);
+    if (state == CHRON__REC_NONE) {
+        *stop = CHRON__STOP_NONE;
+        return 0;
+    }
+    if (state == CHRON__REC_BROKEN)
+        return broken(walk, stop, "its length is impossible");
+    if (chron__rec_seq(rec) != walk->next_seq)
+        return broken(walk, stop, "another seq stands in its place");
+    if (chron__rec_epoch(rec) < walk->epoch)
+        return broken(walk, stop, "it is a remnant of an earlier epoch");
+    if ((check_crc || state == CHRON__REC_END) && !chron__rec_crc_ok(rec, rec->payload))
+        return broken(walk, stop, "its CRC does not match");
+    if (state == CHRON__REC_END) {
+        walk->end_seq = chron__rec_seq(rec);
+        *stop = CHRON__STOP_END;
+        return 0;
+    }
+    walk->epoch = chron__rec_epoch(rec);
+    walk->next_seq++;
+    walk->offset += chron__rec_bytes(rec);
+    return 1;
+}
+
+/* Is there, at a block's index entry, a header that could be a record of this segment? */
+static int probe(const chron__seg *seg, uint64_t block, chron__rec *rec, uint64_t *offset)
+{
+    enum chron__rec_state state;
+
+    *offset = chron__seg_index_get(seg, block);
+    if (*offset == 0)
+        return 0;
+    state = chron__rec_load(seg->map.base, seg->size, *offset, rec);
+    if (state != CHRON__REC_DATA && state != CHRON__REC_END)
+        return 0;
+    /* Each record before it takes 32 bytes at least. */
+    return chron__rec_seq(rec) >= seg->base_seq &&
+           chron__rec_seq(rec) - seg->base_seq <= (*offset - seg->data_offset) / CHRON__ALIGN;
+}
+
+/* What a search compares: seqs, or timestamps. */
+static int is_before(const chron__rec *rec, uint64_t key, int by_time)
+{
+    if (!by_time)
+        return chron__rec_seq(rec) <= key;
+    return chron__rec_type(rec) != CHRON__TYPE_OURS && chron__rec_timestamp(rec) < key; /* END has no time */
+}
+
+/*
+ * Set *walk to where a walk to `key` can begin: the last index entry that lies before it (and whose
+ * record's CRC is right), or the beginning of the segment. Entries must ascend in `key`.
+ */
+static void start_near(const chron__seg *seg, uint64_t key, int by_time, chron__walk *walk)
+{
+    uint64_t low = 0; /* blocks below `low` that have an entry lie before key */
+    uint64_t high = chron__seg_blocks(seg);
+    uint64_t vain = 0; /* bytes summed up, of entries that lead to no record */
+    chron__rec rec;
+    uint64_t offset;
+
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2u;
+        uint64_t block = middle;
+        int known;
+
+        while (!(known = probe(seg, block, &rec, &offset)) && block > low)
+            block--;
+        if (known && !is_before(&rec, key, by_time))
+            high = block;
+        else
+            low = middle + 1u; /* what is known up to `middle` lies before */
+    }
+    while (high > 0) {
+        high--;
+        if (!probe(seg, high, &rec, &offset) || !is_before(&rec, key, by_time))
+            continue;
+        if (!chron__rec_crc_ok(&rec, rec.payload)) {
+            vain += rec.length;
+            if (vain > VAIN_MAX * seg->size)
+                break;
+            continue;
+        }
+        walk->offset = offset;
+        walk->next_seq = chron__rec_seq(&rec);
+        return;
+    }
+    walk->offset = seg->data_offset;
+    walk->next_seq = seg->base_seq;
+}
+
+static int damaged(const chron__seg *seg, const chron__walk *walk)
+{
+    char name[CHRON__NAME_BYTES];
+
+    chron__segment_name(seg->base_seq, name);
+    return chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " in %s at offset %" PRIu64 " is damaged: %s",
+                                 walk->next_seq, name, walk->offset, walk->why),
+                     name, walk->offset, walk->next_seq);
+}
+
+int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint64_t *found_seq)
+{
+    chron__walk walk = {0};
+    enum chron__walk_stop stop;
+    chron__rec rec;
+    chron__resync beyond = {.seg = seg, .limit = seg->size};
+
+    start_near(seg, seq, 0, &walk);
+    while (walk.next_seq < seq) {
+        if (chron__seg_step(seg, &walk, 0, &rec, &stop))
+            continue;
+        if (stop != CHRON__STOP_BROKEN)
+            break;
+        if (!chron__seg_resync(&beyond, walk.offset, walk.next_seq) || beyond.seq > seq) {
+            *offset = walk.offset;
+            *found_seq = walk.next_seq;
+            return damaged(seg, &walk);
+        }
+        walk = (chron__walk){.offset = beyond.offset, .next_seq = beyond.seq};
+    }
+    *offset = walk.offset;
+    *found_seq = walk.next_seq;
+    return 0;
+}
+
+int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq)
+{
+    int status = 0;
+
+    for (int tries = 0; tries < END_TRIES; tries++) {
+        chron__bases bases;
+        chron__seg *seg = NULL;
+        chron__rec rec;
+        uint64_t last;
+        uint64_t offset;
+
+        *next_seq = 0;
+        status = chron__queue_list(q, &bases);
+        if (status < 0 || bases.count == 0)
+            return status;
+        last = bases.at[bases.count - 1u];
+        chron__bases_free(&bases);
+        if (held && held->base_seq == last)
+            seg = chron__seg_retain(held);
+        else
+            status = chron__seg_open(q, last, 0, &seg);
+        if (status == -CHRON_EGONE)
+            continue;
+        if (status < 0)
+            return status;
+        status = chron__seg_find(seg, CHRON_SEQ_NONE, &offset, next_seq);
+        if (status == 0 && offset <= seg->size - CHRON__RECORD_HEADER &&
+            chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END && tries < END_TRIES - 1)
+            status = -CHRON_EGONE; /* a roll came in between: look again */
+        if (chron__map_faulted(&seg->map))
+            status = chron__fail(CHRON_EIO,
+                                 "the segment that begins with seq %" PRIu64 " cannot be read: it was "
+                                 "truncated, or the disk failed",
+                                 last);
+        chron__seg_release(seg);
+        if (status != -CHRON_EGONE)
+            return status;
+    }
+    return 0;
+}
+
+int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t *offset, uint64_t *found_seq)
+{
+    chron__walk walk = {.offset = seg->data_offset, .next_seq = seg->base_seq};
+    chron__seal_value seal;
+    enum chron__walk_stop stop;
+    chron__rec rec;
+
+    /* Only a seal knows whether timestamps ascend; without it every header is looked at. */
+    if (chron__seg_seal_load(seg, &seal) == 1 && (seal.flags & CHRON__SEAL_MONOTONE))
+        start_near(seg, timestamp_ns, 1, &walk);
+    for (;;) {
+        *offset = walk.offset;
+        *found_seq = walk.next_seq;
+        if (!chron__seg_step(seg, &walk, 0, &rec, &stop))
+            return stop == CHRON__STOP_BROKEN ? damaged(seg, &walk) : 0;
+        if (chron__rec_timestamp(&rec) >= timestamp_ns)
+            return 0;
+    }
+}
+
+/*
+ * Bytes can be made up so that each looks like the beginning of a long record. To sum up every one of those would take
+ * hours; so behind VAIN_MAX segments' worth of vain attempts only short candidates are looked at.
+ */
+int chron__seg_resync(chron__resync *search, uint64_t offset, uint64_t seq)
+{
+    const chron__seg *seg = search->seg;
+
+    for (uint64_t at = offset + CHRON__ALIGN; at + CHRON__RECORD_HEADER <= search->limit; at += CHRON__ALIGN) {
+        enum chron__rec_state state;
+        chron__rec rec;
+        uint64_t this_seq;
+
+        state = chron__rec_load(seg->map.base, seg->size, at, &rec);
+        if (state == CHRON__REC_NONE || state == CHRON__REC_BROKEN)
+            continue;
+        this_seq = chron__rec_seq(&rec);
+        /* Cheap before dear: a seq that fits is rare in garbage, so few CRCs of garbage are computed. */
+        if (this_seq <= seq || this_seq - seq > (at - offset) / CHRON__ALIGN)
+            continue;
+        if (rec.length > VAIN_LENGTH && search->spent > VAIN_MAX * seg->size)
+            continue;
+        if (!chron__rec_crc_ok(&rec, rec.payload)) {
+            search->spent += rec.length;
+            continue;
+        }
+        search->offset = at;
+        search->seq = this_seq;
+        return 1;
+    }
+    return 0;
+}

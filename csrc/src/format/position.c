@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * position.c - position files. Invariant: a file that has a header has at least one valid slot; a file
+ * without one (all zeros, or shorter) is a registration that was cut off, and holds no position.
+ */
+#include "format/position.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "format/header.h"
+
+#define SUFFIX ".pos"
+
+/* Are the first `length` bytes of `text` a reader's name? */
+static int is_reader_name(const char *text, size_t length)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+
+    return length >= 1 && length <= CHRON_READER_NAME_MAX && text[0] != '.' && strspn(text, allowed) >= length;
+}
+
+int chron__reader_name_check(const char *name)
+{
+    if (!is_reader_name(name, strlen(name)))
+        return chron__fail(CHRON_EINVAL,
+                           "\"%.80s\" cannot be a reader's name: use 1 to %d of A-Z a-z 0-9 . _ - and "
+                           "do not begin with a dot",
+                           name, CHRON_READER_NAME_MAX);
+    return 0;
+}
+
+static int is_blank(const uint8_t *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (bytes[i])
+            return 0;
+    return 1;
+}
+
+/*
+ * Write a new file: header, and a slot that says "no position yet", so that a first commit which is cut off
+ * leaves a valid slot behind. In one write of one page: a process cannot die in the middle of it.
+ */
+static int format_file(const chron__queue *q, chron__position *p)
+{
+    uint8_t page[CHRON__PAGE] = {0};
+    chron__file_header header = {.created_ns = chron__clock_ns(0)};
+    int64_t n;
+
+    memcpy(header.magic, CHRON__MAGIC_POSITION, sizeof header.magic);
+    memcpy(header.uuid, q->uuid, sizeof header.uuid);
+    chron__header_encode(&header, page);
+    memset(&p->value, 0, sizeof p->value);
+    p->value.next_seq = CHRON_SEQ_NONE;
+    p->value.time_ns = header.created_ns; /* for reader_ttl_ms: it is not silent since 1970 */
+    chron__slots_store(page, &p->value);
+    n = q->io->write_at(q->io, p->fd, page, sizeof page, 0);
+    return n < 0 ? (int)n : 0;
+}
+
+/* Lock the file, and make sure that the name still leads to it. -EAGAIN: it was removed, start again. */
+static int lock_file(const chron__queue *q, chron__position *p, const char *file, const char *name)
+{
+    const chron__io *io = q->io;
+    int status;
+    int fd = io->open_file(io, p->dir, file, CHRON__OPEN_WRITE, 0);
+
+    if (fd == -ENOENT)
+        return -EAGAIN;
+    if (fd < 0)
+        return chron__fail_sys(fd, file, "cannot open the position of reader %s", name);
+    status = io->lock(io, fd, &p->lock);
+    if (status < 0) {
+        io->close_file(io, fd);
+        if (status == -EAGAIN)
+            return chron__fail(CHRON_EREADER,
+                               "a reader named %s is already active: a name serves one reader at a "
+                               "time",
+                               name);
+        return chron__fail_sys(status, file, "cannot lock the position of reader %s", name);
+    }
+    /* Whoever removes a reader holds this lock while doing so; now nobody can. */
+    if (io->same_file(io, p->fd, p->dir, file))
+        return 0;
+    io->unlock(io, &p->lock);
+    return -EAGAIN;
+}
+
+/* The file is ours now: give it its size and a header if it has none, then load. */
+static int load_file(const chron__queue *q, chron__position *p, const char *file, const char *name, int overwrite)
+{
+    const chron__io *io = q->io;
+    uint8_t copy[sizeof(chron__file_header)];
+    chron__file_header header;
+    uint64_t bytes = 0;
+    int status = io->file_size(io, p->fd, &bytes);
+
+    p->is_new = status >= 0 && bytes == 0;
+    if (status >= 0 && bytes < CHRON__PAGE)
+        status = io->allocate(io, p->fd, CHRON__PAGE);
+    if (status >= 0)
+        status = io->map(io, p->fd, CHRON__PAGE, CHRON__MAP_WRITE | CHRON__MAP_DONTFORK, &p->map);
+    if (status < 0)
+        return chron__fail_sys(status, file, "cannot make a position file for reader %s", name);
+    memcpy(copy, p->map.base, sizeof copy);
+    if (is_blank(copy, sizeof copy)) {
+        p->is_new = 1;
+        goto format;
+    }
+    status = chron__header_decode(copy, CHRON__MAGIC_POSITION, q->uuid, file, &header);
+    if (status == 0 && !chron__slots_load(p->map.base, &p->value))
+        status = chron__at(chron__fail(CHRON_ECORRUPT,
+                                       "both copies of the position of reader %s are damaged: open it "
+                                       "with a start other than resume",
+                                       name),
+                           file, CHRON__SLOT_A, CHRON_SEQ_NONE);
+    if (status != -CHRON_ECORRUPT || !overwrite)
+        return status;
+format:
+    status = format_file(q, p);
+    return status < 0 ? chron__fail_sys(status, file, "cannot make a position file for reader %s", name) : 0;
+}
+
+int chron__position_open(const chron__queue *q, const char *name, unsigned mode, int overwrite, chron__position *out)
+{
+    const chron__io *io = q->io;
+    char file[CHRON__POSITION_NAME_BYTES];
+    int status;
+
+    memset(out, 0, sizeof *out);
+    out->fd = -1;
+    out->lock.fd = -1;
+    out->dir = io->open_dir(io, q->dir, CHRON__DIR_READERS);
+    if (out->dir < 0)
+        return chron__fail_sys(out->dir, CHRON__DIR_READERS, "cannot open the directory of positions");
+    (void)snprintf(file, sizeof file, "%s" SUFFIX, name);
+    do { /* until the file that we locked is the one the name leads to: it may be removed in between */
+        if (out->fd >= 0)
+            io->close_file(io, out->fd);
+        out->fd = io->open_file(io, out->dir, file, CHRON__OPEN_CREATE, mode);
+        if (out->fd < 0) {
+            status = chron__fail_sys(out->fd, file, "cannot make a position file for reader %s", name);
+            break;
+        }
+        status = lock_file(q, out, file, name);
+    } while (status == -EAGAIN);
+    if (status >= 0)
+        status = load_file(q, out, file, name, overwrite);
+    if (status < 0) {
+        chron__position_withdraw(q, out, name);
+        chron__position_close(q, out);
+    }
+    return status;
+}
+
+void chron__position_withdraw(const chron__queue *q, chron__position *p, const char *name)
+{
+    char file[CHRON__POSITION_NAME_BYTES];
+
+    if (!p->is_new)
+        return;
+    (void)snprintf(file, sizeof file, "%s" SUFFIX, name);
+    (void)q->io->unlink(q->io, p->dir, file); /* under its lock: whoever opened it meanwhile sees that it is gone */
+}
+
+void chron__position_close(const chron__queue *q, chron__position *p)
+{
+    if (p->map.base)
+        q->io->unmap(q->io, &p->map);
+    if (p->lock.map || p->lock.fd >= 0)
+        q->io->unlock(q->io, &p->lock);
+    if (p->fd >= 0)
+        q->io->close_file(q->io, p->fd);
+    if (p->dir >= 0)
+        q->io->close_file(q->io, p->dir);
+    p->fd = -1;
+    p->dir = -1;
+}
+
+int chron__position_store(const chron__queue *q, chron__position *p, int sync)
+{
+    int status;
+
+    chron__slots_store(p->map.base, &p->value);
+    if (chron__map_faulted(&p->map))
+        return chron__fail(CHRON_EIO, "the position file went away under its mapping: it was truncated, or the disk "
+                                      "failed");
+    if (!sync)
+        return 0;
+    status = q->io->sync_map(q->io, p->fd, &p->map, 0, CHRON__PAGE);
+    /* The names that lead to it have to be on disk as well; whoever made them may not have seen to that. */
+    if (status >= 0 && !p->names_synced) {
+        status = q->io->sync_dir(q->io, p->dir);
+        if (status >= 0)
+            status = q->io->sync_dir(q->io, q->dir);
+        p->names_synced = status >= 0;
+    }
+    return status < 0 ? chron__fail_sys(status, "", "cannot put the position on disk") : 0;
+}
+
+/* ------------------------------------------------------------------------------- seen from outside */
+
+static int is_position_file(const char *file)
+{
+    size_t length = strlen(file);
+    size_t suffix = sizeof SUFFIX - 1u;
+
+    return length > suffix && is_reader_name(file, length - suffix) && strcmp(file + length - suffix, SUFFIX) == 0;
+}
+
+static int add_reader(void *context, const char *file)
+{
+    chron__registered_list *list = context;
+    chron__registered *one;
+
+    if (!is_position_file(file))
+        return 0;
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? list->capacity * 2u : 16u;
+        chron__registered *at = realloc(list->at, capacity * sizeof *at);
+
+        if (!at)
+            return -ENOMEM;
+        list->at = at;
+        list->capacity = capacity;
+    }
+    one = &list->at[list->count++];
+    memset(one, 0, sizeof *one);
+    memcpy(one->name, file, strlen(file) - (sizeof SUFFIX - 1u));
+    return 0;
+}
+
+/* 0, or -ENOENT when the reader was removed meanwhile. Damage is an answer, not a failure. */
+static int look_at(const chron__queue *q, int dir, chron__registered *one)
+{
+    const chron__io *io = q->io;
+    char file[CHRON__POSITION_NAME_BYTES];
+    uint8_t page[CHRON__PAGE] = {0};
+    chron__file_header header;
+    int64_t n;
+    int fd;
+
+    (void)snprintf(file, sizeof file, "%s" SUFFIX, one->name);
+    fd = io->open_file(io, dir, file, CHRON__OPEN_READ, 0);
+    if (fd == -ENOENT)
+        return -ENOENT;
+    one->damaged = fd < 0;
+    if (fd < 0)
+        return 0;
+    one->alive = io->lock_held(io, fd) > 0;
+    /* A store may be under way: then the bytes that we copy are torn. Look again. */
+    for (int tries = 0; tries < 8; tries++) {
+        n = io->read_at(io, fd, page, sizeof page, 0);
+        one->damaged = 0;
+        if (n < 0 || (n > 0 && n < (int64_t)sizeof page))
+            one->damaged = 1;
+        else if (n == 0 || is_blank(page, sizeof page))
+            one->value.next_seq = CHRON_SEQ_NONE; /* being registered right now */
+        else if (chron__header_decode(page, CHRON__MAGIC_POSITION, q->uuid, file, &header) < 0)
+            one->damaged = 1;
+        else if (!chron__slots_load(page, &one->value))
+            one->damaged = 1;
+        if (!one->damaged)
+            break;
+    }
+    io->close_file(io, fd);
+    return 0;
+}
+
+static int compare_readers(const void *a, const void *b)
+{
+    return strcmp(((const chron__registered *)a)->name, ((const chron__registered *)b)->name);
+}
+
+int chron__registered_load(const chron__queue *q, chron__registered_list *out)
+{
+    size_t kept = 0;
+    int status;
+    int dir = q->io->open_dir(q->io, q->dir, CHRON__DIR_READERS);
+
+    memset(out, 0, sizeof *out);
+    if (dir == -ENOENT)
+        return 0;
+    if (dir < 0)
+        return chron__fail_sys(dir, CHRON__DIR_READERS, "cannot open the directory of positions");
+    status = q->io->list(q->io, dir, add_reader, out);
+    for (size_t i = 0; status >= 0 && i < out->count; i++)
+        if (look_at(q, dir, &out->at[i]) >= 0)
+            out->at[kept++] = out->at[i];
+    q->io->close_file(q->io, dir);
+    if (status < 0) {
+        chron__registered_free(out);
+        return chron__fail_sys(status, CHRON__DIR_READERS, "cannot list the registered readers");
+    }
+    out->count = kept;
+    if (kept)
+        qsort(out->at, kept, sizeof *out->at, compare_readers);
+    return 0;
+}
+
+void chron__registered_free(chron__registered_list *list)
+{
+    free(list->at);
+    memset(list, 0, sizeof *list);
+}
+
+int chron__registered_sync(const chron__queue *q, const char *name)
+{
+    char file[sizeof CHRON__DIR_READERS + 1u + CHRON__POSITION_NAME_BYTES];
+    int status;
+    int fd;
+
+    (void)snprintf(file, sizeof file, CHRON__DIR_READERS "/%s" SUFFIX, name);
+    fd = q->io->open_file(q->io, q->dir, file, CHRON__OPEN_READ, 0);
+    if (fd == -ENOENT)
+        return 0;
+    status = fd;
+    if (fd >= 0) {
+        status = q->io->sync_file(q->io, fd);
+        q->io->close_file(q->io, fd);
+    }
+    return status < 0 ? chron__fail_sys(status, file, "cannot put the position of reader %s on disk", name) : 0;
+}

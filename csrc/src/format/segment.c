@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * segment.c - a segment file's life: created and given a header by the writer, opened and checked by
+ * anybody, sealed by the writer. Walking and finding records is locate.c.
+ *
+ * Invariant: a chron__seg that was opened has a header that fits its name, its queue and its file's size,
+ * so every offset below `size` can be read.
+ */
+#include "format/segment.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "format/header.h"
+#include "base/step.h"
+
+static chron__seg *seg_new(const chron__queue *q)
+{
+    chron__seg *seg = calloc(1, sizeof *seg);
+
+    if (!seg)
+        return NULL;
+    seg->io = q->io;
+    seg->fd = -1;
+    seg->size = q->segment_size;
+    seg->data_offset = chron__data_offset(q->segment_size);
+    chron__set32(&seg->references, 1);
+    return seg;
+}
+
+chron__seg *chron__seg_retain(chron__seg *seg)
+{
+    (void)chron__count_up32(&seg->references);
+    return seg;
+}
+
+void chron__seg_release(chron__seg *seg)
+{
+    if (!seg || chron__count_down32(&seg->references) > 0)
+        return;
+    if (seg->map.base)
+        seg->io->unmap(seg->io, &seg->map);
+    if (seg->fd >= 0)
+        seg->io->close_file(seg->io, seg->fd);
+    free(seg);
+}
+
+void chron__seg_forget(chron__seg *seg)
+{
+    if (!seg)
+        return;
+    if (seg->fd >= 0)
+        seg->io->close_file(seg->io, seg->fd); /* the child's own copy */
+    seg->fd = -1;
+    if (chron__count_down32(&seg->references) > 0) /* views in the child still need a reader's mapping */
+        return;
+    chron__map_forget(&seg->map);
+    free(seg);
+}
+
+static int check_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, const char *name)
+{
+    uint8_t copy[sizeof(chron__file_header)];
+    chron__file_header header;
+    int status;
+
+    memcpy(copy, seg->map.base, sizeof copy);
+    status = chron__header_decode(copy, CHRON__MAGIC_SEGMENT, q->uuid, name, &header);
+    if (status < 0)
+        return status;
+    if (header.base_seq != base_seq)
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "%s says that it begins with seq %" PRIu64 ": it was renamed, or is damaged", name,
+                                     header.base_seq),
+                         name, 0, base_seq);
+    if (header.segment_size != seg->size || header.data_offset != seg->data_offset || header.stride != CHRON__STRIDE)
+        return chron__at(chron__fail(CHRON_ECORRUPT, "%s has another geometry than queue.meta", name), name, 0,
+                         base_seq);
+    seg->base_seq = base_seq;
+    seg->prev_base = header.prev_base;
+    seg->created_ns = header.created_ns;
+    seg->epoch = header.epoch;
+    return 0;
+}
+
+/* Maps the file `fd`, which seg takes over if it is writable. */
+static int map_file(chron__seg *seg, int fd, int writable, const char *name)
+{
+    const chron__io *io = seg->io;
+    int status = -ENOMEM;
+
+    if (seg->size <= SIZE_MAX)
+        status = io->map(io, fd, (size_t)seg->size, writable ? CHRON__MAP_WRITE | CHRON__MAP_DONTFORK : 0, &seg->map);
+    if (writable)
+        seg->fd = fd;
+    else
+        io->close_file(io, fd);
+    if (status == -ERANGE)
+        return chron__at(chron__fail(CHRON_ECORRUPT, "%s is cut short: it is smaller than its queue's segments", name),
+                         name, 0, CHRON_SEQ_NONE);
+    return status < 0 ? chron__fail_sys(status, name, "cannot map %s", name) : 0;
+}
+
+int chron__seg_open(const chron__queue *q, uint64_t base_seq, int writable, chron__seg **out)
+{
+    const chron__io *io = q->io;
+    char name[CHRON__NAME_BYTES];
+    chron__seg *seg;
+    uint64_t bytes = 0;
+    int status;
+    int fd;
+
+    *out = NULL;
+    chron__segment_name(base_seq, name);
+    fd = io->open_file(io, q->dir, name, writable ? CHRON__OPEN_WRITE : CHRON__OPEN_READ, 0);
+    if (fd == -ENOENT)
+        return chron__at(chron__fail(CHRON_EGONE, "there is no segment %s", name), name, 0, base_seq);
+    if (fd < 0)
+        return chron__fail_sys(fd, name, "cannot open %s", name);
+    status = io->file_size(io, fd, &bytes);
+    seg = status < 0 ? NULL : seg_new(q);
+    if (!seg) {
+        io->close_file(io, fd);
+        return chron__fail_sys(status < 0 ? status : -ENOMEM, name, "cannot open %s", name);
+    }
+    status = map_file(seg, fd, writable, name);
+    if (status >= 0 && bytes != seg->size)
+        status = chron__at(chron__fail(CHRON_ECORRUPT, "%s has %" PRIu64 " bytes; this queue's segments have %" PRIu64,
+                                       name, bytes, seg->size),
+                           name, 0, base_seq);
+    if (status >= 0)
+        status = check_header(q, seg, base_seq, name);
+    if (status < 0) {
+        chron__seg_release(seg);
+        return status;
+    }
+    *out = seg;
+    return 0;
+}
+
+int chron__seg_create(const chron__queue *q, const char *temporary, unsigned mode, chron__seg **out)
+{
+    const chron__io *io = q->io;
+    chron__seg *seg;
+    int status;
+    int fd;
+
+    *out = NULL;
+    (void)io->unlink(io, q->dir, temporary); /* left by a crash, or by a failure further down */
+    fd = io->open_file(io, q->dir, temporary, CHRON__OPEN_CREATE | CHRON__OPEN_EXCLUSIVE, mode);
+    if (fd < 0)
+        return chron__fail_sys(fd, temporary, "cannot create a segment file");
+    seg = seg_new(q);
+    if (!seg) {
+        io->close_file(io, fd);
+        return chron__fail(CHRON_ENOMEM, "no memory for another segment");
+    }
+    status = io->allocate(io, fd, seg->size);
+    if (status < 0) {
+        status = chron__fail_sys(status, temporary, "cannot allocate a segment of %" PRIu64 " bytes", seg->size);
+        io->close_file(io, fd);
+    } else {
+        status = map_file(seg, fd, 1, temporary);
+    }
+    if (status < 0) {
+        chron__seg_release(seg);
+        (void)io->unlink(io, q->dir, temporary);
+        return status;
+    }
+    chron__set64(&seg->touched, 0);
+    *out = seg;
+    return 0;
+}
+
+void chron__seg_write_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, uint64_t prev_base,
+                             uint64_t epoch, uint64_t created_ns)
+{
+    chron__file_header header = {
+        .stride = CHRON__STRIDE,
+        .created_ns = created_ns,
+        .segment_size = seg->size,
+        .base_seq = base_seq,
+        .prev_base = prev_base,
+        .data_offset = seg->data_offset,
+        .epoch = epoch,
+    };
+
+    memcpy(header.magic, CHRON__MAGIC_SEGMENT, sizeof header.magic);
+    memcpy(header.uuid, q->uuid, sizeof header.uuid);
+    chron__header_encode(&header, seg->map.base);
+    seg->base_seq = base_seq;
+    seg->prev_base = prev_base;
+    seg->epoch = epoch;
+    seg->created_ns = created_ns;
+}
+
+/* ------------------------------------------------------------------------------------------- seal */
+
+#define SEAL_CRC_FROM (offsetof(chron__seal, flags))
+#define SEAL_CRC_BYTES (offsetof(chron__seal, crc) - SEAL_CRC_FROM)
+
+static int decode_seal(const uint8_t *seal, uint32_t state, uint64_t base_seq, chron__seal_value *out)
+{
+    if (state == CHRON__SEAL_OPEN)
+        return 0;
+    out->flags = chron__read_le32(seal + offsetof(chron__seal, flags));
+    out->records = chron__read_le64(seal + offsetof(chron__seal, records));
+    out->end_offset = chron__read_le64(seal + offsetof(chron__seal, end_offset));
+    out->last_seq = chron__read_le64(seal + offsetof(chron__seal, last_seq));
+    out->first_ts = chron__read_le64(seal + offsetof(chron__seal, first_ts));
+    out->last_ts = chron__read_le64(seal + offsetof(chron__seal, last_ts));
+    out->sealed_ns = chron__read_le64(seal + offsetof(chron__seal, sealed_ns));
+    if (state != CHRON__SEAL_SEALED || out->last_seq != base_seq + out->records - 1u ||
+        chron__read_le32(seal + offsetof(chron__seal, crc)) != chron_crc32c(0, seal + SEAL_CRC_FROM, SEAL_CRC_BYTES)) {
+        char name[CHRON__NAME_BYTES];
+
+        chron__segment_name(base_seq, name);
+        return chron__at(chron__fail(CHRON_ECORRUPT, "the seal of %s is damaged", name), name, CHRON__SEAL_AT,
+                         base_seq);
+    }
+    return 1;
+}
+
+int chron__seg_seal_load(const chron__seg *seg, chron__seal_value *out)
+{
+    uint8_t copy[sizeof(chron__seal)];
+    const uint8_t *seal = seg->map.base + CHRON__SEAL_AT;
+    uint32_t state = chron__load_acquire_le32(seal); /* [SEAL] with chron__seg_seal_store */
+
+    if (state == CHRON__SEAL_OPEN)
+        return 0;
+    memcpy(copy, seal, sizeof copy);
+    return decode_seal(copy, state, seg->base_seq, out);
+}
+
+int chron__seal_decode(const uint8_t *page, uint64_t base_seq, chron__seal_value *out)
+{
+    return decode_seal(page + CHRON__SEAL_AT, chron__read_le32(page + CHRON__SEAL_AT), base_seq, out);
+}
+
+void chron__seg_seal_store(chron__seg *seg, const chron__tally *tally, uint64_t end_offset, uint64_t sealed_ns)
+{
+    uint8_t *seal = seg->map.base + CHRON__SEAL_AT;
+
+    chron__write_le32(seal + offsetof(chron__seal, flags), tally->goes_back ? 0 : CHRON__SEAL_MONOTONE);
+    chron__write_le64(seal + offsetof(chron__seal, records), tally->records);
+    chron__write_le64(seal + offsetof(chron__seal, end_offset), end_offset);
+    chron__write_le64(seal + offsetof(chron__seal, last_seq), seg->base_seq + tally->records - 1u);
+    chron__write_le64(seal + offsetof(chron__seal, first_ts), tally->first_ts);
+    chron__write_le64(seal + offsetof(chron__seal, last_ts), tally->last_ts);
+    chron__write_le64(seal + offsetof(chron__seal, sealed_ns), sealed_ns);
+    chron__write_le32(seal + offsetof(chron__seal, reserved), 0);
+    chron__write_le32(seal + offsetof(chron__seal, crc), chron_crc32c(0, seal + SEAL_CRC_FROM, SEAL_CRC_BYTES));
+    CHRON__STEP("seal: fields written");
+    chron__store_release_le32(seal, CHRON__SEAL_SEALED); /* [SEAL] with chron__seg_seal_load */
+}
+
+void chron__seg_unseal(chron__seg *seg)
+{
+    uint8_t *seal = seg->map.base + CHRON__SEAL_AT;
+
+    chron__store_release_le32(seal, CHRON__SEAL_OPEN);
+    memset(seal + 4, 0, sizeof(chron__seal) - 4u);
+}

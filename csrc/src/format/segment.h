@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * segment.h - one segment file, mapped: create, open and check, seal, walk, find.
+ *
+ * A chron__seg is counted by references, because the writer's keeper, and a reader's views, may use a
+ * mapping for longer than the handle stays in that segment.
+ */
+#ifndef CHRON_SEGMENT_H
+#define CHRON_SEGMENT_H
+
+#include "format/queue.h"
+#include "format/record.h"
+
+typedef struct chron__seg {
+    const chron__io *io;
+    chron__map map;
+    int fd; /* writer only, else -1 */
+    chron__a32 references;
+    uint64_t base_seq;
+    uint64_t prev_base;
+    uint64_t size; /* bytes */
+    uint64_t data_offset;
+    uint64_t created_ns;
+    uint64_t epoch;
+    chron__a64 touched; /* [TOUCH] writer: pages below this offset have been prepared, or are being */
+} chron__seg;
+
+/* The seal, decoded. */
+typedef struct chron__seal_value {
+    uint32_t flags;
+    uint64_t records;
+    uint64_t end_offset;
+    uint64_t last_seq;
+    uint64_t first_ts;
+    uint64_t last_ts;
+    uint64_t sealed_ns;
+} chron__seal_value;
+
+/* What is known of a segment's records, kept up to date by the writer for the seal. */
+typedef struct chron__tally {
+    uint64_t records;
+    uint64_t first_ts;
+    uint64_t last_ts;
+    int goes_back; /* some timestamp was below the one before */
+} chron__tally;
+
+static inline void chron__tally_add(chron__tally *tally, uint64_t timestamp_ns)
+{
+    if (__builtin_expect(tally->records++ == 0, 0))
+        tally->first_ts = timestamp_ns;
+    if (__builtin_expect(timestamp_ns < tally->last_ts, 0))
+        tally->goes_back = 1;
+    tally->last_ts = timestamp_ns;
+}
+
+/*
+ * Open `<base_seq>.seg` of the queue and check its header against name and queue. *out has one reference.
+ * writable: map for writing and keep the descriptor. ENOENT is answered as -CHRON_EGONE.
+ */
+int chron__seg_open(const chron__queue *q, uint64_t base_seq, int writable, chron__seg **out);
+
+/* Make a new file under the name `temporary`, allocated and mapped for writing. No header yet. */
+int chron__seg_create(const chron__queue *q, const char *temporary, unsigned mode, chron__seg **out);
+
+/* Give it its header: it becomes the segment that begins with base_seq. Not yet renamed. */
+void chron__seg_write_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, uint64_t prev_base,
+                             uint64_t epoch, uint64_t created_ns);
+
+chron__seg *chron__seg_retain(chron__seg *seg);
+void chron__seg_release(chron__seg *seg); /* NULL is allowed */
+/* In a forked child: free the memory, leave mapping and descriptor alone. */
+void chron__seg_forget(chron__seg *seg);
+
+/* 1 sealed, with *out filled; 0 open; -CHRON_ECORRUPT if the seal is damaged. */
+int chron__seg_seal_load(const chron__seg *seg, chron__seal_value *out);
+/* The same from the first 4096 bytes of a file that is not mapped. */
+int chron__seal_decode(const uint8_t *page, uint64_t base_seq, chron__seal_value *out);
+void chron__seg_seal_store(chron__seg *seg, const chron__tally *tally, uint64_t end_offset, uint64_t sealed_ns);
+void chron__seg_unseal(chron__seg *seg);
+
+/* ------------------------------------------------------------------------------- block index */
+
+static inline uint64_t chron__seg_blocks(const chron__seg *seg)
+{
+    return (seg->size - seg->data_offset + CHRON__STRIDE - 1u) / CHRON__STRIDE;
+}
+
+static inline uint64_t chron__seg_block_of(const chron__seg *seg, uint64_t offset)
+{
+    return (offset - seg->data_offset) / CHRON__STRIDE;
+}
+
+/* Offset of the first record header in the block, 0 for none; checked only for lying in the block. */
+uint64_t chron__seg_index_get(const chron__seg *seg, uint64_t block);
+void chron__seg_index_set(chron__seg *seg, uint64_t block, uint64_t offset);
+
+/* ---------------------------------------------------------------------------- walking, finding */
+
+/* Why a walk stopped. */
+enum chron__walk_stop {
+    CHRON__STOP_NONE,   /* commit word 0: nothing here (yet) */
+    CHRON__STOP_END,    /* an END record, that says next_seq */
+    CHRON__STOP_BROKEN, /* not a record, or not the one that must follow; or an END that says another seq */
+};
+
+/* A cursor over one segment. Set offset, next_seq, epoch (0) and go. */
+typedef struct chron__walk {
+    uint64_t offset;   /* of the next record */
+    uint64_t next_seq; /* that it must have */
+    uint32_t epoch;    /* that it must at least have */
+    uint64_t end_seq;  /* STOP_END: what END says */
+    const char *why;   /* STOP_BROKEN: in words */
+} chron__walk;
+
+/*
+ * The record at the cursor, which moves on. 1: *rec is it. 0: *stop says why not, and the cursor stays.
+ * check_crc: also read the payload and check the CRC. END's CRC is always checked.
+ */
+int chron__seg_step(const chron__seg *seg, chron__walk *walk, int check_crc, chron__rec *rec,
+                    enum chron__walk_stop *stop);
+
+/*
+ * Find where `seq` is, or, if it is not there, where the segment's records end (END, or a zero commit
+ * word). *offset and *found_seq say which. By the block index, then at most a block of headers.
+ * Damage on the way is passed over. 0, or -CHRON_ECORRUPT if `seq` lies in the damage: then *offset and
+ * *found_seq say where that begins. CHRON_SEQ_NONE finds the end.
+ */
+int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint64_t *found_seq);
+
+/* The same for the first record, in order, whose timestamp is not below `timestamp_ns`. */
+int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t *offset, uint64_t *found_seq);
+
+/*
+ * The first seq of the queue that does not exist yet; 0 in a queue without segments. `held`: a segment that is
+ * open already, or NULL.
+ */
+int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq);
+
+/* A search for whole records behind damage; it may go on at the next damage. */
+typedef struct chron__resync {
+    const chron__seg *seg;
+    uint64_t limit;  /* look no further */
+    uint64_t spent;  /* bytes summed up in vain so far; 0 to begin with */
+    uint64_t offset; /* of what was found, */
+    uint64_t seq;    /* and its seq */
+} chron__resync;
+
+/*
+ * Behind damage at `offset`: the next offset with a whole record (or END), CRC checked, whose seq is
+ * above `seq` and possible there. 1 with *search filled; 0 if there is none.
+ */
+int chron__seg_resync(chron__resync *search, uint64_t offset, uint64_t seq);
+
+#endif

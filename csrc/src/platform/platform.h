@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * platform.h - all that the library asks of an operating system.
+ *
+ * Two parts. chron__io is the table of every call that touches a queue directory: tests put another
+ * table in its place to fail any call, or to record what a power cut would have left. The functions
+ * below it touch no files. platform_posix.c implements both with POSIX alone; platform_linux.c and
+ * platform_other.c hold what differs. No other file asks which operating system this is.
+ *
+ * Unless said otherwise a function returns 0 or more on success and -errno on failure.
+ */
+#ifndef CHRON_PLATFORM_H
+#define CHRON_PLATFORM_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/atomics.h"
+
+/* One mapping of a file, or of the front of it. */
+typedef struct chron__map {
+    uint8_t *base;
+    size_t bytes;
+    chron__a32 *fault; /* [FAULT] nonzero once the guard has replaced its pages; never NULL while mapped */
+    void *guard_slot;  /* the guard's entry for it, or NULL */
+} chron__map;
+
+/* A kernel lock that is held. It ends with chron__io.unlock, or with the process. */
+typedef struct chron__lock {
+    void *map; /* keeps the lock's open file description alive, and is not inherited by a fork; or NULL */
+    int fd;    /* where a mapping cannot do that (platform_linux.c says where); else -1 */
+} chron__lock;
+
+/* open_file flags */
+#define CHRON__OPEN_READ 0
+#define CHRON__OPEN_WRITE 1     /* for reading and writing */
+#define CHRON__OPEN_CREATE 2    /* create if missing (implies WRITE) */
+#define CHRON__OPEN_EXCLUSIVE 4 /* with CREATE: must not exist */
+
+/* map flags */
+#define CHRON__MAP_WRITE 1
+#define CHRON__MAP_DONTFORK 2 /* not inherited by a fork, where the system can do that */
+
+/* fs_kind bits */
+#define CHRON__FS_NETWORK 1
+#define CHRON__FS_VOLATILE 2 /* keeps nothing over a loss of power: tmpfs, ramfs */
+
+typedef struct chron__io chron__io;
+struct chron__io {
+    void *context; /* for tables of tests */
+
+    /* `at` is an open directory; negative: the current one. make_dir answers -EEXIST if there is something. */
+    int (*open_dir)(const chron__io *io, int at, const char *path);
+    int (*make_dir)(const chron__io *io, int at, const char *path, unsigned mode);
+    /* Opens regular files only (else -EINVAL), O_CLOEXEC | O_NOFOLLOW (a symbolic link: -ELOOP). */
+    int (*open_file)(const chron__io *io, int dir, const char *name, int flags, unsigned mode);
+    void (*close_file)(const chron__io *io, int fd);
+    int (*file_size)(const chron__io *io, int fd, uint64_t *bytes);
+    /*
+     * Give an empty file this size with all its blocks allocated: zeros when read. -ENOSPC if it can't;
+     * then the file has the size that it had before.
+     */
+    int (*allocate)(const chron__io *io, int fd, uint64_t bytes);
+    /* Map [0, bytes); -ERANGE if the file is shorter. Registers with the SIGBUS guard if that is installed. */
+    int (*map)(const chron__io *io, int fd, size_t bytes, int flags, chron__map *out);
+    void (*unmap)(const chron__io *io, chron__map *map);
+    /*
+     * Put [offset, offset + bytes) of a mapping on disk. fd: the same file, open. -EIO if the guard replaced
+     * the mapping: what was stored there is lost.
+     */
+    int (*sync_map)(const chron__io *io, int fd, const chron__map *map, uint64_t offset, uint64_t bytes);
+    int (*sync_file)(const chron__io *io, int fd);
+    int (*sync_dir)(const chron__io *io, int dir);
+    int (*rename)(const chron__io *io, int from_dir, const char *from, int to_dir, const char *to);
+    int (*unlink)(const chron__io *io, int dir, const char *name);
+    /* Calls visit for each name but "." and ".."; a nonzero result ends the walk and is returned. */
+    int (*list)(const chron__io *io, int dir, int (*visit)(void *context, const char *name), void *context);
+    /* Exclusive, never blocks: 0, or -EAGAIN when somebody else has it. On success takes over fd. */
+    int (*lock)(const chron__io *io, int fd, chron__lock *out);
+    void (*unlock)(const chron__io *io, chron__lock *lock);
+    /* Does anybody hold the exclusive lock on this file? 1 or 0. Changes nothing. */
+    int (*lock_held)(const chron__io *io, int fd);
+    int64_t (*read_at)(const chron__io *io, int fd, void *buffer, size_t bytes, uint64_t offset);
+    int64_t (*write_at)(const chron__io *io, int fd, const void *buffer, size_t bytes, uint64_t offset);
+    int (*fs_kind)(const chron__io *io, int fd);
+    /* First offset >= `offset` that may hold something but zeros; the file's size if none. */
+    int64_t (*next_data)(const chron__io *io, int fd, uint64_t offset);
+    int (*same_file)(const chron__io *io, int fd, int dir, const char *name); /* 1 if the name leads to fd */
+};
+
+/* The real disk. */
+extern const chron__io chron__io_posix;
+
+/* Has the guard had to replace this mapping's pages? Then nothing read from it may be believed. */
+static inline int chron__map_faulted(const chron__map *map)
+{
+    chron__fence_signal();
+    return chron__get32(map->fault) != 0u; /* [FAULT] with guard.c */
+}
+
+/* For an unmap in a forked child: forget the mapping without touching memory. */
+void chron__map_forget(chron__map *map);
+
+/* --------------------------------------------------------------------------- not about files */
+
+/* Counts forks that led to this process. Starts the counting on first use. */
+extern chron__a32 chron__fork_count;
+void chron__fork_watch(void);
+
+/* Wall clock, nanoseconds since the epoch. coarse: the kernel tick's time. Never fails. */
+uint64_t chron__clock_ns(int coarse);
+/* Monotonic, for timeouts. */
+uint64_t chron__monotonic_ns(void);
+/* Sleep; 0, or -EINTR if a signal handler ran. */
+int chron__sleep_ns(uint64_t ns);
+/* Let other threads have the processor, if any wait for it. */
+void chron__yield(void);
+
+/* A condition variable for chron__cond_wait, which waits `ns` at most, whatever becomes of the wall clock. */
+void chron__cond_init(pthread_cond_t *cond);
+void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns);
+
+/*
+ * Sleep until *word != expected, or somebody wakes it, or `ns` have passed. 0 woken or value differs,
+ * -ETIMEDOUT, -EINTR. Works across processes on a shared mapping. -ENOSYS where there is no such thing.
+ */
+int chron__futex_wait(void *word, uint32_t expected, uint64_t ns);
+int chron__futex_wake_all(void *word);
+#define CHRON__FUTEX_WORDS_MAX 128u
+/* The same for 1 to that many words: until one of them differs. -ENOSYS also where only one can be waited for. */
+int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns);
+
+/* Make pages of a writable shared mapping present and writable. Best effort. Never alters content. */
+void chron__populate(void *address, size_t bytes);
+
+/* A hint in a spinning loop. */
+static inline void chron__pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    __asm__ __volatile__("yield" ::: "memory");
+#endif
+}
+
+int chron__random(void *buffer, size_t bytes);
+int64_t chron__pid(void);
+void chron__hostname(char *buffer, size_t bytes); /* always NUL-terminated */
+
+/* Implemented per system (platform_linux.c, platform_other.c), called by platform_posix.c only. */
+int chron__os_allocate(int fd, uint64_t bytes);
+int chron__os_lock(int fd, chron__lock *out);
+void chron__os_unlock(chron__lock *lock);
+int chron__os_lock_held(int fd);
+int chron__os_fs_kind(int fd);
+int chron__os_sync_map(int fd, void *address, size_t bytes);
+int chron__os_sync_file(int fd);
+int64_t chron__os_next_data(int fd, uint64_t offset); /* -ENOSYS if only reading can tell */
+void chron__os_dont_fork(void *address, size_t bytes);
+int chron__os_populate(void *address, size_t bytes); /* 0 done as far as possible, -ENOSYS: touch the pages */
+
+/* platform_posix.c, for those: fill the front of a file. */
+int chron__write_zeros(int fd, uint64_t bytes);
+
+/*
+ * guard.c: the SIGBUS guard. add sets map->fault in every case, and map->guard_slot if the guard is
+ * installed; `flags` are those of map. -ENOMEM. remove comes before the munmap.
+ */
+int chron__guard_add(chron__map *map, int flags);
+void chron__guard_remove(chron__map *map);
+
+#endif

@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * platform_posix.c - the real disk (chron__io_posix) and the calls that touch no files, in terms of POSIX.
+ * What POSIX lacks is asked of chron__os_..., in platform_linux.c or platform_other.c.
+ *
+ * Invariants: every call that a signal can interrupt is repeated, but for the two that wait; nothing here
+ * moves a descriptor's offset, sets the thread's chron_error or keeps anything between calls, but for the
+ * fork counter. Everything is thread-safe.
+ *
+ * The library reaches the first half only through a chron__io, so that tests can put another disk there.
+ */
+#if defined(__linux__)
+#define _GNU_SOURCE
+#elif defined(__APPLE__)
+#define _DARWIN_C_SOURCE
+#endif
+#define _FILE_OFFSET_BITS 64
+
+#include "platform/platform.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#if defined(__APPLE__)
+#include <sys/random.h> /* getentropy, which POSIX has in <unistd.h> */
+#endif
+
+_Static_assert(sizeof(off_t) == 8, "files of more than 2 GiB");
+
+#define TRANSFER_MAX ((size_t)1 << 30) /* of one read or write: some systems refuse INT_MAX and more */
+#define ZEROS_BYTES 65536u
+#define ENTROPY_MAX 256u        /* of one getentropy */
+#define SECONDS_MAX 1000000000u /* of one sleep; fits a 32-bit time_t */
+#define NS_PER_SECOND 1000000000u
+
+static int fail_errno(void)
+{
+    return errno ? -errno : -EIO;
+}
+
+static size_t page_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* ------------------------------------------------------------------------------ names and files */
+
+static int open_dir(const chron__io *io, int at, const char *path)
+{
+    int fd;
+
+    (void)io;
+    do {
+        fd = openat(at < 0 ? AT_FDCWD : at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
+    return fd < 0 ? fail_errno() : fd;
+}
+
+static int make_dir(const chron__io *io, int at, const char *path, unsigned mode)
+{
+    (void)io;
+    return mkdirat(at < 0 ? AT_FDCWD : at, path, (mode_t)mode) < 0 ? fail_errno() : 0;
+}
+
+/* What openat says about names that are there but are no regular file, in one spelling. */
+static int open_error(void)
+{
+    switch (errno) {
+    case EISDIR:
+    case ENXIO: /* a socket, or a FIFO without a reader */
+        return -EINVAL;
+    case EMLINK: /* FreeBSD's answer to O_NOFOLLOW on a symbolic link */
+#if defined(EFTYPE)
+    case EFTYPE: /* NetBSD's */
+#endif
+        return -ELOOP;
+    default:
+        return fail_errno();
+    }
+}
+
+static int open_file(const chron__io *io, int dir, const char *name, int flags, unsigned mode)
+{
+    /* O_NONBLOCK: a FIFO under this name must not hold us up before we have seen that it is one. */
+    int how = O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK;
+    struct stat st;
+    int status;
+    int fd;
+
+    (void)io;
+    how |= flags & (CHRON__OPEN_WRITE | CHRON__OPEN_CREATE) ? O_RDWR : O_RDONLY;
+    if (flags & CHRON__OPEN_CREATE)
+        how |= O_CREAT;
+    if (flags & CHRON__OPEN_EXCLUSIVE)
+        how |= O_EXCL;
+    do {
+        fd = openat(dir, name, how, (mode_t)mode);
+    } while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        return open_error();
+    if (fstat(fd, &st) < 0)
+        status = fail_errno();
+    else if (!S_ISREG(st.st_mode))
+        status = -EINVAL;
+    else
+        status = fcntl(fd, F_SETFL, 0) < 0 ? fail_errno() : 0;
+    if (status == 0)
+        return fd;
+    close(fd);
+    return status;
+}
+
+static void close_file(const chron__io *io, int fd)
+{
+    (void)io;
+    /* Not repeated on EINTR: the descriptor is gone, and its number may be somebody else's by now. */
+    (void)close(fd);
+}
+
+static int file_size(const chron__io *io, int fd, uint64_t *bytes)
+{
+    struct stat st;
+
+    (void)io;
+    if (fstat(fd, &st) < 0)
+        return fail_errno();
+    *bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
+static int rename_file(const chron__io *io, int from_dir, const char *from, int to_dir, const char *to)
+{
+    (void)io;
+    return renameat(from_dir, from, to_dir, to) < 0 ? fail_errno() : 0;
+}
+
+static int unlink_file(const chron__io *io, int dir, const char *name)
+{
+    (void)io;
+    return unlinkat(dir, name, 0) < 0 ? fail_errno() : 0;
+}
+
+static int walk(DIR *stream, int (*visit)(void *context, const char *name), void *context)
+{
+    const struct dirent *entry;
+    int status;
+
+    for (;;) {
+        errno = 0;
+        entry = readdir(stream);
+        if (!entry)
+            return -errno;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        status = visit(context, entry->d_name);
+        if (status != 0)
+            return status;
+    }
+}
+
+static int list(const chron__io *io, int dir, int (*visit)(void *context, const char *name), void *context)
+{
+    DIR *stream;
+    int status;
+    /* Opened again: a copy of `dir` would share its read position with other walks. */
+    int fd = open_dir(io, dir, ".");
+
+    if (fd < 0)
+        return fd;
+    stream = fdopendir(fd);
+    if (!stream) {
+        status = fail_errno();
+        close(fd);
+        return status;
+    }
+    status = walk(stream, visit, context);
+    closedir(stream);
+    return status;
+}
+
+static int same_file(const chron__io *io, int fd, int dir, const char *name)
+{
+    struct stat open;
+    struct stat named;
+
+    (void)io;
+    if (fstat(fd, &open) < 0)
+        return fail_errno();
+    if (fstatat(dir, name, &named, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : fail_errno();
+    return open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
+/* ------------------------------------------------------------------------------------- contents */
+
+int chron__write_zeros(int fd, uint64_t bytes)
+{
+    static const uint8_t zeros[ZEROS_BYTES];
+
+    for (uint64_t at = 0; at < bytes;) {
+        size_t want = bytes - at < sizeof zeros ? (size_t)(bytes - at) : sizeof zeros;
+        ssize_t n = pwrite(fd, zeros, want, (off_t)at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO;
+        at += (uint64_t)n;
+    }
+    return 0;
+}
+
+static int allocate(const chron__io *io, int fd, uint64_t bytes)
+{
+    uint64_t before = 0;
+    int status = file_size(io, fd, &before);
+
+    if (status < 0)
+        return status;
+    if (bytes > INT64_MAX)
+        return -EFBIG;
+    status = chron__os_allocate(fd, bytes);
+    if (status < 0)
+        (void)ftruncate(fd, (off_t)before); /* give back what it did get; the first error is the one that counts */
+    return status;
+}
+
+static int64_t read_at(const chron__io *io, int fd, void *buffer, size_t bytes, uint64_t offset)
+{
+    size_t done = 0;
+
+    (void)io;
+    while (done < bytes) {
+        size_t want = bytes - done < TRANSFER_MAX ? bytes - done : TRANSFER_MAX;
+        ssize_t n = pread(fd, (char *)buffer + done, want, (off_t)(offset + done));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_errno();
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (int64_t)done;
+}
+
+static int64_t write_at(const chron__io *io, int fd, const void *buffer, size_t bytes, uint64_t offset)
+{
+    size_t done = 0;
+
+    (void)io;
+    while (done < bytes) {
+        size_t want = bytes - done < TRANSFER_MAX ? bytes - done : TRANSFER_MAX;
+        ssize_t n = pwrite(fd, (const char *)buffer + done, want, (off_t)(offset + done));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_errno();
+        if (n == 0)
+            return -EIO;
+        done += (size_t)n;
+    }
+    return (int64_t)done;
+}
+
+static int64_t next_data(const chron__io *io, int fd, uint64_t offset)
+{
+    uint64_t bytes = 0;
+    int64_t at;
+    int status = file_size(io, fd, &bytes);
+
+    if (status < 0)
+        return status;
+    if (offset >= bytes)
+        return (int64_t)bytes;
+    at = chron__os_next_data(fd, offset);
+    if (at == -ENXIO)
+        return (int64_t)bytes;
+    return at == -ENOSYS ? (int64_t)offset : at;
+}
+
+static int fs_kind(const chron__io *io, int fd)
+{
+    (void)io;
+    return chron__os_fs_kind(fd);
+}
+
+/* -------------------------------------------------------------------------------------- mappings */
+
+static int map_file(const chron__io *io, int fd, size_t bytes, int flags, chron__map *out)
+{
+    int protection = flags & CHRON__MAP_WRITE ? PROT_READ | PROT_WRITE : PROT_READ;
+    uint64_t size = 0;
+    void *base;
+    int status = file_size(io, fd, &size);
+
+    memset(out, 0, sizeof *out);
+    if (status < 0)
+        return status;
+    if (size < bytes)
+        return -ERANGE; /* a touch of what lies behind the end would be a SIGBUS */
+    base = mmap(NULL, bytes, protection, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED)
+        return fail_errno();
+    if (flags & CHRON__MAP_DONTFORK)
+        chron__os_dont_fork(base, bytes);
+    out->base = base;
+    out->bytes = bytes;
+    status = chron__guard_add(out, flags);
+    if (status < 0) {
+        (void)munmap(base, bytes);
+        memset(out, 0, sizeof *out);
+    }
+    return status;
+}
+
+void chron__map_forget(chron__map *map)
+{
+    chron__guard_remove(map);
+    memset(map, 0, sizeof *map);
+}
+
+static void unmap(const chron__io *io, chron__map *map)
+{
+    void *base = map->base;
+    size_t bytes = map->bytes;
+
+    (void)io;
+    chron__map_forget(map); /* first: the guard must not take the next owner of these addresses for us */
+    (void)munmap(base, bytes);
+}
+
+static int sync_map(const chron__io *io, int fd, const chron__map *map, uint64_t offset, uint64_t bytes)
+{
+    size_t before = (size_t)(offset % page_bytes()); /* msync wants the start of a page */
+    int status;
+
+    (void)io;
+    status = chron__os_sync_map(fd, map->base + offset - before, (size_t)bytes + before);
+    if (status == 0 && chron__map_faulted(map))
+        return -EIO; /* what was synced are the guard's pages, which no file has */
+    return status;
+}
+
+static int sync_file(const chron__io *io, int fd)
+{
+    (void)io;
+    return chron__os_sync_file(fd);
+}
+
+/* ----------------------------------------------------------------------------------------- locks */
+
+static int lock(const chron__io *io, int fd, chron__lock *out)
+{
+    (void)io;
+    out->map = NULL;
+    out->fd = -1;
+    return chron__os_lock(fd, out);
+}
+
+static void unlock(const chron__io *io, chron__lock *held)
+{
+    (void)io;
+    chron__os_unlock(held);
+    held->map = NULL;
+    held->fd = -1;
+}
+
+static int lock_held(const chron__io *io, int fd)
+{
+    (void)io;
+    return chron__os_lock_held(fd);
+}
+
+const chron__io chron__io_posix = {
+    .open_dir = open_dir,
+    .make_dir = make_dir,
+    .open_file = open_file,
+    .close_file = close_file,
+    .file_size = file_size,
+    .allocate = allocate,
+    .map = map_file,
+    .unmap = unmap,
+    .sync_map = sync_map,
+    .sync_file = sync_file,
+    .sync_dir = sync_file, /* a directory is synced like a file */
+    .rename = rename_file,
+    .unlink = unlink_file,
+    .list = list,
+    .lock = lock,
+    .unlock = unlock,
+    .lock_held = lock_held,
+    .read_at = read_at,
+    .write_at = write_at,
+    .fs_kind = fs_kind,
+    .next_data = next_data,
+    .same_file = same_file,
+};
+
+/* --------------------------------------------------------------------------------- not about files */
+
+chron__a32 chron__fork_count;
+
+static void count_fork(void)
+{
+    (void)chron__count_up32(&chron__fork_count);
+}
+
+static void watch_forks(void)
+{
+    /* Can fail for want of a few bytes only, at the first opening of all; there is nothing to do about it. */
+    (void)pthread_atfork(NULL, NULL, count_fork);
+}
+
+void chron__fork_watch(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    (void)pthread_once(&once, watch_forks);
+}
+
+static uint64_t read_clock(clockid_t clock)
+{
+    struct timespec now = {0, 0};
+
+    (void)clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+uint64_t chron__clock_ns(int coarse)
+{
+#if defined(CLOCK_REALTIME_COARSE) /* Linux */
+    return read_clock(coarse ? CLOCK_REALTIME_COARSE : CLOCK_REALTIME);
+#elif defined(CLOCK_REALTIME_FAST) /* FreeBSD */
+    return read_clock(coarse ? CLOCK_REALTIME_FAST : CLOCK_REALTIME);
+#else
+    (void)coarse;
+    return read_clock(CLOCK_REALTIME);
+#endif
+}
+
+uint64_t chron__monotonic_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+void chron__yield(void)
+{
+    (void)sched_yield();
+}
+
+int chron__sleep_ns(uint64_t ns)
+{
+    uint64_t seconds = ns / NS_PER_SECOND;
+    struct timespec wait;
+
+    wait.tv_sec = (time_t)(seconds < SECONDS_MAX ? seconds : SECONDS_MAX);
+    wait.tv_nsec = (long)(ns % NS_PER_SECOND);
+    return nanosleep(&wait, NULL) < 0 ? fail_errno() : 0;
+}
+
+#if defined(__APPLE__)
+
+void chron__cond_init(pthread_cond_t *cond)
+{
+    (void)pthread_cond_init(cond, NULL);
+}
+
+void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
+{
+    struct timespec wait = {(time_t)(ns / NS_PER_SECOND), (long)(ns % NS_PER_SECOND)};
+
+    (void)pthread_cond_timedwait_relative_np(cond, mutex, &wait);
+}
+
+#else
+
+void chron__cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attributes;
+
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(cond, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+}
+
+void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
+{
+    struct timespec until;
+
+    ns += chron__monotonic_ns();
+    until.tv_sec = (time_t)(ns / NS_PER_SECOND);
+    until.tv_nsec = (long)(ns % NS_PER_SECOND);
+    (void)pthread_cond_timedwait(cond, mutex, &until);
+}
+
+#endif
+
+void chron__populate(void *address, size_t bytes)
+{
+    size_t page = page_bytes();
+    size_t before = (uintptr_t)address % page;
+    uint8_t *from = (uint8_t *)address - before;
+
+    bytes += before;
+    if (chron__os_populate(from, bytes) != -ENOSYS)
+        return;
+    for (size_t at = 0; at < bytes; at += page)
+        chron__touch32(from + at);
+}
+
+int chron__random(void *buffer, size_t bytes)
+{
+    uint8_t *to = buffer;
+
+    while (bytes > 0) {
+        size_t want = bytes < ENTROPY_MAX ? bytes : ENTROPY_MAX;
+
+        if (getentropy(to, want) < 0)
+            return fail_errno();
+        to += want;
+        bytes -= want;
+    }
+    return 0;
+}
+
+int64_t chron__pid(void)
+{
+    return (int64_t)getpid();
+}
+
+void chron__hostname(char *buffer, size_t bytes)
+{
+    if (gethostname(buffer, bytes) < 0)
+        buffer[0] = '\0';
+    buffer[bytes - 1] = '\0'; /* a name that was cut off need not end */
+}

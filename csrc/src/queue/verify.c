@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * verify.c - check a whole queue: the files around the log here, the log in verify_segment.c. Reads only, keeps no
+ * lock, allocates nothing that grows with the log.
+ *
+ * Order matters beside a live writer: what refers to records (durable mark, positions) is read before the
+ * records are, so that they can only have become more since.
+ */
+#include "queue/verify.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "format/header.h"
+
+#define PROGRESS_BYTES (64u << 20)
+#define LIST_TRIES 100 /* a writer may delete and roll while we read, but not for ever */
+
+void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, uint64_t offset, uint64_t seq,
+                           uint64_t seq_end, const char *format, ...)
+{
+    chron_problem problem = {.kind = kind, .seq = seq, .seq_end = seq_end, .offset = offset};
+    va_list arguments;
+
+    v->summary->problems++;
+    (void)snprintf(problem.file, sizeof problem.file, "%s", file);
+    va_start(arguments, format);
+    (void)vsnprintf(problem.text, sizeof problem.text, format, arguments);
+    va_end(arguments);
+    if (v->report && !v->stopped && v->report(v->context, &problem) != 0)
+        v->stopped = 1;
+}
+
+void chron__verify_failure(chron__verify *v, uint32_t kind, const char *file, uint64_t seq, uint64_t seq_end)
+{
+    const chron_error *error = chron_last_error();
+
+    chron__verify_problem(v, kind, file, error->offset, seq, seq_end, "%.250s", error->text);
+}
+
+void chron__verify_progress(chron__verify *v, const char *file, uint64_t bytes)
+{
+    chron_problem progress = {.kind = 0, .seq = v->next_seq, .seq_end = CHRON_SEQ_NONE};
+
+    v->reported_bytes = bytes > PROGRESS_BYTES - v->reported_bytes ? PROGRESS_BYTES : v->reported_bytes + bytes;
+    if (v->reported_bytes < PROGRESS_BYTES || !v->report || v->stopped)
+        return;
+    v->reported_bytes = 0;
+    (void)snprintf(progress.file, sizeof progress.file, "%s", file);
+    if (v->report(v->context, &progress) != 0)
+        v->stopped = 1;
+}
+
+/* ------------------------------------------------------------------------------------- files around */
+
+static int ends_with(const char *name, const char *suffix)
+{
+    size_t length = strlen(name);
+    size_t end = strlen(suffix);
+
+    return length > end && strcmp(name + length - end, suffix) == 0;
+}
+
+static int visit_file(void *context, const char *name)
+{
+    static const char *const known[] = {CHRON__FILE_META, CHRON__FILE_DOORBELL, CHRON__FILE_LOCK, CHRON__DIR_READERS,
+                                        CHRON__DIR_QUARANTINE};
+    chron__verify *v = context;
+    uint64_t base_seq;
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(name, known[i]) == 0)
+            return 0;
+    if (!chron__segment_name_parse(name, &base_seq) && !ends_with(name, ".tmp"))
+        chron__verify_problem(v, CHRON_PROBLEM_FILE, name, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+                              "%s does not belong into a queue's directory", name);
+    return v->stopped;
+}
+
+static int visit_reader(void *context, const char *name)
+{
+    chron__verify *v = context;
+    char stem[CHRON__NAME_BYTES] = "";
+    char path[sizeof CHRON__DIR_READERS + 256u];
+    size_t length = strlen(name);
+
+    if (length <= CHRON_READER_NAME_MAX + 4u && ends_with(name, ".pos")) {
+        memcpy(stem, name, length - 4u);
+        if (chron__reader_name_check(stem) == 0)
+            return 0;
+    }
+    (void)snprintf(path, sizeof path, CHRON__DIR_READERS "/%s", name);
+    chron__verify_problem(v, CHRON_PROBLEM_FILE, path, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+                          "%s is not a reader's position file", path);
+    return v->stopped;
+}
+
+static void check_names(chron__verify *v)
+{
+    const chron__io *io = v->q.io;
+    int dir;
+
+    if (io->list(io, v->q.dir, visit_file, v) < 0)
+        chron__verify_problem(v, CHRON_PROBLEM_FILE, "", 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+                              "the queue's directory cannot be listed");
+    dir = io->open_dir(io, v->q.dir, CHRON__DIR_READERS);
+    if (dir < 0)
+        return;
+    (void)io->list(io, dir, visit_reader, v);
+    io->close_file(io, dir);
+}
+
+static void check_doorbell(chron__verify *v)
+{
+    uint8_t page[CHRON__PAGE] = {0};
+    chron__file_header header;
+    int64_t n = chron__read_file(v->q.io, v->q.dir, CHRON__FILE_DOORBELL, page, sizeof page);
+
+    if (n < (int64_t)sizeof page)
+        chron__verify_problem(
+            v, CHRON_PROBLEM_DOORBELL, CHRON__FILE_DOORBELL, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+            "the doorbell is missing or cut short: readers poll until the next writer makes a new one");
+    else if (chron__header_decode(page, CHRON__MAGIC_DOORBELL, v->q.uuid, CHRON__FILE_DOORBELL, &header) < 0)
+        chron__verify_failure(v, CHRON_PROBLEM_DOORBELL, CHRON__FILE_DOORBELL, CHRON_SEQ_NONE, CHRON_SEQ_NONE);
+}
+
+/* --------------------------------------------------------------------------------------- positions */
+
+/* CRC of record `seq`: 1; 0 if it cannot be had. */
+static int crc_of(chron__verify *v, const chron__bases *bases, uint64_t seq, uint32_t *crc)
+{
+    int64_t i = chron__bases_find(bases, seq);
+    chron__seg *seg;
+    chron__rec rec;
+    uint64_t offset;
+    uint64_t found_seq;
+    int known = 0;
+
+    if (i < 0 || chron__seg_open(&v->q, bases->at[i], 0, &seg) < 0)
+        return 0;
+    if (chron__seg_find(seg, seq, &offset, &found_seq) == 0 && found_seq == seq &&
+        offset <= seg->size - CHRON__RECORD_HEADER &&
+        chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_DATA &&
+        chron__rec_crc_ok(&rec, rec.payload) && !chron__map_faulted(&seg->map)) {
+        *crc = rec.crc;
+        known = 1;
+    }
+    chron__seg_release(seg);
+    return known;
+}
+
+static void check_position(chron__verify *v, const chron__bases *bases, const chron__registered *one)
+{
+    char file[sizeof CHRON__DIR_READERS + CHRON__POSITION_NAME_BYTES];
+    uint64_t at = one->value.next_seq;
+    uint32_t crc;
+
+    (void)snprintf(file, sizeof file, CHRON__DIR_READERS "/%s.pos", one->name);
+    v->summary->readers++;
+    if (one->damaged)
+        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+                              "the position of "
+                              "reader %s cannot be read: it is damaged, or not a regular file",
+                              one->name);
+    else if (at == CHRON_SEQ_NONE)
+        return;
+    else if (at > v->next_seq)
+        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, CHRON__SLOT_A, v->next_seq, at,
+                              "reader %s committed up to "
+                              "seq %" PRIu64 ", but the log ends before %" PRIu64,
+                              one->name, at, v->next_seq);
+    else if (at > 0 && (one->value.flags & CHRON__SLOT_FINGERPRINT) && crc_of(v, bases, at - 1u, &crc) &&
+             crc != one->value.fingerprint)
+        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, CHRON__SLOT_A, at - 1u, at,
+                              "record %" PRIu64 " is not the "
+                              "one that reader %s had read when it committed: history was rewritten",
+                              at - 1u, one->name);
+}
+
+/* --------------------------------------------------------------------------------------- the queue */
+
+static void check_state(chron__verify *v)
+{
+    uint64_t promised = v->state.chron__durable_next;
+
+    if (!v->state.generation) {
+        chron__verify_problem(v, CHRON_PROBLEM_META, CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+                              "both copies of the writer's state in queue.meta are damaged");
+        return;
+    }
+    if (!v->alive && (v->state.flags & CHRON__SLOT_CLEAN) && v->state.next_seq > promised)
+        promised = v->state.next_seq;
+    if (promised > v->next_seq && !v->stopped)
+        chron__verify_problem(v, CHRON_PROBLEM_RECORD, CHRON__FILE_META, CHRON__SLOT_A, v->next_seq, promised,
+                              "queue.meta tells of records up to seq %" PRIu64 ", but the log ends before %" PRIu64,
+                              promised - 1u, v->next_seq);
+}
+
+/* All segments. Again, if retention went past all that were listed: the positions are of before the list. */
+static int check_log(chron__verify *v, chron__bases *bases)
+{
+    for (int tries = 0; tries < LIST_TRIES; tries++) {
+        int status = chron__queue_list(&v->q, bases);
+
+        if (status < 0)
+            return status;
+        for (size_t i = 0; i < bases->count && !v->stopped; i++)
+            chron__verify_segment(v, bases->at[i], i + 1u < bases->count ? bases->at[i + 1u] : CHRON_SEQ_NONE,
+                                  i + 2u < bases->count);
+        if (v->begun || bases->count == 0 || v->stopped)
+            break;
+        chron__bases_free(bases);
+    }
+    if (!v->begun)
+        v->summary->oldest_seq = v->next_seq = v->state.next_seq;
+    v->summary->next_seq = v->next_seq;
+    return 0;
+}
+
+static int check_queue(chron__verify *v)
+{
+    chron__bases bases = {0};
+    int status;
+
+    (void)chron__queue_state(&v->q, &v->state);
+    status = chron__registered_load(&v->q, &v->readers);
+    if (status == 0)
+        status = check_log(v, &bases);
+    if (status < 0)
+        return status;
+    check_state(v);
+    for (size_t i = 0; i < v->readers.count && !v->stopped; i++)
+        check_position(v, &bases, &v->readers.at[i]);
+    chron__bases_free(&bases);
+    if (!v->stopped)
+        check_doorbell(v);
+    if (!v->stopped)
+        check_names(v);
+    return v->stopped ? chron__fail(CHRON_EINTR, "the verification was stopped by its caller") : 0;
+}
+
+int chron_queue_verify(const char *path, chron_problem_fn report, void *context, chron_verify_summary *summary)
+{
+    chron_verify_summary own;
+    chron__verify v = {.report = report, .context = context, .summary = summary ? summary : &own};
+    int status;
+
+    if (!path)
+        return chron__fail(CHRON_EINVAL, "the path is NULL");
+    memset(v.summary, 0, sizeof *v.summary);
+    status = chron__queue_open_dir(&v.q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
+    if (status == 0) {
+        status = chron__queue_open_meta(&v.q, path, 0);
+        if (status == 0) {
+            v.alive = chron__queue_writer_alive(&v.q);
+            status = v.alive < 0 ? v.alive : check_queue(&v);
+        } else if (status == -CHRON_ECORRUPT) {
+            /* Without the geometry nothing else can be judged. */
+            chron__verify_failure(&v, CHRON_PROBLEM_META, CHRON__FILE_META, CHRON_SEQ_NONE, CHRON_SEQ_NONE);
+            status = 0;
+        }
+    }
+    chron__registered_free(&v.readers);
+    chron__queue_close(&v.q);
+    return status;
+}

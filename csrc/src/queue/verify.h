@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * verify.h - the inside of a verification, shared by verify.c (the files around the log) and verify_segment.c
+ * (the log itself). One call of chron_queue_verify(), one thread.
+ */
+#ifndef CHRON_VERIFY_H
+#define CHRON_VERIFY_H
+
+#include "format/position.h"
+#include "format/segment.h"
+
+typedef struct chron__verify {
+    chron__queue q;
+    chron_problem_fn report;
+    void *context;
+    chron_verify_summary *summary;
+    chron__slot_value state;        /* of queue.meta, as at the beginning */
+    chron__registered_list readers; /* as at the beginning */
+    int alive;                      /* a writer was active at the beginning */
+    int stopped;                    /* the callback asked for it */
+    uint64_t reported_bytes;        /* since the last progress report */
+
+    /* The log so far: where the next segment must go on. */
+    int begun;
+    uint64_t next_seq;
+    uint64_t last_base;
+    uint32_t epoch;
+} chron__verify;
+
+/* Report a problem. seq, seq_end: CHRON_SEQ_NONE if they do not apply. */
+void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, uint64_t offset, uint64_t seq,
+                           uint64_t seq_end, const char *format, ...) __attribute__((format(printf, 7, 8)));
+/* The same for a failed call: its text, from the thread's chron_error. */
+void chron__verify_failure(chron__verify *v, uint32_t kind, const char *file, uint64_t seq, uint64_t seq_end);
+/* `bytes` more have been read. */
+void chron__verify_progress(chron__verify *v, const char *file, uint64_t bytes);
+
+/*
+ * verify_segment.c: one segment. `follower`: base of the segment behind it, or CHRON_SEQ_NONE. in_middle: there
+ * are at least two behind it, so no roll can be under way here.
+ */
+void chron__verify_segment(chron__verify *v, uint64_t base_seq, uint64_t follower, int in_middle);
+
+#endif

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * next.c - reading forward, and waiting for something to read. The hot path of readers.
+ *
+ * Invariants:
+ *  - A record is returned only if its seq is the one expected, it lies within the mapping, its epoch is
+ *    not below that of the record before, and its CRC matches.
+ *  - An error leaves the position where it was.
+ *  - "Nothing there" is said of a zero commit word only if nothing proves that a record must be there:
+ *    neither the segment's seal, nor the durable mark, nor the writer's last words, nor a later segment.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "read/reader.h"
+
+#define SPIN_NS 20000u          /* hybrid waiting: about what a sleep and a wake-up cost */
+#define HOLE_LOOKS_MASK 0xFFFFu /* empty looks between two listings of the directory */
+#define SPIN_LOOKS 64u          /* looks between two readings of the clock */
+
+int chron__reader_damaged(const chron_reader *r, const char *why)
+{
+    char name[CHRON__NAME_BYTES];
+
+    if (chron__map_faulted(&r->seg->map))
+        return chron__fail(CHRON_EIO,
+                           "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
+                           "truncated, or the disk failed",
+                           r->seg->base_seq);
+    chron__segment_name(r->seg->base_seq, name);
+    return chron__at(chron__fail(CHRON_ECORRUPT,
+                                 "record %" PRIu64 " in %s at offset %" PRIu64 " is damaged: %s. Skip it "
+                                 "to read on; if no writer has opened the queue since a crash, opening one may mend it",
+                                 r->next_seq, name, r->offset, why),
+                     name, r->offset, r->next_seq);
+}
+
+/* Is the record that was consumed last still what it was? Asked when the epoch changes. */
+static int check_history(const chron_reader *r)
+{
+    chron__rec rec;
+
+    if (!r->has_last || r->last_offset == 0)
+        return 0;
+    if (chron__rec_load(r->base, r->size, r->last_offset, &rec) == CHRON__REC_DATA && rec.crc == r->last_crc)
+        return 0;
+    return chron__fail(CHRON_EREWRITTEN,
+                       "record %" PRIu64 ", which this reader has read, was replaced: a writer recovered "
+                       "from damage by cutting it off. Seek to where you want to go on",
+                       r->next_seq - 1u);
+}
+
+/*
+ * Is there a segment that begins behind the position, though this one has no record there? A live writer gives the
+ * next one its name only when all before it is published, so that is a hole left by a loss of power, until the next
+ * writer recovers. Asked at the first look at an empty tail in a segment, and seldom afterwards: it lists a directory.
+ */
+static int is_hole(const chron_reader *r)
+{
+    chron__bases bases;
+    int found;
+
+    if (chron__queue_list(&r->q, &bases) < 0)
+        return 0;
+    found = bases.count > 0 && bases.at[bases.count - 1u] > r->next_seq;
+    chron__bases_free(&bases);
+    return found;
+}
+
+/*
+ * Has another writer opened the queue since? Its recovery may have cut off what this reader has read, and the record at
+ * the position with it, or moved the segment away. 0: no; 1: yes, but the position is in the log as it is now: look
+ * again; EREWRITTEN.
+ */
+static int check_takeover(chron_reader *r)
+{
+    int status;
+
+    chron__slots_refresh(r->q.meta.base, &r->mark); /* it costs next to nothing */
+    if (__builtin_expect(r->mark.chron__epoch == r->writer_epoch, 1))
+        return 0;
+    status = chron__reader_reattach(r);
+    if (status < 0)
+        return status;
+    r->writer_epoch = r->mark.chron__epoch;
+    return 1;
+}
+
+/* What stands at the position cannot be. Unless that is a writer's doing. */
+static int check_broken(chron_reader *r, const char *why)
+{
+    int status = check_takeover(r);
+
+    return status ? status : chron__reader_damaged(r, why);
+}
+
+/* A zero commit word at the position. 0: nothing there yet; 1: look again; ECORRUPT: it was erased. */
+static int check_empty(chron_reader *r)
+{
+    const chron__slot_value *mark = &r->mark;
+    chron__seal_value seal;
+    const char *why;
+    int status;
+
+    if (chron__map_faulted(&r->seg->map))
+        return chron__reader_damaged(r, "");
+    status = check_takeover(r);
+    if (__builtin_expect(status != 0, 0))
+        return status;
+    if (chron__seg_seal_load(r->seg, &seal) == 1) /* [SEAL] END, and all before it, are visible now */
+        why = "it was erased: the segment's seal says that there is one";
+    else if (mark->chron__durable_next > r->next_seq ||
+             ((mark->flags & CHRON__SLOT_CLEAN) && mark->next_seq > r->next_seq))
+        why = "it was erased: queue.meta says that there is one";
+    else if ((r->empty_looks++ & HOLE_LOOKS_MASK) == 0 && is_hole(r))
+        why = "nothing stands there, but a later segment exists";
+    else
+        return 0;
+    r->empty_looks = 0; /* every look is to say so */
+    if (chron__load_acquire_le32(r->base + r->offset) != 0)
+        return 1; /* it came in between */
+    return chron__reader_damaged(r, why);
+}
+
+/* END at the position: go on in the segment that it leads to. */
+static int follow_end(chron_reader *r, const chron__rec *rec)
+{
+    uint32_t last_crc = r->last_crc;
+    uint32_t epoch = r->epoch;
+    int has_last = r->has_last;
+    chron__seg *next;
+    int status;
+
+    if (!chron__rec_crc_ok(rec, rec->payload))
+        return chron__reader_damaged(r, "the CRC of the END record does not match");
+    if (chron__rec_seq(rec) != r->next_seq)
+        return chron__reader_damaged(r, "the END record leads to another seq");
+    if (chron__rec_epoch(rec) < r->epoch)
+        return chron__reader_damaged(r, "the END record is a remnant of an earlier epoch");
+    if (r->next_seq == r->seg->base_seq) /* it would lead to itself; no writer leaves a segment empty */
+        return chron__reader_damaged(r, "an END record stands in place of the segment's first record");
+    status = chron__seg_open(&r->q, r->next_seq, 0, &next);
+    if (status == -CHRON_EGONE)
+        return chron__reader_missing(r);
+    if (status < 0)
+        return status;
+    if (next->prev_base != r->seg->base_seq) {
+        chron__seg_release(next);
+        return chron__reader_damaged(r, "the segment that END leads to does not follow this one");
+    }
+    chron__reader_enter_segment(r, next, next->data_offset, r->next_seq);
+    r->last_crc = last_crc; /* the record before is the same one as before, only out of sight */
+    r->has_last = has_last;
+    r->epoch = epoch;
+    r->stats.rolls++;
+    return 1;
+}
+
+int chron__reader_peek(chron_reader *r, chron__rec *rec)
+{
+    for (;;) {
+        enum chron__rec_state state;
+        int status;
+
+        if (__builtin_expect(!chron__reader_is_visible(r, r->next_seq), 0))
+            return 0;
+        if (__builtin_expect(!r->seg, 0)) {
+            status = chron__reader_attach(r);
+            if (status <= 0)
+                return status;
+            continue;
+        }
+        state = chron__rec_load(r->base, r->size, r->offset, rec);
+        if (state == CHRON__REC_NONE) {
+            status = check_empty(r);
+            if (status <= 0)
+                return status;
+            continue;
+        }
+        if (__builtin_expect(state == CHRON__REC_DATA, 1)) {
+            if (__builtin_expect(chron__rec_seq(rec) == r->next_seq, 1))
+                return 1;
+            status = check_broken(r, "another seq stands in its place");
+        } else if (state == CHRON__REC_BROKEN) {
+            status = check_broken(r, "its length is impossible");
+        } else {
+            status = follow_end(r, rec);
+        }
+        if (status <= 0)
+            return status;
+    }
+}
+
+/* See chron__reader_check. */
+static inline int check(const chron_reader *r, const chron__rec *rec, const void *payload)
+{
+    if (__builtin_expect(!chron__rec_crc_ok(rec, payload), 0))
+        return chron__reader_damaged(r, "its CRC does not match");
+    if (__builtin_expect(chron__rec_epoch(rec) != r->epoch, 0)) {
+        if (chron__rec_epoch(rec) < r->epoch)
+            return chron__reader_damaged(r, "it is a remnant of an earlier epoch");
+        return check_history(r);
+    }
+    return 0;
+}
+
+int chron__reader_check(const chron_reader *r, const chron__rec *rec, const void *payload)
+{
+    return check(r, rec, payload);
+}
+
+/* What chron__reader_peek says when nothing is the matter, without a call. */
+static inline int peek(chron_reader *r, chron__rec *rec)
+{
+    if (__builtin_expect(r->seg && r->next_seq < r->visible, 1) &&
+        __builtin_expect(chron__rec_load(r->base, r->size, r->offset, rec) == CHRON__REC_DATA, 1) &&
+        __builtin_expect(chron__rec_seq(rec) == r->next_seq, 1)) {
+        return 1;
+    }
+    return chron__reader_peek(r, rec);
+}
+
+static inline int next(chron_reader *r, chron_view *out)
+{
+    chron__rec rec;
+    int status = peek(r, &rec);
+
+    if (__builtin_expect(status <= 0, 0))
+        return status;
+    status = check(r, &rec, rec.payload);
+    if (__builtin_expect(status < 0, 0))
+        return status;
+    chron__reader_view(&rec, rec.payload, out);
+    chron__reader_advance(r, &rec);
+    return 1;
+}
+
+int chron_reader_next(chron_reader *r, chron_view *out)
+{
+    int status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    status = out ? next(r, out) : chron__fail(CHRON_EINVAL, "there is no view to fill");
+    chron__reader_leave(r);
+    return status;
+}
+
+static int next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view *out)
+{
+    chron__rec rec;
+    int status = peek(r, &rec);
+
+    if (status <= 0)
+        return status;
+    if (rec.length > capacity) {
+        /* Before anybody allocates by this length, make sure that it is one. */
+        status = check(r, &rec, rec.payload);
+        if (status < 0)
+            return status;
+        chron__reader_view(&rec, NULL, out);
+        return chron__fail(CHRON_EBUFFER, "the payload has %u bytes, the buffer %zu", (unsigned)rec.length, capacity);
+    }
+    if (rec.length)
+        memcpy(buffer, rec.payload, rec.length);
+    status = check(r, &rec, buffer);
+    if (status < 0)
+        return status;
+    chron__reader_view(&rec, buffer, out);
+    chron__reader_advance(r, &rec);
+    return 1;
+}
+
+int chron_reader_next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view *out)
+{
+    int status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    if (!out || (!buffer && capacity > 0))
+        status = chron__fail(CHRON_EINVAL, "NULL is not allowed here");
+    else
+        status = next_copy(r, buffer, capacity, out);
+    chron__reader_leave(r);
+    return status;
+}
+
+/*
+ * Up to `count` records that are plainly there: END, damage and the durable mark are left to the next call. The
+ * position is kept in registers meanwhile.
+ */
+static size_t take_plain(chron_reader *r, chron_view *out, size_t count)
+{
+    const uint8_t *base = r->base;
+    uint64_t size = r->size;
+    uint64_t offset = r->offset;
+    uint64_t seq = r->next_seq;
+    uint64_t payload_bytes = 0;
+    uint32_t crc = r->last_crc;
+    uint64_t last_offset = r->last_offset;
+    size_t n;
+
+    if (count > r->visible - seq)
+        count = (size_t)(r->visible - seq);
+    for (n = 0; n < count; n++, seq++) {
+        chron__rec rec;
+
+        if (chron__rec_load(base, size, offset, &rec) != CHRON__REC_DATA || chron__rec_seq(&rec) != seq ||
+            chron__rec_epoch(&rec) != r->epoch || !chron__rec_crc_ok(&rec, rec.payload))
+            break;
+        chron__reader_view(&rec, rec.payload, &out[n]);
+        crc = rec.crc;
+        last_offset = offset;
+        offset += chron__rec_bytes(&rec);
+        payload_bytes += rec.length;
+    }
+    r->last_crc = crc;
+    r->last_offset = last_offset;
+    r->offset = offset;
+    r->next_seq = seq;
+    r->stats.records += n;
+    r->stats.payload_bytes += payload_bytes;
+    return n;
+}
+
+static int64_t next_batch(chron_reader *r, chron_view *out, size_t count)
+{
+    const chron__seg *seg;
+    size_t n = 1;
+    int status;
+
+    if (count == 0)
+        return 0;
+    status = next(r, &out[0]); /* what is not plain */
+    if (status <= 0)
+        return status;
+    seg = r->seg;
+    if (r->next_seq < r->visible)
+        n += take_plain(r, out + 1, count - 1u);
+    if (chron__map_faulted(&seg->map)) /* [FAULT] then the views lead to zeros */
+        return chron__reader_damaged(r, "");
+    return (int64_t)n;
+}
+
+int64_t chron_reader_next_batch(chron_reader *r, chron_view *out, size_t count)
+{
+    int64_t status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    status = out ? next_batch(r, out, count) : chron__fail(CHRON_EINVAL, "there are no views to fill");
+    chron__reader_leave(r);
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------ waiting */
+
+/* Would next() return a record, or an error? Both end a wait. */
+static int is_ready(chron_reader *r)
+{
+    chron__rec rec;
+
+    return chron__reader_peek(r, &rec) != 0;
+}
+
+/*
+ * Whoever spins for longer than a wake-up would take lets others run between the looks: where there are more threads than
+ * processors, the writer may be waiting for this one. Where there are not, giving way costs some 300 ns.
+ */
+static int spin(chron_reader *r, uint64_t start, uint64_t ns)
+{
+    uint64_t passed = 0;
+
+    do {
+        if (passed > SPIN_NS)
+            chron__yield();
+        for (unsigned i = 0; i < SPIN_LOOKS; i++) {
+            if (is_ready(r))
+                return 1;
+            chron__pause();
+        }
+        passed = chron__monotonic_ns() - start;
+    } while (passed < ns);
+    return 0;
+}
+
+/* Sleep until woken or `ns` have passed; 1 ready, 0 time is up, or EINTR. */
+static int doze(chron_reader *r, uint64_t start, uint64_t ns)
+{
+    uint64_t poll_ns = CHRON__POLL_MIN_NS;
+
+    for (;;) {
+        uint32_t announced = chron__bell_announce(&r->bell);
+        uint64_t passed;
+        uint64_t slice = CHRON__SLEEP_SLICE_NS;
+
+        if (is_ready(r))
+            return 1;
+        passed = chron__monotonic_ns() - start;
+        if (passed >= ns)
+            return 0;
+        if (!r->bell.map.base) {
+            slice = poll_ns;
+            poll_ns = poll_ns < CHRON__POLL_MAX_NS ? poll_ns * 2u : poll_ns;
+        }
+        if (slice > ns - passed)
+            slice = ns - passed;
+        r->stats.sleeps++;
+        if (chron__bell_sleep(&r->bell, announced, slice) == -EINTR)
+            return chron__fail(CHRON_EINTR, "interrupted by a signal while waiting for a record");
+    }
+}
+
+static int wait_for(chron_reader *r, int64_t timeout_ns)
+{
+    uint64_t ns = timeout_ns < 0 ? UINT64_MAX : (uint64_t)timeout_ns;
+    uint64_t start;
+
+    if (is_ready(r))
+        return 1;
+    if (ns == 0)
+        return 0;
+    start = chron__monotonic_ns();
+    if (r->options.wait == CHRON_WAIT_SPIN)
+        return spin(r, start, ns);
+    if (r->options.wait == CHRON_WAIT_HYBRID && spin(r, start, ns < SPIN_NS ? ns : SPIN_NS))
+        return 1;
+    return doze(r, start, ns);
+}
+
+int chron_reader_wait(chron_reader *r, int64_t timeout_ns)
+{
+    int status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    status = wait_for(r, timeout_ns);
+    chron__reader_leave(r);
+    return status;
+}
+
+/* [BELL] as doze(), but it is somebody else who sleeps. */
+static int arm(chron_reader *r)
+{
+    (void)chron__bell_announce(&r->bell);
+    return is_ready(r);
+}
+
+int chron_reader_arm(chron_reader *r)
+{
+    int status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    status = arm(r);
+    chron__reader_leave(r);
+    return status;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * reader.h - the inside of a chron_reader, shared by reader.c (open, close, commit), next.c (reading,
+ * waiting), seek.c (moving). One thread at a time. A reader writes to nothing but its position file and
+ * the doorbell.
+ */
+#ifndef CHRON_READER_H
+#define CHRON_READER_H
+
+#include "format/doorbell.h"
+#include "base/error.h"
+#include "format/position.h"
+#include "format/segment.h"
+
+struct chron_reader {
+    /* What every read touches. */
+    chron__seg *seg;      /* the segment of the position; NULL: not there yet, or not looked for */
+    const uint8_t *base;  /* of its mapping */
+    uint64_t size;        /* of the segment, bytes */
+    uint64_t offset;      /* of the record at the position */
+    uint64_t next_seq;    /* the position */
+    uint64_t visible;     /* with durable_only: the durable mark as last seen; else CHRON_SEQ_NONE */
+    uint32_t epoch;       /* of the record before */
+    uint32_t last_crc;    /* of the record before, if has_last */
+    uint64_t last_offset; /* and where it is, in `seg`; 0: in another segment */
+    int has_last;
+    struct {
+        uint64_t from; /* seq of the first record that is left of the last peek */
+        size_t count;  /* how many are left: 0 if something else has moved the reader */
+        uint64_t last_offset, end_offset;
+        uint64_t payload_bytes;
+        uint32_t last_crc, epoch; /* of the last of them */
+    } peeked;
+    uint32_t empty_looks;   /* at the tail, since this segment was entered */
+    chron__slot_value mark; /* of queue.meta, as last seen: durable mark, and the end after a clean close */
+    uint64_t writer_epoch;  /* of the writer under which the position was last known to be in the log */
+    uint32_t fork_count;
+    uint32_t checked;
+    chron__a32 closed; /* [BUSY] by shut: then `busy` stays taken for good */
+    chron__a32 busy;   /* [BUSY] */
+    chron_reader_stats stats;
+
+    /* Everything else. */
+    chron__queue q;
+    chron_reader_options options; /* name is not kept: it is the caller's */
+    chron__bell bell;
+    chron__position position; /* fd is -1 without a name */
+};
+
+/* What every public function begins and ends with. 0, or EINVAL, EFORKED, EBUSY. */
+static inline int chron__reader_enter(chron_reader *r)
+{
+    if (__builtin_expect(!r, 0))
+        return chron__fail(CHRON_EINVAL, "the reader is NULL");
+    if (__builtin_expect(r->fork_count != chron__get32(&chron__fork_count), 0))
+        return chron__fail(CHRON_EFORKED, "this reader was opened before a fork, in the parent process: open a new one "
+                                          "here (the parent's goes on working there)");
+    if (r->checked && __builtin_expect(chron__take32(&r->busy) != 0, 0)) /* [BUSY] with chron__reader_leave */
+        return chron__fail_busy("reader", chron__get_acquire32(&r->closed));
+    return 0;
+}
+
+static inline void chron__reader_leave(chron_reader *r)
+{
+    if (r->checked)
+        chron__set_release32(&r->busy, 0); /* [BUSY] with chron__reader_enter */
+}
+
+/* reader.c: chron_reader_open() on another table of system calls, for tests. */
+int chron__reader_open_with(const chron__io *io, const char *path, const chron_reader_options *options,
+                            chron_reader **out);
+
+/*
+ * next.c: is there a record at the position? 1: *rec is loaded, in bounds, with the right seq; its CRC is
+ * not checked yet. 0: not yet. Goes on to the next segment when need be.
+ */
+int chron__reader_peek(chron_reader *r, chron__rec *rec);
+/* next.c: the record in *rec at the position is damaged, or its mapping is. */
+int chron__reader_damaged(const chron_reader *r, const char *why);
+/* next.c: the record that peek found: is it whole, with the payload at `payload`, and does it follow? 0, or why not. */
+int chron__reader_check(const chron_reader *r, const chron__rec *rec, const void *payload);
+/* May this reader see record `seq`, if it is there? Not if it wants durable ones only, and the mark is below. */
+static inline int chron__reader_is_visible(chron_reader *r, uint64_t seq)
+{
+    if (__builtin_expect(seq < r->visible, 1))
+        return 1;
+    if (!(r->options.flags & CHRON_DURABLE_ONLY))
+        return 0;
+    chron__slots_refresh(r->q.meta.base, &r->mark);
+    r->visible = r->mark.chron__durable_next;
+    return seq < r->visible;
+}
+
+/* *rec has been consumed. */
+static inline void chron__reader_advance(chron_reader *r, const chron__rec *rec)
+{
+    r->last_crc = rec->crc;
+    r->last_offset = r->offset;
+    r->has_last = 1;
+    r->epoch = chron__rec_epoch(rec);
+    r->offset += chron__rec_bytes(rec);
+    r->next_seq++;
+    r->stats.records++;
+    r->stats.payload_bytes += rec->length;
+}
+
+static inline void chron__reader_view(const chron__rec *rec, const void *payload, chron_view *out)
+{
+    out->seq = chron__rec_seq(rec);
+    out->timestamp_ns = chron__rec_timestamp(rec);
+    out->payload = payload;
+    out->length = rec->length;
+    out->type_id = chron__rec_type(rec);
+    out->flags = (uint8_t)(chron__rec_flags(rec) & CHRON__USER_FLAGS);
+}
+
+/* seek.c: enter `seg` (takes over the reference) at a record; nothing is known of the one before. */
+void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offset, uint64_t next_seq);
+/*
+ * seek.c: find the segment of r->next_seq and enter it. 1; 0 if there is none yet; EGONE, or what on_gap
+ * says instead, if it was deleted; ERANGE if the log ends before it.
+ */
+int chron__reader_attach(chron_reader *r);
+/* seek.c: find the position anew, by the names that are there now. As attach; EREWRITTEN if it is not in the log. */
+int chron__reader_reattach(chron_reader *r);
+/* seek.c: the segment that END leads to is not there. As attach. */
+int chron__reader_missing(chron_reader *r);
+/* seek.c: where the options say that reading begins. */
+int chron__reader_start(chron_reader *r);
+/* seek.c: the CRC of the record before the position. 1; 0 if it is not there any more. */
+int chron__reader_fingerprint(chron_reader *r, uint32_t *crc);
+
+#endif

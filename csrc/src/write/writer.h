@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * writer.h - the inside of a chron_writer, shared by writer.c (append), open.c (open, close), roll.c
+ * (the next segment, back-pressure), sync.c (durability), keeper.c (the background thread).
+ *
+ * Threads: the owner's thread calls the public functions; the keeper's thread runs chron__keeper_*, and
+ * chron__writer_sync and chron__retention_apply. What both touch is either atomic, or guarded by:
+ *
+ *   lock        seg, next, preparing, retired, sync_wanted, syncing_next, sync_bell, and the keeper's own state
+ *   sync_lock   one sync at a time; the slots of queue.meta; unsynced_base, synced_*
+ *   clean_lock  one cleanup at a time
+ *
+ * Order: sync_lock or clean_lock before lock. Everything else belongs to the owner's thread.
+ */
+#ifndef CHRON_WRITER_H
+#define CHRON_WRITER_H
+
+#include <pthread.h>
+
+#include "format/doorbell.h"
+#include "base/error.h"
+#include "format/bell.h"
+#include "format/segment.h"
+#include "base/step.h"
+
+#define CHRON__FILE_NEXT "next.tmp" /* the prepared segment, until it gets its name */
+
+struct chron_writer {
+    /* What every append touches. */
+    uint8_t *base;          /* of the current segment's mapping */
+    chron__a64 tail;        /* [TAIL] offset of the next record */
+    chron__a64 next_seq;    /* [TAIL] */
+    uint64_t edge;          /* an append that would end behind this offset calls chron__writer_edge first */
+    uint64_t next_block;    /* a record that starts at or behind this offset gets an index entry */
+    uint64_t max_payload;   /* bytes */
+    uint64_t payload_bytes; /* appended so far: stats */
+    uint32_t epoch;         /* low word */
+    uint32_t fork_count;    /* chron__fork_count when opened */
+    chron__a32 *fault;      /* [FAULT] of the current mapping */
+    chron__a32 poisoned;    /* [STOP] a sync failed, or a mapping faulted: only close is left */
+    chron__a32 busy;        /* [BUSY] */
+    uint32_t checked;
+    chron__a32 closed; /* [BUSY] by shut: then `busy` stays taken for good */
+    uint32_t coarse_clock;
+    uint32_t sync_every; /* records; 0: appends do not sync */
+    uint32_t unsynced;   /* records since the last sync by append */
+    uint64_t claimed;    /* bytes of room claimed behind tail, header included; 0: no claim */
+    chron__tally tally;  /* of the current segment */
+    chron__bell bell;
+
+    /* Everything else. */
+    chron__queue q;
+    chron_writer_options options;
+    chron__lock writer_lock;
+    chron__lock meta_lock; /* on queue.meta, in case somebody deletes writer.lock */
+    chron_recovery recovery;
+    uint64_t full_epoch;
+    uint64_t first_seq;      /* of this handle */
+    uint64_t limit_segments; /* back-pressure: 0 off */
+    uint64_t rolls;
+    uint64_t rolls_unprepared;
+    uint64_t full_waits;
+    uint64_t wakes;
+    chron__a64 window; /* [TOUCH] bytes ahead of the tail that are worth preparing */
+    chron__a64 touched_bytes;
+    chron__a64 syncs;
+    chron__a64 deleted_segments;
+
+    pthread_mutex_t lock;
+    chron__seg *seg;     /* the current segment */
+    chron__seg *next;    /* prepared, or NULL */
+    int preparing;       /* the keeper is making one: a roll waits for it */
+    int rolling;         /* the owner has taken, or is making, one: the keeper keeps its hands off next.tmp */
+    chron__seg *retired; /* left by a roll, for the keeper to unmap */
+
+    pthread_mutex_t sync_lock;
+    chron__slot_value state; /* as last stored in queue.meta */
+    uint64_t unsynced_base;  /* segments below this are on disk, seal and all */
+    uint64_t synced_base;    /* segment that the next two are about */
+    uint64_t synced_offset;  /* pages below this are on disk */
+    chron__a32 dir_dirty;    /* names may have changed since the directory was put on disk */
+    uint64_t syncing_next;   /* what the sync that runs now will make durable; 0: none runs (with lock) */
+    int sync_wanted;         /* somebody waits for a sync by the keeper (with lock) */
+    chron_bell *sync_bell;   /* rung when a sync has ended; NULL until somebody asks for it (with lock) */
+    chron__a64 durable_next; /* seqs below this survive a loss of power */
+
+    pthread_mutex_t clean_lock;
+
+    /* keeper.c */
+    pthread_t keeper;
+    pthread_cond_t keeper_wake; /* with lock: something to do, or stop */
+    pthread_cond_t keeper_done; /* with lock: `preparing` has ended */
+    int keeper_running;         /* owner's thread only */
+    chron__a32 keeper_stop;     /* [STOP] */
+    chron__a32 keeper_asleep;   /* [STOP] advice: a kick is worth its system call */
+    chron__a64 keeper_errors;
+    chron__a32 keeper_last_error;
+};
+
+/* What every public function begins and ends with. 0, or EINVAL, EFORKED, EBUSY. */
+static inline int chron__writer_enter(chron_writer *w)
+{
+    if (__builtin_expect(!w, 0))
+        return chron__fail(CHRON_EINVAL, "the writer is NULL");
+    if (__builtin_expect(w->fork_count != chron__get32(&chron__fork_count), 0))
+        return chron__fail(CHRON_EFORKED, "this writer was opened before a fork, in the parent process: open a new "
+                                          "one here (the parent's goes on working there)");
+    if (w->checked && __builtin_expect(chron__take32(&w->busy) != 0, 0)) /* [BUSY] with chron__writer_leave */
+        return chron__fail_busy("writer", chron__get_acquire32(&w->closed));
+    return 0;
+}
+
+static inline void chron__writer_leave(chron_writer *w)
+{
+    if (w->checked)
+        chron__set_release32(&w->busy, 0); /* [BUSY] with chron__writer_enter */
+}
+
+/* open.c: chron_writer_open() on another table of system calls, for tests. */
+int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
+                            chron_writer **out);
+
+/* roll.c: make `bytes` at the tail appendable: roll if need be, have pages prepared, move the edge. */
+int chron__writer_edge(chron_writer *w, uint64_t bytes);
+/* roll.c: make the next segment's file. Any thread; stores nothing in w. */
+int chron__writer_make_next(chron_writer *w, chron__seg **out);
+/* roll.c: may another segment file be made? 1, 0, or a failure. Lists the directory if there is a limit. */
+int chron__writer_has_room(chron_writer *w);
+/* roll.c: adopt a segment with its tail as the current one (at open). */
+void chron__writer_enter_segment(chron_writer *w, chron__seg *seg, uint64_t tail, const chron__tally *tally);
+/* roll.c: claim and prepare pages of seg from its `touched` mark up to `goal`, at most `limit` bytes. */
+uint64_t chron__writer_touch(chron_writer *w, chron__seg *seg, uint64_t goal, uint64_t limit);
+
+/* Index entry for the record (or END) that starts at `offset`, if it is the first of its block. */
+void chron__writer_note_block(chron_writer *w, uint64_t offset);
+
+/* sync.c. Any thread. */
+int chron__writer_sync(chron_writer *w);
+/* sync.c: queue.meta gets a new slot. With sync_lock held, or before the handle is shared. */
+int chron__writer_store_state(chron_writer *w, int on_disk);
+
+/* sync.c: retention as the options say. Any thread. */
+int chron__writer_clean(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates, size_t capacity);
+
+/* keeper.c. start and stop: owner's thread. */
+int chron__keeper_start(chron_writer *w);
+void chron__keeper_stop(chron_writer *w);
+/* The writer went on: wake the keeper if it sleeps. */
+void chron__keeper_kick(chron_writer *w);
+
+#endif
