@@ -155,7 +155,7 @@ MUTANTS = [
     Mutant(
         "writer rings without a fence",
         "format/doorbell.h",
-        "    chron__fence_seq_cst(); /* [BELL] with chron__bell_announce: publish, then look for sleepers */\n",
+        "    chron__fence_seq_cst(); /* [BELL] with chron__doorbell_announce: publish, then look for sleepers */\n",
         "",
         ("test_bell",),
     ),
@@ -316,14 +316,14 @@ MUTANTS = [
     Mutant(
         "the epoch stays",
         "write/open.c",
-        "w->full_epoch = w->state.chron__epoch + 1u;",
-        "w->full_epoch = w->state.chron__epoch;",
+        "w->full_epoch = w->state.epoch + 1u;",
+        "w->full_epoch = w->state.epoch;",
         (WRITER,),
     ),
     Mutant(
         "durable records may be missing",
         "write/recovery.c",
-        "    if (!s->seg || s->walk.next_seq >= s->state->chron__durable_next)\n        return 0;\n",
+        "    if (!s->seg || s->walk.next_seq >= s->state->durable_next)\n        return 0;\n",
         "    return 0;\n",
         (REPAIR, DAMAGE),
     ),
@@ -403,7 +403,7 @@ MUTANTS = [
     Mutant(
         "readers of durable records see all",
         "read/reader.h",
-        "    r->visible = r->mark.chron__durable_next;\n",
+        "    r->visible = r->mark.durable_next;\n",
         "    r->visible = CHRON_SEQ_NONE;\n",
         (WRITER, READER),
     ),
@@ -445,7 +445,7 @@ MUTANTS = [
     Mutant(
         "a reader overlooks that another writer came",
         "read/next.c",
-        "    if (__builtin_expect(r->mark.chron__epoch == r->writer_epoch, 1))",
+        "    if (__builtin_expect(r->mark.epoch == r->writer_epoch, 1))",
         "    if (1)",
         (PROCESSES,),
     ),
@@ -467,19 +467,19 @@ MUTANTS = [
     Mutant(
         "arming a reader does not announce it",
         "read/next.c",
-        "    (void)chron__bell_announce(&r->bell);\n    return is_ready(r);",
+        "    (void)chron__doorbell_announce(&r->bell);\n    return is_ready(r);",
         "    return is_ready(r);",
         ("test_listen",),
     ),
     Mutant(
         "an armed reader does not look again",
         "read/next.c",
-        "    (void)chron__bell_announce(&r->bell);\n    return is_ready(r);",
-        "    (void)chron__bell_announce(&r->bell);\n    return 0;",
+        "    (void)chron__doorbell_announce(&r->bell);\n    return is_ready(r);",
+        "    (void)chron__doorbell_announce(&r->bell);\n    return 0;",
         ("test_listen",),
     ),
     Mutant(
-        "nobody hears of a sync", "write/sync.c", "    chron__bell_rang(bell);", "    (void)bell;", ("test_listen",)
+        "nobody hears of a sync", "write/sync.c", "    chron__bell_signal(bell);", "    (void)bell;", ("test_listen",)
     ),
     Mutant(
         "a wait at bells forgets what it has seen",

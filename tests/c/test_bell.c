@@ -29,27 +29,27 @@ typedef struct words {
 static words *shared;
 static uint32_t rounds = ROUNDS;
 
-static void open_bell(const char *path, chron__queue *q, chron__bell *bell)
+static void open_bell(const char *path, chron__queue *q, chron__doorbell *bell)
 {
     CHECK_EQ(chron__queue_open(q, &chron__io_posix, path, 0), 0);
-    chron__bell_open(q, bell);
+    chron__doorbell_open(q, bell);
     CHECK(bell->map.base != NULL);
 }
 
 static void sleeper(const char *path)
 {
     chron__queue q;
-    chron__bell bell;
+    chron__doorbell bell;
 
     open_bell(path, &q, &bell);
     for (uint32_t round = 1; round <= rounds; round++) {
         while (chron__get_acquire32(&shared->sent) < round) {
-            uint32_t announced = chron__bell_announce(&bell);
+            uint32_t announced = chron__doorbell_announce(&bell);
             uint64_t before = chron__monotonic_ns();
 
             if (chron__get_acquire32(&shared->sent) >= round)
                 break;
-            CHECK_EQ(chron__bell_sleep(&bell, announced, SLEEP_NS), 0);
+            CHECK_EQ(chron__doorbell_sleep(&bell, announced, SLEEP_NS), 0);
             CHECK(chron__monotonic_ns() - before < TOO_LONG_NS);
         }
         chron__set_release32(&shared->seen, round);
@@ -63,7 +63,7 @@ static void test_no_wake_up_is_lost(void)
     chron_writer_options options;
     chron_writer *w;
     chron__queue q;
-    chron__bell bell;
+    chron__doorbell bell;
     pid_t child;
     int status;
 
@@ -79,13 +79,13 @@ static void test_no_wake_up_is_lost(void)
         for (uint32_t i = 0; i < round % SWEEP; i++) /* meet the sleeper at another moment each time */
             chron__pause();
         chron__set_release32(&shared->sent, round);
-        (void)chron__bell_ring(&bell);
+        (void)chron__doorbell_ring(&bell);
         while (chron__get_acquire32(&shared->seen) < round)
             if (waitpid(child, &status, WNOHANG) == child)
                 CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     }
     (void)waitpid(child, &status, 0);
-    chron__bell_close(&q, &bell);
+    chron__doorbell_close(&q, &bell);
     chron__queue_close(&q);
     CHECK_EQ(chron_writer_close(w), 0);
     temporary_remove(path);

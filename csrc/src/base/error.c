@@ -114,6 +114,13 @@ int chron__fail_sys(int negative_errno, const char *file, const char *format, ..
     return -code;
 }
 
+int chron__fail_fault(const char *file, const char *then)
+{
+    (void)chron__fail(CHRON_EIO, "%s went away under its mapping: it was truncated, or the disk failed%s", file, then);
+    set_file(file);
+    return -CHRON_EIO;
+}
+
 int chron__fail_range(uint64_t seq, uint64_t next_seq)
 {
     (void)chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq, next_seq);

@@ -19,8 +19,8 @@
 struct chron_bell {
     chron__a32 refs;
     uint32_t fork_count;
-    chron__a32 own;   /* the word of a bell that is no doorbell */
-    chron__bell door; /* base NULL: `own` counts */
+    chron__a32 own;       /* the word of a bell that is no doorbell */
+    chron__doorbell door; /* base NULL: `own` counts */
     const chron__io *io;
 };
 
@@ -50,7 +50,7 @@ static void *word_of(const chron_bell *b)
 }
 
 /* May be called with what is NULL, by any thread. */
-void chron__bell_rang(chron_bell *b)
+void chron__bell_signal(chron_bell *b)
 {
     if (!b)
         return;
@@ -79,7 +79,7 @@ static int reader_bell(chron_reader *r, chron_bell **out)
     b = new_bell(r->q.io);
     if (!b)
         return -CHRON_ENOMEM;
-    chron__bell_open(&r->q, &b->door);
+    chron__doorbell_open(&r->q, &b->door);
     if (!b->door.map.base) {
         chron_bell_release(b);
         return chron__fail(CHRON_EACCESS, "the doorbell cannot be written to, or is damaged: look for records now and "
@@ -148,7 +148,7 @@ int chron_bell_ring(chron_bell *b)
 {
     if (!b || b->door.map.base)
         return chron__fail(CHRON_EINVAL, "only a bell made by chron_bell_new() is rung by its owner");
-    chron__bell_rang(b);
+    chron__bell_signal(b);
     return 0;
 }
 
@@ -170,7 +170,7 @@ static int take_rung(chron_bell *const *bells, uint32_t *counts, size_t n)
         rung += now != counts[i];
         counts[i] = now;
     }
-    chron__fence_seq_cst(); /* [BELL] with chron__bell_rang */
+    chron__fence_seq_cst(); /* [BELL] with chron__bell_signal */
     return rung;
 }
 

@@ -6,6 +6,6 @@
 #include "chronicle.h"
 
 /* Ring a bell that is no doorbell. NULL is allowed; any thread. */
-void chron__bell_rang(chron_bell *b);
+void chron__bell_signal(chron_bell *b);
 
 #endif

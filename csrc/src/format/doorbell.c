@@ -23,7 +23,7 @@ static int check(const chron__queue *q, const chron__map *map)
     return chron__header_decode(copy, CHRON__MAGIC_DOORBELL, q->uuid, CHRON__FILE_DOORBELL, &header);
 }
 
-static int map_bell(const chron__queue *q, chron__bell *bell)
+static int map_bell(const chron__queue *q, chron__doorbell *bell)
 {
     const chron__io *io = q->io;
     int status;
@@ -69,7 +69,7 @@ static int write_new(const chron__queue *q, unsigned mode)
     return n < 0 ? (int)n : 0;
 }
 
-int chron__bell_create(const chron__queue *q, unsigned mode, chron__bell *bell)
+int chron__doorbell_create(const chron__queue *q, unsigned mode, chron__doorbell *bell)
 {
     int status = map_bell(q, bell);
 
@@ -82,18 +82,18 @@ int chron__bell_create(const chron__queue *q, unsigned mode, chron__bell *bell)
     return status < 0 ? chron__fail_sys(status, CHRON__FILE_DOORBELL, "cannot make the doorbell") : 0;
 }
 
-void chron__bell_open(const chron__queue *q, chron__bell *bell)
+void chron__doorbell_open(const chron__queue *q, chron__doorbell *bell)
 {
     (void)map_bell(q, bell);
 }
 
-void chron__bell_close(const chron__queue *q, chron__bell *bell)
+void chron__doorbell_close(const chron__queue *q, chron__doorbell *bell)
 {
     if (bell->map.base)
         q->io->unmap(q->io, &bell->map);
 }
 
-uint32_t chron__bell_announce(chron__bell *bell)
+uint32_t chron__doorbell_announce(chron__doorbell *bell)
 {
     uint32_t announced;
 
@@ -101,11 +101,11 @@ uint32_t chron__bell_announce(chron__bell *bell)
         return 0;
     announced = chron__load_relaxed32(bell->map.base + CHRON__BELL_NOTIFY);
     chron__store_relaxed32(bell->map.base + CHRON__BELL_WAITING, 1);
-    chron__fence_seq_cst(); /* [BELL] with chron__bell_ring: announce, then look for a record */
+    chron__fence_seq_cst(); /* [BELL] with chron__doorbell_ring: announce, then look for a record */
     return announced;
 }
 
-int chron__bell_sleep(chron__bell *bell, uint32_t announced, uint64_t ns)
+int chron__doorbell_sleep(chron__doorbell *bell, uint32_t announced, uint64_t ns)
 {
     int status = -ENOSYS;
 
@@ -116,7 +116,7 @@ int chron__bell_sleep(chron__bell *bell, uint32_t announced, uint64_t ns)
     return status == -EINTR ? -EINTR : 0;
 }
 
-int chron__bell_wake(chron__bell *bell)
+int chron__doorbell_wake(chron__doorbell *bell)
 {
     if (chron__exchange32(bell->map.base + CHRON__BELL_WAITING, 0) == 0)
         return 0;

@@ -11,15 +11,15 @@
 
 #include "format/queue.h"
 
-typedef struct chron__bell {
+typedef struct chron__doorbell {
     chron__map map; /* base is NULL: no doorbell, sleep in slices */
-} chron__bell;
+} chron__doorbell;
 
 /* Writer: map it, make it anew if it is missing or damaged. 0 or a failure. */
-int chron__bell_create(const chron__queue *q, unsigned mode, chron__bell *bell);
+int chron__doorbell_create(const chron__queue *q, unsigned mode, chron__doorbell *bell);
 /* Reader: map it if that is possible. Never fails: without it waiting means polling. */
-void chron__bell_open(const chron__queue *q, chron__bell *bell);
-void chron__bell_close(const chron__queue *q, chron__bell *bell);
+void chron__doorbell_open(const chron__queue *q, chron__doorbell *bell);
+void chron__doorbell_close(const chron__queue *q, chron__doorbell *bell);
 
 /* Longest sleep between two looks, whatever happens to the doorbell. */
 #define CHRON__SLEEP_SLICE_NS 100000000u /* 100 ms */
@@ -27,20 +27,20 @@ void chron__bell_close(const chron__queue *q, chron__bell *bell);
 #define CHRON__POLL_MIN_NS 50000u   /* 50 us */
 #define CHRON__POLL_MAX_NS 1000000u /* 1 ms */
 
-/* Before the last look: announces the sleeper. Returns what to pass to chron__bell_sleep. */
-uint32_t chron__bell_announce(chron__bell *bell);
+/* Before the last look: announces the sleeper. Returns what to pass to chron__doorbell_sleep. */
+uint32_t chron__doorbell_announce(chron__doorbell *bell);
 /* Sleep at most ns. 0 (woken, or time is up), or -EINTR. */
-int chron__bell_sleep(chron__bell *bell, uint32_t announced, uint64_t ns);
+int chron__doorbell_sleep(chron__doorbell *bell, uint32_t announced, uint64_t ns);
 
-/* The system call behind chron__bell_ring. Returns 1 if it woke (or may have woken) somebody. */
-int chron__bell_wake(chron__bell *bell);
+/* The system call behind chron__doorbell_ring. Returns 1 if it woke (or may have woken) somebody. */
+int chron__doorbell_wake(chron__doorbell *bell);
 
 /* After a publish: wake the sleepers, if any. One fence and one load when there are none. */
-static inline int chron__bell_ring(chron__bell *bell)
+static inline int chron__doorbell_ring(chron__doorbell *bell)
 {
-    chron__fence_seq_cst(); /* [BELL] with chron__bell_announce: publish, then look for sleepers */
+    chron__fence_seq_cst(); /* [BELL] with chron__doorbell_announce: publish, then look for sleepers */
     if (__builtin_expect(chron__load_relaxed32(bell->map.base + CHRON__BELL_WAITING) != 0, 0))
-        return chron__bell_wake(bell);
+        return chron__doorbell_wake(bell);
     return 0;
 }
 

@@ -202,10 +202,7 @@ int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq)
             chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END && tries < END_TRIES - 1)
             status = -CHRON_EGONE; /* a roll came in between: look again */
         if (chron__map_faulted(&seg->map))
-            status = chron__fail(CHRON_EIO,
-                                 "the segment that begins with seq %" PRIu64 " cannot be read: it was "
-                                 "truncated, or the disk failed",
-                                 last);
+            status = chron__seg_fail_fault(seg, "");
         chron__seg_release(seg);
         if (status != -CHRON_EGONE)
             return status;

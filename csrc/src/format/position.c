@@ -186,8 +186,7 @@ int chron__position_store(const chron__queue *q, chron__position *p, int sync)
 
     chron__slots_store(p->map.base, &p->value);
     if (chron__map_faulted(&p->map))
-        return chron__fail(CHRON_EIO, "the position file went away under its mapping: it was truncated, or the disk "
-                                      "failed");
+        return chron__fail_fault("the position file", "");
     if (!sync)
         return 0;
     status = q->io->sync_map(q->io, p->fd, &p->map, 0, CHRON__PAGE);

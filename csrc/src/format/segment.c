@@ -60,6 +60,14 @@ void chron__seg_forget(chron__seg *seg)
     free(seg);
 }
 
+int chron__seg_fail_fault(const chron__seg *seg, const char *then)
+{
+    char name[CHRON__NAME_BYTES];
+
+    chron__segment_name(seg->base_seq, name);
+    return chron__fail_fault(name, then);
+}
+
 static int check_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, const char *name)
 {
     uint8_t copy[sizeof(chron__file_header)];

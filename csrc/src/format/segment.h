@@ -78,6 +78,9 @@ int chron__seal_decode(const uint8_t *page, uint64_t base_seq, chron__seal_value
 void chron__seg_seal_store(chron__seg *seg, const chron__tally *tally, uint64_t end_offset, uint64_t sealed_ns);
 void chron__seg_unseal(chron__seg *seg);
 
+/* Its mapping has faulted: EIO. `then` as for chron__fail_fault(). */
+int chron__seg_fail_fault(const chron__seg *seg, const char *then) __attribute__((cold));
+
 /* ------------------------------------------------------------------------------- block index */
 
 static inline uint64_t chron__seg_blocks(const chron__seg *seg)

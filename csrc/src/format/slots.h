@@ -9,20 +9,22 @@
 
 #include <stdint.h>
 
-/* Names as in chron__slot; see format.h for what each means in which file. */
+/* Fields as in chron__slot. Two words mean something else in queue.meta than in a position. */
 typedef struct chron__slot_value {
     uint64_t generation;
     uint64_t next_seq;
-    uint64_t segment_base;
-    uint64_t offset;
+    union {
+        uint64_t segment_base; /* position */
+        uint64_t durable_next; /* queue.meta */
+    };
+    union {
+        uint64_t offset; /* position */
+        uint64_t epoch;  /* queue.meta */
+    };
     uint64_t time_ns;
     uint32_t fingerprint;
     uint32_t flags;
 } chron__slot_value;
-
-/* In queue.meta the same words have other meanings. */
-#define chron__durable_next segment_base
-#define chron__epoch offset
 
 /* The newest valid slot of the file mapped at `base`: 1, or 0 if neither is valid (then *out is zeroed). */
 int chron__slots_load(const uint8_t *base, chron__slot_value *out);

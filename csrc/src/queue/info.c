@@ -36,8 +36,8 @@ static int fill_info(const chron__queue *q, chron_queue_info *out)
     out->segment_size = q->segment_size;
     out->created_ns = q->created_ns;
     out->format_version = CHRON_FORMAT_VERSION;
-    out->durable_seq = known && state.chron__durable_next ? state.chron__durable_next - 1u : CHRON_SEQ_NONE;
-    out->epoch = state.chron__epoch;
+    out->durable_seq = known && state.durable_next ? state.durable_next - 1u : CHRON_SEQ_NONE;
+    out->epoch = state.epoch;
     alive = chron__queue_writer_alive(q);
     if (alive < 0)
         return alive;

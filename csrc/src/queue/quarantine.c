@@ -133,8 +133,7 @@ static int wipe(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t 
     if (status < 0)
         return chron__fail_sys(status, "", "cannot put the cleaned end of the log on disk");
     if (chron__map_faulted(&seg->map))
-        return chron__fail(CHRON_EIO,
-                           "the last segment went away under its mapping: it was truncated, or the disk failed");
+        return chron__seg_fail_fault(seg, "");
     return 0;
 }
 

@@ -184,7 +184,7 @@ static void check_position(chron__verify *v, const chron__bases *bases, const ch
 
 static void check_state(chron__verify *v)
 {
-    uint64_t promised = v->state.chron__durable_next;
+    uint64_t promised = v->state.durable_next;
 
     if (!v->state.generation) {
         chron__verify_problem(v, CHRON_PROBLEM_META, CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE, CHRON_SEQ_NONE,

@@ -108,7 +108,7 @@ static int pass_damage(check *c, const char *why)
     if (is_fault(c))
         return 0;
     c->damaged = 1;
-    if (!more && c->follower == CHRON_SEQ_NONE && c->sealed == 0 && !v->alive && seq >= v->state.chron__durable_next) {
+    if (!more && c->follower == CHRON_SEQ_NONE && c->sealed == 0 && !v->alive && seq >= v->state.durable_next) {
         chron__verify_problem(v, CHRON_PROBLEM_TAIL, c->name, from, seq, CHRON_SEQ_NONE,
                               "the record at the end of the "
                               "log is not whole: %s. An append was cut off, or it is damaged; the next writer will set "
@@ -311,8 +311,8 @@ void chron__verify_segment(chron__verify *v, uint64_t base_seq, uint64_t followe
     c.walk.epoch = v->epoch;
     read_records(&c);
     if (is_fault(&c)) {
-        chron__verify_problem(v, CHRON_PROBLEM_FILE, c.name, c.walk.offset, c.walk.next_seq, follower,
-                              "%s cannot be read: it was truncated, or the disk failed", c.name);
+        (void)chron__at(chron__seg_fail_fault(c.seg, ""), c.name, c.walk.offset, c.walk.next_seq);
+        chron__verify_failure(v, CHRON_PROBLEM_FILE, c.name, c.walk.next_seq, follower);
         c.walk.next_seq = follower != CHRON_SEQ_NONE ? follower : c.walk.next_seq;
     } else if (!v->stopped) {
         if (c.sealed == 0)

@@ -23,10 +23,7 @@ int chron__reader_damaged(const chron_reader *r, const char *why)
     char name[CHRON__NAME_BYTES];
 
     if (chron__map_faulted(&r->seg->map))
-        return chron__fail(CHRON_EIO,
-                           "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
-                           "truncated, or the disk failed",
-                           r->seg->base_seq);
+        return chron__seg_fail_fault(r->seg, "");
     chron__segment_name(r->seg->base_seq, name);
     return chron__at(chron__fail(CHRON_ECORRUPT,
                                  "record %" PRIu64 " in %s at offset %" PRIu64 " is damaged: %s. Skip it "
@@ -77,12 +74,12 @@ static int check_takeover(chron_reader *r)
     int status;
 
     chron__slots_refresh(r->q.meta.base, &r->mark); /* it costs next to nothing */
-    if (__builtin_expect(r->mark.chron__epoch == r->writer_epoch, 1))
+    if (__builtin_expect(r->mark.epoch == r->writer_epoch, 1))
         return 0;
     status = chron__reader_reattach(r);
     if (status < 0)
         return status;
-    r->writer_epoch = r->mark.chron__epoch;
+    r->writer_epoch = r->mark.epoch;
     return 1;
 }
 
@@ -109,8 +106,7 @@ static int check_empty(chron_reader *r)
         return status;
     if (chron__seg_seal_load(r->seg, &seal) == 1) /* [SEAL] END, and all before it, are visible now */
         why = "it was erased: the segment's seal says that there is one";
-    else if (mark->chron__durable_next > r->next_seq ||
-             ((mark->flags & CHRON__SLOT_CLEAN) && mark->next_seq > r->next_seq))
+    else if (mark->durable_next > r->next_seq || ((mark->flags & CHRON__SLOT_CLEAN) && mark->next_seq > r->next_seq))
         why = "it was erased: queue.meta says that there is one";
     else if ((r->empty_looks++ & HOLE_LOOKS_MASK) == 0 && is_hole(r))
         why = "nothing stands there, but a later segment exists";
@@ -390,7 +386,7 @@ static int doze(chron_reader *r, uint64_t start, uint64_t ns)
     uint64_t poll_ns = CHRON__POLL_MIN_NS;
 
     for (;;) {
-        uint32_t announced = chron__bell_announce(&r->bell);
+        uint32_t announced = chron__doorbell_announce(&r->bell);
         uint64_t passed;
         uint64_t slice = CHRON__SLEEP_SLICE_NS;
 
@@ -406,7 +402,7 @@ static int doze(chron_reader *r, uint64_t start, uint64_t ns)
         if (slice > ns - passed)
             slice = ns - passed;
         r->stats.sleeps++;
-        if (chron__bell_sleep(&r->bell, announced, slice) == -EINTR)
+        if (chron__doorbell_sleep(&r->bell, announced, slice) == -EINTR)
             return chron__fail(CHRON_EINTR, "interrupted by a signal while waiting for a record");
     }
 }
@@ -442,7 +438,7 @@ int chron_reader_wait(chron_reader *r, int64_t timeout_ns)
 /* [BELL] as doze(), but it is somebody else who sleeps. */
 static int arm(chron_reader *r)
 {
-    (void)chron__bell_announce(&r->bell);
+    (void)chron__doorbell_announce(&r->bell);
     return is_ready(r);
 }
 

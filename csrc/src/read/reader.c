@@ -55,7 +55,7 @@ static void destroy(chron_reader *r)
 {
     chron__seg_release(r->seg);
     if (r->bell.map.base)
-        chron__bell_close(&r->q, &r->bell);
+        chron__doorbell_close(&r->q, &r->bell);
     chron__position_close(&r->q, &r->position);
     chron__queue_close(&r->q);
 }
@@ -68,8 +68,8 @@ static int open_reader(chron_reader *r, const chron__io *io, const char *path)
     if (status < 0)
         return status;
     chron__slots_refresh(r->q.meta.base, &r->mark);
-    r->writer_epoch = r->mark.chron__epoch;
-    chron__bell_open(&r->q, &r->bell);
+    r->writer_epoch = r->mark.epoch;
+    chron__doorbell_open(&r->q, &r->bell);
     if (o->name)
         status = chron__position_open(&r->q, o->name, o->mode, o->start != CHRON_START_RESUME, &r->position);
     if (status < 0)

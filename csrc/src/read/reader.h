@@ -43,7 +43,7 @@ struct chron_reader {
     /* Everything else. */
     chron__queue q;
     chron_reader_options options; /* name is not kept: it is the caller's */
-    chron__bell bell;
+    chron__doorbell bell;
     chron__position position; /* fd is -1 without a name */
 };
 
@@ -87,7 +87,7 @@ static inline int chron__reader_is_visible(chron_reader *r, uint64_t seq)
     if (!(r->options.flags & CHRON_DURABLE_ONLY))
         return 0;
     chron__slots_refresh(r->q.meta.base, &r->mark);
-    r->visible = r->mark.chron__durable_next;
+    r->visible = r->mark.durable_next;
     return seq < r->visible;
 }
 

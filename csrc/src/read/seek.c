@@ -303,10 +303,7 @@ static int previous(chron_reader *r, chron_view *out)
     if (chron__rec_load(seg->map.base, seg->size, offset, &rec) != CHRON__REC_DATA ||
         chron__rec_seq(&rec) != r->next_seq - 1u || !chron__rec_crc_ok(&rec, rec.payload)) {
         status = chron__map_faulted(&seg->map)
-                     ? chron__fail(CHRON_EIO,
-                                   "the segment that begins with seq %" PRIu64 " went away under its mapping: "
-                                   "it was truncated, or the disk failed",
-                                   seg->base_seq)
+                     ? chron__seg_fail_fault(seg, "")
                      : chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is damaged: seek to one before it",
                                              r->next_seq - 1u),
                                  "", offset, r->next_seq - 1u);

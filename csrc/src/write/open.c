@@ -261,7 +261,7 @@ static int open_files(chron_writer *w, const char *path)
             status = chron__fail_sys(status, directories[i], "cannot make the directory %s", directories[i]);
     }
     if (status == 0)
-        status = chron__bell_create(&w->q, w->options.mode, &w->bell);
+        status = chron__doorbell_create(&w->q, w->options.mode, &w->bell);
     if (status == 0 && !chron__queue_state(&w->q, &w->state))
         status = chron__at(chron__fail(CHRON_ECORRUPT, "both copies of the writer's state in queue.meta are damaged: "
                                                        "restore the file"),
@@ -306,10 +306,10 @@ static int take_over(chron_writer *w)
     chron__set64(&w->next_seq, found.next_seq);
     w->first_seq = found.next_seq;
     /* Only repair can have cut below the mark. */
-    if (w->state.chron__durable_next > found.next_seq)
-        w->state.chron__durable_next = found.next_seq;
-    chron__set64(&w->durable_next, w->state.chron__durable_next);
-    w->full_epoch = w->state.chron__epoch + 1u;
+    if (w->state.durable_next > found.next_seq)
+        w->state.durable_next = found.next_seq;
+    chron__set64(&w->durable_next, w->state.durable_next);
+    w->full_epoch = w->state.epoch + 1u;
     /* A damaged slot may have hidden the newest epoch; the records tell. */
     if (found.epoch >= (uint32_t)w->full_epoch)
         w->full_epoch += (uint64_t)(found.epoch - (uint32_t)w->full_epoch) + 1u;
@@ -322,7 +322,7 @@ static int take_over(chron_writer *w)
     w->epoch = (uint32_t)w->full_epoch;
     found.report.epoch = w->full_epoch;
     w->recovery = found.report;
-    w->state.chron__epoch = w->full_epoch;
+    w->state.epoch = w->full_epoch;
     w->state.flags = 0;
     w->state.next_seq = 0;
     status = chron__writer_store_state(w, 1);
@@ -381,7 +381,7 @@ static void destroy(chron_writer *w)
     }
     chron__seg_release(w->retired);
     if (w->bell.map.base)
-        chron__bell_close(&w->q, &w->bell);
+        chron__doorbell_close(&w->q, &w->bell);
     chron_bell_release(w->sync_bell);
     if (w->meta_lock.map || w->meta_lock.fd >= 0)
         w->q.io->unlock(w->q.io, &w->meta_lock);

@@ -79,10 +79,7 @@ static int scan(survey *s)
     s->out->report.scanned_records += s->tally.records;
     s->out->report.scanned_bytes += s->walk.offset - s->seg->data_offset;
     if (chron__map_faulted(&s->seg->map))
-        return chron__fail(CHRON_EIO,
-                           "the segment that begins with seq %" PRIu64 " cannot be read: it was truncated, or "
-                           "the disk failed",
-                           s->seg->base_seq);
+        return chron__seg_fail_fault(s->seg, "");
     return 0;
 }
 
@@ -133,7 +130,7 @@ static int open_follower(survey *s, size_t i, chron__seg **next)
 {
     int status = chron__seg_open(s->q, s->bases.at[i], 1, next);
 
-    if (status == -CHRON_ECORRUPT && (s->repair || s->bases.at[i] >= s->state->chron__durable_next))
+    if (status == -CHRON_ECORRUPT && (s->repair || s->bases.at[i] >= s->state->durable_next))
         return 0; /* made, but its header did not reach the disk */
     if (status < 0)
         return status;
@@ -150,7 +147,7 @@ static int read_on(survey *s, size_t first)
     int status = chron__seg_open(s->q, s->bases.at[first], 1, &s->seg);
 
     s->at = first;
-    if (status == -CHRON_ECORRUPT && (s->repair || s->bases.at[first] >= s->state->chron__durable_next))
+    if (status == -CHRON_ECORRUPT && (s->repair || s->bases.at[first] >= s->state->durable_next))
         return 0; /* s->seg is NULL: not even its header reached the disk */
     if (status < 0)
         return status;
@@ -209,7 +206,7 @@ static int check_durable(const survey *s)
     char name[CHRON__NAME_BYTES];
     const char *why = "records that were on disk are missing";
 
-    if (!s->seg || s->walk.next_seq >= s->state->chron__durable_next)
+    if (!s->seg || s->walk.next_seq >= s->state->durable_next)
         return 0;
     if (s->stop == CHRON__STOP_BROKEN)
         why = s->walk.why;
@@ -244,7 +241,7 @@ static int take_back(const survey *s)
 static int cut(survey *s)
 {
     chron__recovered *out = s->out;
-    uint64_t epoch = s->state->chron__epoch + 1u;
+    uint64_t epoch = s->state->epoch + 1u;
     size_t from = s->seg ? s->at + 1u : s->at;
     int status = 0;
 
@@ -265,7 +262,7 @@ static int cut(survey *s)
 /* Records above the durable mark may go with a loss of power, even all of them; those below it may not. */
 static int no_segments(const chron__slot_value *state, int repair, chron__recovered *out)
 {
-    out->next_seq = state->chron__durable_next;
+    out->next_seq = state->durable_next;
     if (out->next_seq > 0 && !repair)
         return chron__fail(CHRON_ECORRUPT,
                            "queue.meta tells of %" PRIu64 " records that were on disk, but there is no "
@@ -294,13 +291,13 @@ static void fill_report(const survey *s)
 int chron__recover(const chron__queue *q, const chron__slot_value *state, int repair, chron__recovered *out)
 {
     survey s = {.q = q, .state = state, .repair = repair, .out = out};
-    uint64_t durable_next = state->chron__durable_next;
+    uint64_t durable_next = state->durable_next;
     int64_t first;
     int status = chron__queue_list(q, &s.bases);
 
     memset(out, 0, sizeof *out);
     out->prev_base = CHRON_SEQ_NONE;
-    out->report.clean = (state->flags & CHRON__SLOT_CLEAN) != 0 || state->chron__epoch == 0; /* never opened */
+    out->report.clean = (state->flags & CHRON__SLOT_CLEAN) != 0 || state->epoch == 0; /* never opened */
     if (status < 0)
         return status;
     if (s.bases.count == 0) {

@@ -222,6 +222,19 @@ static void retire(chron_writer *w, chron__seg *old)
     chron__seg_release(old);
 }
 
+/* The segment before is complete, unless it went away while it was being completed. */
+static int leave(chron_writer *w, chron__seg *old)
+{
+    int status = 0;
+
+    if (chron__map_faulted(&old->map)) {
+        chron__set32(&w->poisoned, 1);
+        status = chron__seg_fail_fault(old, CHRON__REOPEN);
+    }
+    retire(w, old);
+    return status;
+}
+
 static int roll(chron_writer *w)
 {
     static const chron__tally nothing = {0};
@@ -254,19 +267,11 @@ static int roll(chron_writer *w)
     chron__writer_enter_segment(w, next, next->data_offset, &nothing);
     end_roll(w, NULL);
     w->rolls++;
-    w->wakes += (uint64_t)chron__bell_ring(&w->bell);
-    status = chron__map_faulted(&old->map);
-    retire(w, old);
-    if (status) {
-        chron__set32(&w->poisoned, 1);
-        return chron__fail(CHRON_EIO,
-                           "the segment before %s went away under its mapping: it was truncated, or the disk "
-                           "failed. Close the writer and open the queue again",
-                           name);
-    }
-    if (!w->keeper_running && w->options.retention.automatic)
+    w->wakes += (uint64_t)chron__doorbell_ring(&w->bell);
+    status = leave(w, old);
+    if (status == 0 && !w->keeper_running && w->options.retention.automatic)
         (void)chron__writer_clean(w, NULL, NULL, 0); /* tried again at the next roll */
-    return 0;
+    return status;
 }
 
 int chron__writer_edge(chron_writer *w, uint64_t bytes)

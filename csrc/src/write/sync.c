@@ -24,7 +24,7 @@ int chron__writer_store_state(chron_writer *w, int on_disk)
     w->state.time_ns = chron__clock_ns(1);
     chron__slots_store(w->q.meta.base, &w->state);
     if (chron__map_faulted(&w->q.meta))
-        return chron__fail(CHRON_EIO, "queue.meta went away under its mapping: it was truncated, or the disk failed");
+        return chron__fail_fault(CHRON__FILE_META, "");
     if (on_disk)
         status = io->sync_map(io, w->q.meta_fd, &w->q.meta, 0, CHRON__PAGE);
     return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot put queue.meta on disk") : 0;
@@ -87,10 +87,7 @@ static int sync_current(chron_writer *w, chron__seg *seg, uint64_t tail)
         return chron__fail_sys(status, "", "cannot put the segment that begins with seq %" PRIu64 " on disk",
                                seg->base_seq);
     if (chron__map_faulted(&seg->map))
-        return chron__fail(CHRON_EIO,
-                           "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
-                           "truncated, or the disk failed",
-                           seg->base_seq);
+        return chron__seg_fail_fault(seg, "");
     w->synced_base = seg->base_seq;
     w->synced_offset = tail;
     return 0;
@@ -143,7 +140,7 @@ static int sync_all(chron_writer *w)
         status = sync_directory(w);
     chron__seg_release(seg);
     if (status == 0 && next_seq > chron__get64(&w->durable_next)) {
-        w->state.chron__durable_next = next_seq;
+        w->state.durable_next = next_seq;
         status = chron__writer_store_state(w, 0);
     }
     if (status < 0) {
@@ -168,9 +165,9 @@ int chron__writer_sync(chron_writer *w)
     bell = w->sync_bell;
     pthread_mutex_unlock(&w->lock);
     pthread_mutex_unlock(&w->sync_lock);
-    chron__bell_rang(bell); /* also after a failure: who waits has to hear of it */
+    chron__bell_signal(bell); /* also after a failure: who waits has to hear of it */
     if (status == 0)
-        (void)chron__bell_ring(&w->bell); /* readers of durable records wait for this */
+        (void)chron__doorbell_ring(&w->bell); /* readers of durable records wait for this */
     return status;
 }
 

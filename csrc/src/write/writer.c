@@ -36,10 +36,7 @@ static __attribute__((cold, noinline)) int poisoned(const chron_writer *w)
 static __attribute__((cold, noinline)) int faulted(chron_writer *w)
 {
     chron__set32(&w->poisoned, 1);
-    return chron__fail(CHRON_EIO,
-                       "the segment that begins with seq %" PRIu64 " went away under its mapping: it was "
-                       "truncated, or the disk failed. Close the writer and open the queue again",
-                       w->seg->base_seq);
+    return chron__seg_fail_fault(w->seg, CHRON__REOPEN);
 }
 
 static inline int check_ready(const chron_writer *w)
@@ -109,7 +106,7 @@ static inline __attribute__((always_inline)) int64_t finish(chron_writer *w, uin
     chron__fence_signal();
     if (__builtin_expect(chron__get32(w->fault) != 0, 0)) /* [FAULT] with guard.c */
         return faulted(w);
-    if (__builtin_expect(chron__bell_ring(&w->bell), 0))
+    if (__builtin_expect(chron__doorbell_ring(&w->bell), 0))
         w->wakes++;
     if (__builtin_expect(w->sync_every != 0, 0)) {
         w->unsynced += count;

@@ -23,7 +23,8 @@
 #include "format/segment.h"
 #include "base/step.h"
 
-#define CHRON__FILE_NEXT "next.tmp" /* the prepared segment, until it gets its name */
+#define CHRON__REOPEN ". Close the writer and open the queue again" /* what a failure that poisons ends with */
+#define CHRON__FILE_NEXT "next.tmp"                                 /* the prepared segment, until it gets its name */
 
 struct chron_writer {
     /* What every append touches. */
@@ -46,7 +47,7 @@ struct chron_writer {
     uint32_t unsynced;   /* records since the last sync by append */
     uint64_t claimed;    /* bytes of room claimed behind tail, header included; 0: no claim */
     chron__tally tally;  /* of the current segment */
-    chron__bell bell;
+    chron__doorbell bell;
 
     /* Everything else. */
     chron__queue q;
