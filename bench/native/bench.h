@@ -35,9 +35,6 @@ const char *queue_path(const char *directory);
 void queue_delete(const char *directory);
 void directory_delete(const char *path);
 
-/* The ratio of two samples taken in the same rounds. */
-spread ratio_of(const samples *value, const samples *limit);
-
 void topic_append(const config *c);
 void topic_read(const config *c);
 void topic_roundtrip(const config *c);

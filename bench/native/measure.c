@@ -190,3 +190,12 @@ void unpin(void)
     if (processors() && sched_setaffinity(0, sizeof allowed, &allowed) < 0)
         die("cannot give a thread all processors back");
 }
+
+spread ratio_of(const samples *value, const samples *limit)
+{
+    samples ratios = {.count = 0};
+
+    for (size_t i = 0; i < value->count && i < limit->count; i++)
+        samples_add(&ratios, value->value[i] / limit->value[i]);
+    return samples_spread(&ratios);
+}

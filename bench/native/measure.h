@@ -71,6 +71,8 @@ typedef struct spread {
 
 void samples_add(samples *s, double value);
 spread samples_spread(const samples *s);
+/* The ratio of two samples taken in the same rounds. */
+spread ratio_of(const samples *value, const samples *limit);
 
 /* Latencies in whole nanoseconds up to 8 us, then in steps of 1.6 %. */
 #define HISTOGRAM_FINE 8192u
