@@ -26,7 +26,7 @@ def test_mutant_can_be_made(mutant: Mutant, csrc: Path) -> None:
     assert mutant.old in text
     assert mutant.old != mutant.new
     file.write_text(text.replace(mutant.old, mutant.new))
-    compiled = [file] if file.suffix == ".c" else [csrc / "src" / name for name in ("write/writer.c", "read/next.c")]
+    compiled = [file] if file.suffix == ".c" else [csrc / "src" / name for name in ("write/append.c", "read/next.c")]
     command = ["cc", "-fsyntax-only", "-std=c11", "-DCHRON_TESTING", f"-I{csrc}/include", f"-I{csrc}/src"]
     done = subprocess.run([*command, *compiled], capture_output=True, text=True)
     file.write_text(text)

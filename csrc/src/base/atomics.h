@@ -5,23 +5,39 @@
  * Words in mapped files are 32 bits wide, so that they are lock-free on every machine, and little-endian:
  * the *_le functions convert. 64-bit atomics are for memory of one process only.
  *
- * Each use says which other place it pairs with, by one of these tags (grep for them):
+ * Each use says which other place it pairs with, by a tag (grep for it; the lint wants one at every use, or, where a
+ * word is loaded and stored relaxed, at its declaration):
  *
- *   [PUBLISH]  writer stores a record's commit word (release); a reader loads it (acquire). Everything
- *              that the writer wrote before, payload and header, is then visible to the reader.
- *   [SEAL]     writer stores the seal's state (release) after END and the other seal fields; whoever
- *              loads the state (acquire) as sealed sees them.
- *   [INDEX]    writer stores a block index entry (release) after the record it points at was published.
- *   [SLOT]     words of a two-slot record: relaxed; the slot's CRC tells a torn one from a whole one. A release fence
- *              before the stores and an acquire fence behind the loads: who reads of a record in queue.meta sees it.
- *   [BELL]     sleeping and waking: seq_cst fences on both sides, see doorbell.c.
- *   [TAIL]     the writer thread stores next_seq (release) after the record; the keeper loads it
- *              (acquire) to know what a sync covers.
- *   [TOUCH]    claiming slices of pages to prepare: one compare-and-swap per slice, see roll.c.
- *   [FAULT]    the SIGBUS guard's flag of a mapping: set in the handler before the pages are replaced.
- *   [GUARD]    the SIGBUS guard's table: a slot's base is stored (release) after its other fields.
- *   [BUSY]     the one-thread-at-a-time check of CHRON_CHECKED handles.
- *   [STOP]     flags by which one thread asks another to look: keeper's stop, poisoning.
+ *   tag        one side                               the other side
+ *   [PUBLISH]  chron__rec_publish, release, after     chron__rec_load, acquire: header and payload are visible
+ *              header and payload                     to whoever sees the commit word
+ *   [SEAL]     chron__seg_seal_store, release, after  chron__seg_seal_load, acquire
+ *              END and the seal's other fields
+ *   [INDEX]    chron__seg_index_set, release, after   chron__seg_index_get, acquire
+ *              the record it points at was published
+ *   [SLOT]     chron__slots_store: a release fence,   chron__slots_load, _refresh: relaxed words, then an acquire
+ *              then relaxed words; the CRC tells a    fence: who reads of a record in a slot sees the record
+ *              torn slot from a whole one
+ *   [BELL]     the writer publishes, then a seq_cst   a reader announces itself, then a seq_cst fence, then looks
+ *              fence, then looks for sleepers         for a record: at least one sees the other (doorbell.c)
+ *   [TAIL]     the owner's thread stores next_seq,    the keeper's thread loads it, acquire: what a sync covers
+ *              release, after the record              is there
+ *   [TOUCH]    one thread claims a slice of pages to  the other one finds it claimed; relaxed, for nothing else
+ *              prepare, by compare-and-swap           depends on it (prepare.c)
+ *   [FAULT]    the SIGBUS handler sets a mapping's    the interrupted thread, or another, looks at the flag after
+ *              flag, then replaces the pages          it has read or written there, and before it believes it
+ *   [GUARD]    a slot of the guard's table: its base  the handler loads the base, acquire
+ *              is stored last, release
+ *   [BUSY]     who enters a checked handle exchanges  who leaves stores 0, release: one thread at a time
+ *              its word, acquire
+ *   [STOP]     a flag that asks another thread to     that thread, soon: relaxed; a lock guards what comes with it
+ *              look: stop, poisoned, asleep
+ *   [REFS]     who takes a reference counts up        who gives it back counts down, acquire and release: the last
+ *              (relaxed: it has one already)          one sees what all others did
+ *   [FORK]     a forked child counts up before any    every call on a handle compares: relaxed, it is one thread
+ *              other code runs in it
+ *   [COUNT]    a number for people, counted by any    read by any thread, relaxed: nothing else depends on it
+ *              thread
  */
 #ifndef CHRON_ATOMICS_H
 #define CHRON_ATOMICS_H

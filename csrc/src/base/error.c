@@ -114,11 +114,9 @@ int chron__fail_sys(int negative_errno, const char *file, const char *format, ..
     return -code;
 }
 
-int chron__fail_fault(const char *file, const char *then)
+int chron__fail_fault(const char *what, const char *then)
 {
-    (void)chron__fail(CHRON_EIO, "%s went away under its mapping: it was truncated, or the disk failed%s", file, then);
-    set_file(file);
-    return -CHRON_EIO;
+    return chron__fail(CHRON_EIO, "%s went away under its mapping: it was truncated, or the disk failed%s", what, then);
 }
 
 int chron__fail_range(uint64_t seq, uint64_t next_seq)

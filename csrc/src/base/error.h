@@ -21,10 +21,10 @@ int chron__fail_sys(int negative_errno, const char *file, const char *format, ..
     __attribute__((format(printf, 3, 4), cold));
 
 /*
- * CHRON_EIO: the guard had to replace the pages of a mapping of `file`. `then` is what to do, a sentence that begins
+ * CHRON_EIO: the guard had to replace the pages of a mapping: that of `what`. `then` is what to do, a sentence that begins
  * with ". ", or "".
  */
-int chron__fail_fault(const char *file, const char *then) __attribute__((cold));
+int chron__fail_fault(const char *what, const char *then) __attribute__((cold));
 
 /* CHRON_ERANGE: there is no record `seq` yet, the next one will be `next_seq`. */
 int chron__fail_range(uint64_t seq, uint64_t next_seq) __attribute__((cold));

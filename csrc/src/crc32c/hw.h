@@ -20,8 +20,8 @@
 #ifndef CHRON_CRC32C_HW_H
 #define CHRON_CRC32C_HW_H
 
-#include "crc32c/shift.h"
 #include "base/endian.h"
+#include "crc32c/shift.h"
 
 #define LANE_MIN 16u /* words from which on three lanes are worth it (measured; correct from 6 on) */
 #define LANE_BLOCK (CHRON__CRC32C_SHIFTS / 2u - 1u) /* words a lane takes; the last time perhaps one more */

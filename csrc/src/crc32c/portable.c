@@ -12,8 +12,8 @@
  * table[d][b] is what byte b does to the CRC when d more bytes come behind it: b * x^(32 + 8d) mod P.
  * It is linear in b, so the compiler can make all 2048 entries out of the 64 powers x^32 to x^95.
  */
-#include "crc32c/impl.h"
 #include "base/endian.h"
+#include "crc32c/impl.h"
 
 /* The eight arguments of ROW: x^(32 + 8d), ..., x^(39 + 8d) mod P. The highest bit of b is x^0. */
 /* clang-format off */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * listen.c - bells for event loops: what another thread waits at, many of them at once, while the loop's own thread
- * uses the handles that they belong to.
+ * bell.c - bells for event loops: what another thread waits at, many of them at once, while the loop's own thread
+ * uses the handles that they belong to. Knows no handle: read/wait.c and write/sync.c give out theirs.
  *
  * Invariants:
  *  - A bell's word only ever counts up (and wraps). Who waits compares it with what was last seen, so a ring between
@@ -9,22 +9,23 @@
  *  - A reader's bell is a mapping of the doorbell of its own, so it outlives the reader. It is not in forked children.
  *  - Nothing here is data: whoever was woken looks again.
  */
+#include "format/bell.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
-#include "format/bell.h"
-#include "read/reader.h"
-#include "write/writer.h"
+#include "base/error.h"
+#include "format/doorbell.h"
 
 struct chron_bell {
-    chron__a32 refs;
+    chron__a32 refs; /* [REFS] */
     uint32_t fork_count;
-    chron__a32 own;       /* the word of a bell that is no doorbell */
+    chron__a32 own;       /* [BELL] the word of a bell that is no doorbell */
     chron__doorbell door; /* base NULL: `own` counts */
     const chron__io *io;
 };
 
-static chron_bell *new_bell(const chron__io *io)
+chron_bell *chron__bell_new(void)
 {
     chron_bell *b = calloc(1, sizeof *b);
 
@@ -35,7 +36,12 @@ static chron_bell *new_bell(const chron__io *io)
     chron__fork_watch();
     chron__set32(&b->refs, 1);
     b->fork_count = chron__get32(&chron__fork_count);
-    b->io = io;
+    return b;
+}
+
+chron_bell *chron__bell_retain(chron_bell *b)
+{
+    (void)chron__count_up32(&b->refs); /* [REFS] */
     return b;
 }
 
@@ -65,21 +71,22 @@ int chron_bell_new(chron_bell **out)
 {
     if (!out)
         return chron__fail(CHRON_EINVAL, "there is no place to store the bell");
-    *out = new_bell(NULL);
+    *out = chron__bell_new();
     return *out ? 0 : -CHRON_ENOMEM;
 }
 
-static int reader_bell(chron_reader *r, chron_bell **out)
+int chron__bell_of_queue(const chron__queue *q, chron_bell **out)
 {
     chron_bell *b;
 
     if (!out)
         return chron__fail(CHRON_EINVAL, "there is no place to store the bell");
     *out = NULL;
-    b = new_bell(r->q.io);
+    b = chron__bell_new();
     if (!b)
         return -CHRON_ENOMEM;
-    chron__doorbell_open(&r->q, &b->door);
+    b->io = q->io;
+    chron__doorbell_open(q, &b->door);
     if (!b->door.map.base) {
         chron_bell_release(b);
         return chron__fail(CHRON_EACCESS, "the doorbell cannot be written to, or is damaged: look for records now and "
@@ -89,51 +96,9 @@ static int reader_bell(chron_reader *r, chron_bell **out)
     return 0;
 }
 
-int chron_reader_bell(chron_reader *r, chron_bell **out)
-{
-    int status = chron__reader_enter(r);
-
-    if (status < 0)
-        return status;
-    status = reader_bell(r, out);
-    chron__reader_leave(r);
-    return status;
-}
-
-static int writer_bell(chron_writer *w, chron_bell **out)
-{
-    chron_bell *b;
-
-    if (!out)
-        return chron__fail(CHRON_EINVAL, "there is no place to store the bell");
-    *out = NULL;
-    if (!w->sync_bell) {
-        b = new_bell(NULL);
-        if (!b)
-            return -CHRON_ENOMEM;
-        pthread_mutex_lock(&w->lock);
-        w->sync_bell = b;
-        pthread_mutex_unlock(&w->lock);
-    }
-    (void)chron__count_up32(&w->sync_bell->refs);
-    *out = w->sync_bell;
-    return 0;
-}
-
-int chron_writer_bell(chron_writer *w, chron_bell **out)
-{
-    int status = chron__writer_enter(w);
-
-    if (status < 0)
-        return status;
-    status = writer_bell(w, out);
-    chron__writer_leave(w);
-    return status;
-}
-
 void chron_bell_release(chron_bell *b)
 {
-    if (!b || chron__count_down32(&b->refs) > 0)
+    if (!b || chron__count_down32(&b->refs) > 0) /* [REFS] */
         return;
     if (b->door.map.base) {
         if (is_forked(b))
@@ -156,7 +121,7 @@ int chron_bell_ring(chron_bell *b)
 
 uint32_t chron_bell_count(const chron_bell *b)
 {
-    return b && !is_forked(b) ? chron__load_relaxed32(word_of(b)) : 0;
+    return b && !is_forked(b) ? chron__load_relaxed32(word_of(b)) : 0; /* [BELL] with chron__doorbell_wake */
 }
 
 /* How many have been rung since; their counts are brought up to date. */
@@ -165,7 +130,7 @@ static int take_rung(chron_bell *const *bells, uint32_t *counts, size_t n)
     int rung = 0;
 
     for (size_t i = 0; i < n; i++) {
-        uint32_t now = chron__load_relaxed32(word_of(bells[i]));
+        uint32_t now = chron__load_relaxed32(word_of(bells[i])); /* [BELL] with chron__doorbell_wake */
 
         rung += now != counts[i];
         counts[i] = now;

@@ -99,8 +99,8 @@ uint32_t chron__doorbell_announce(chron__doorbell *bell)
 
     if (!bell->map.base)
         return 0;
-    announced = chron__load_relaxed32(bell->map.base + CHRON__BELL_NOTIFY);
-    chron__store_relaxed32(bell->map.base + CHRON__BELL_WAITING, 1);
+    announced = chron__load_relaxed32(bell->map.base + CHRON__BELL_NOTIFY); /* [BELL] with chron__doorbell_wake */
+    chron__store_relaxed32(bell->map.base + CHRON__BELL_WAITING, 1);        /* [BELL] with chron__doorbell_ring */
     chron__fence_seq_cst(); /* [BELL] with chron__doorbell_ring: announce, then look for a record */
     return announced;
 }
@@ -118,9 +118,9 @@ int chron__doorbell_sleep(chron__doorbell *bell, uint32_t announced, uint64_t ns
 
 int chron__doorbell_wake(chron__doorbell *bell)
 {
-    if (chron__exchange32(bell->map.base + CHRON__BELL_WAITING, 0) == 0)
+    if (chron__exchange32(bell->map.base + CHRON__BELL_WAITING, 0) == 0) /* [BELL] with chron__doorbell_announce */
         return 0;
-    (void)chron__add32(bell->map.base + CHRON__BELL_NOTIFY, 1);
+    (void)chron__add32(bell->map.base + CHRON__BELL_NOTIFY, 1); /* [BELL] with chron__doorbell_announce */
     (void)chron__futex_wake_all(bell->map.base + CHRON__BELL_NOTIFY);
     return 1;
 }

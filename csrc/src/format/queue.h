@@ -8,8 +8,8 @@
 
 #include "chronicle.h"
 #include "base/format.h"
-#include "platform/platform.h"
 #include "format/slots.h"
+#include "platform/platform.h"
 
 /* Room for a segment's file name, or that of anything else directly inside the queue's directory. */
 #define CHRON__NAME_BYTES 96

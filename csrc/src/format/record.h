@@ -8,9 +8,9 @@
 #define CHRON_RECORD_H
 
 #include "base/atomics.h"
-#include "crc32c/crc32c.h"
 #include "base/endian.h"
 #include "base/format.h"
+#include "crc32c/crc32c.h"
 
 #define CHRON__USER_FLAGS 0x00FFu
 

@@ -10,11 +10,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "format/header.h"
 #include "base/step.h"
+#include "format/header.h"
 
 static chron__seg *seg_new(const chron__queue *q)
 {
@@ -32,13 +33,13 @@ static chron__seg *seg_new(const chron__queue *q)
 
 chron__seg *chron__seg_retain(chron__seg *seg)
 {
-    (void)chron__count_up32(&seg->references);
+    (void)chron__count_up32(&seg->references); /* [REFS] */
     return seg;
 }
 
 void chron__seg_release(chron__seg *seg)
 {
-    if (!seg || chron__count_down32(&seg->references) > 0)
+    if (!seg || chron__count_down32(&seg->references) > 0) /* [REFS] */
         return;
     if (seg->map.base)
         seg->io->unmap(seg->io, &seg->map);
@@ -54,7 +55,7 @@ void chron__seg_forget(chron__seg *seg)
     if (seg->fd >= 0)
         seg->io->close_file(seg->io, seg->fd); /* the child's own copy */
     seg->fd = -1;
-    if (chron__count_down32(&seg->references) > 0) /* views in the child still need a reader's mapping */
+    if (chron__count_down32(&seg->references) > 0) /* [REFS] views in the child still need a reader's mapping */
         return;
     chron__map_forget(&seg->map);
     free(seg);
@@ -63,9 +64,11 @@ void chron__seg_forget(chron__seg *seg)
 int chron__seg_fail_fault(const chron__seg *seg, const char *then)
 {
     char name[CHRON__NAME_BYTES];
+    char what[64];
 
     chron__segment_name(seg->base_seq, name);
-    return chron__fail_fault(name, then);
+    (void)snprintf(what, sizeof what, "the segment that begins with seq %" PRIu64, seg->base_seq);
+    return chron__at(chron__fail_fault(what, then), name, 0, seg->base_seq);
 }
 
 static int check_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, const char *name)
@@ -269,6 +272,6 @@ void chron__seg_unseal(chron__seg *seg)
 {
     uint8_t *seal = seg->map.base + CHRON__SEAL_AT;
 
-    chron__store_release_le32(seal, CHRON__SEAL_OPEN);
+    chron__store_release_le32(seal, CHRON__SEAL_OPEN); /* [SEAL] with chron__seg_seal_load */
     memset(seal + 4, 0, sizeof(chron__seal) - 4u);
 }

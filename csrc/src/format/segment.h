@@ -14,8 +14,8 @@
 typedef struct chron__seg {
     const chron__io *io;
     chron__map map;
-    int fd; /* writer only, else -1 */
-    chron__a32 references;
+    int fd;                /* writer only, else -1 */
+    chron__a32 references; /* [REFS] */
     uint64_t base_seq;
     uint64_t prev_base;
     uint64_t size; /* bytes */

@@ -5,8 +5,8 @@
  */
 #include "format/slots.h"
 
-#include "base/atomics.h"
 #include "chronicle.h"
+#include "base/atomics.h"
 #include "base/format.h"
 #include "base/step.h"
 
@@ -22,7 +22,8 @@ static int load_one(const uint8_t *slot, chron__slot_value *out)
 
     for (size_t i = 0; i < SLOT_WORDS; i++) /* [SLOT] with chron__slots_store */
         chron__write_le32(copy + 4u * i, chron__load_relaxed_le32(slot + 4u * i));
-    chron__fence_acquire(); /* what the slot tells of, records that are durable or were the last, is visible now */
+    /* [SLOT] with chron__slots_store: what the slot tells of, records that are durable or were the last, is visible now */
+    chron__fence_acquire();
     if (chron__read_le32(copy + offsetof(chron__slot, crc)) != chron_crc32c(0, copy, SLOT_CRC_BYTES))
         return 0;
     out->generation = chron__read_le64(copy + offsetof(chron__slot, generation));
@@ -51,7 +52,7 @@ int chron__slots_load(const uint8_t *base, chron__slot_value *out)
             *out = b;
             return 1;
         }
-        chron__fence_seq_cst();
+        chron__fence_seq_cst(); /* [SLOT] with nobody's: only that the next look is a new one */
     }
     memset(out, 0, sizeof *out);
     return 0;
@@ -61,7 +62,7 @@ void chron__slots_refresh(const uint8_t *base, chron__slot_value *value)
 {
     /* The low words of both generations tell which slot is newer. [SLOT] with chron__slots_store */
     uint32_t a = chron__load_relaxed_le32(base + CHRON__SLOT_A);
-    uint32_t b = chron__load_relaxed_le32(base + CHRON__SLOT_B);
+    uint32_t b = chron__load_relaxed_le32(base + CHRON__SLOT_B); /* [SLOT] */
     uint32_t newest = (int32_t)(a - b) > 0 ? a : b;
     chron__slot_value now;
 
@@ -87,7 +88,7 @@ void chron__slots_store(uint8_t *base, chron__slot_value *value)
     chron__write_le32(copy + offsetof(chron__slot, fingerprint), value->fingerprint);
     chron__write_le32(copy + offsetof(chron__slot, flags), value->flags);
     chron__write_le32(copy + offsetof(chron__slot, crc), chron_crc32c(0, copy, SLOT_CRC_BYTES));
-    chron__fence_release();                   /* nobody sees the slot who does not see what it tells of */
+    chron__fence_release(); /* [SLOT] with load_one: nobody sees the slot who does not see what it tells of */
     for (size_t i = 0; i < SLOT_WORDS; i++) { /* [SLOT] with load_one */
         chron__store_relaxed_le32(slot + 4u * i, chron__read_le32(copy + 4u * i));
         CHRON__STEP("slot: word stored");

@@ -46,14 +46,14 @@ typedef struct guard_chunk {
 } guard_chunk;
 
 static chron__aptr first_chunk; /* [GUARD] */
-static chron__a32 installed;
-static chron__a32 unguarded; /* the flag of mappings that have no slot: never set */
+static chron__a32 installed;    /* [GUARD] */
+static chron__a32 unguarded;    /* [FAULT] the flag of mappings that have no slot: never set */
 static pthread_mutex_t install_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction before;
 
 static guard_chunk *chunks(void)
 {
-    return (guard_chunk *)chron__get_acquire_ptr(&first_chunk);
+    return (guard_chunk *)chron__get_acquire_ptr(&first_chunk); /* [GUARD] with add_chunk */
 }
 
 /* ------------------------------------------------------------------------------------- the handler */
@@ -152,7 +152,7 @@ int chron__guard_add(chron__map *map, int flags)
 
     map->fault = &unguarded;
     map->guard_slot = NULL;
-    if (!chron__get_acquire32(&installed))
+    if (!chron__get_acquire32(&installed)) /* [GUARD] with chron_guard_install */
         return 0;
     for (guard_chunk *chunk = chunks(); chunk && !slot; chunk = chunk->next)
         slot = take_slot(chunk);
@@ -195,7 +195,7 @@ int chron_guard_install(void)
         if (sigaction(SIGBUS, &action, &before) < 0)
             status = chron__fail_sys(-errno, "", "cannot install the handler for SIGBUS");
         else
-            chron__set_release32(&installed, 1);
+            chron__set_release32(&installed, 1); /* [GUARD] with chron__guard_add */
     }
     (void)pthread_mutex_unlock(&install_lock);
     return status;

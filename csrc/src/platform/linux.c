@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * platform_linux.c - what the library asks of Linux beyond POSIX: locks that a fork does not share, futexes,
- * allocation, the kinds of file systems, and pages in bulk. Called by platform_posix.c, but for the futex
+ * linux.c - what the library asks of Linux beyond POSIX: locks that a fork does not share, futexes,
+ * allocation, the kinds of file systems, and pages in bulk. Called by posix.c, but for the futex
  * and chron__os_dont_fork. Keeps no state; everything is thread-safe.
  *
  * LOCKS. An open-file-description lock ends when the last reference to its open file description goes.
@@ -73,7 +73,7 @@ int chron__os_allocate(int fd, uint64_t bytes)
      * comes to an end (the tmpfs of older kernels). Writing is what remains. What then still allocates late,
      * compresses or copies on write cannot be bound at all; see guard.c.
      */
-    return chron__write_zeros(fd, bytes);
+    return -ENOSYS;
 }
 
 /* SEEK_DATA overlooks pages that are dirty in memory only, on FUSE and on some releases of ZFS. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * platform_other.c - what the library asks of macOS and the BSDs beyond POSIX: the counterpart of
- * platform_linux.c. Called by platform_posix.c only. Keeps no state; everything is thread-safe.
+ * other.c - what the library asks of macOS and the BSDs beyond POSIX: the counterpart of
+ * linux.c. Called by posix.c only. Keeps no state; everything is thread-safe.
  *
  * LOCKS. flock() belongs to the open file description, as the lock on Linux does. A forked child shares the
  * description, so a child that neither execs nor closes the inherited handle keeps a dead parent's lock for
@@ -34,10 +34,12 @@
 #define LOCK_TRIES 5
 #define LOCK_PAUSE_NS 1000000u
 
-/* Written out, because not every file system here can be asked for blocks, and some say yes and lie. */
+/* Not every file system here can be asked for blocks, and some say yes and lie: write it out. */
 int chron__os_allocate(int fd, uint64_t bytes)
 {
-    return chron__write_zeros(fd, bytes);
+    (void)fd;
+    (void)bytes;
+    return -ENOSYS;
 }
 
 int64_t chron__os_next_data(int fd, uint64_t offset)

@@ -4,8 +4,8 @@
  *
  * Two parts. chron__io is the table of every call that touches a queue directory: tests put another
  * table in its place to fail any call, or to record what a power cut would have left. The functions
- * below it touch no files. platform_posix.c implements both with POSIX alone; platform_linux.c and
- * platform_other.c hold what differs. No other file asks which operating system this is.
+ * below it touch no files. posix.c and clock.c implement them with POSIX alone; linux.c and other.c hold what differs. No
+ * other file asks which operating system this is.
  *
  * Unless said otherwise a function returns 0 or more on success and -errno on failure.
  */
@@ -29,7 +29,7 @@ typedef struct chron__map {
 /* A kernel lock that is held. It ends with chron__io.unlock, or with the process. */
 typedef struct chron__lock {
     void *map; /* keeps the lock's open file description alive, and is not inherited by a fork; or NULL */
-    int fd;    /* where a mapping cannot do that (platform_linux.c says where); else -1 */
+    int fd;    /* where a mapping cannot do that (linux.c says where); else -1 */
 } chron__lock;
 
 /* open_file flags */
@@ -95,8 +95,8 @@ extern const chron__io chron__io_posix;
 /* Has the guard had to replace this mapping's pages? Then nothing read from it may be believed. */
 static inline int chron__map_faulted(const chron__map *map)
 {
-    chron__fence_signal();
-    return chron__get32(map->fault) != 0u; /* [FAULT] with guard.c */
+    chron__fence_signal(); /* [FAULT] with on_fault in guard.c */
+    return chron__get32(map->fault) != 0u;
 }
 
 /* For an unmap in a forked child: forget the mapping without touching memory. */
@@ -105,7 +105,7 @@ void chron__map_forget(chron__map *map);
 /* --------------------------------------------------------------------------- not about files */
 
 /* Counts forks that led to this process. Starts the counting on first use. */
-extern chron__a32 chron__fork_count;
+extern chron__a32 chron__fork_count; /* [FORK] */
 void chron__fork_watch(void);
 
 /* Wall clock, nanoseconds since the epoch. coarse: the kernel tick's time. Never fails. */
@@ -148,8 +148,8 @@ int chron__random(void *buffer, size_t bytes);
 int64_t chron__pid(void);
 void chron__hostname(char *buffer, size_t bytes); /* always NUL-terminated */
 
-/* Implemented per system (platform_linux.c, platform_other.c), called by platform_posix.c only. */
-int chron__os_allocate(int fd, uint64_t bytes);
+/* Implemented per system (linux.c, other.c), called by posix.c and guard.c only. */
+int chron__os_allocate(int fd, uint64_t bytes); /* -ENOSYS: write it out */
 int chron__os_lock(int fd, chron__lock *out);
 void chron__os_unlock(chron__lock *lock);
 int chron__os_lock_held(int fd);
@@ -159,9 +159,6 @@ int chron__os_sync_file(int fd);
 int64_t chron__os_next_data(int fd, uint64_t offset); /* -ENOSYS if only reading can tell */
 void chron__os_dont_fork(void *address, size_t bytes);
 int chron__os_populate(void *address, size_t bytes); /* 0 done as far as possible, -ENOSYS: touch the pages */
-
-/* platform_posix.c, for those: fill the front of a file. */
-int chron__write_zeros(int fd, uint64_t bytes);
 
 /*
  * guard.c: the SIGBUS guard. add sets map->fault in every case, and map->guard_slot if the guard is

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * platform_posix.c - the real disk (chron__io_posix) and the calls that touch no files, in terms of POSIX.
- * What POSIX lacks is asked of chron__os_..., in platform_linux.c or platform_other.c.
+ * posix.c - the real disk (chron__io_posix), in terms of POSIX. What POSIX lacks is asked of chron__os_..., in linux.c or
+ * other.c.
  *
- * Invariants: every call that a signal can interrupt is repeated, but for the two that wait; nothing here
- * moves a descriptor's offset, sets the thread's chron_error or keeps anything between calls, but for the
- * fork counter. Everything is thread-safe.
+ * Invariants: every call that a signal can interrupt is repeated; nothing here moves a descriptor's offset, sets the
+ * thread's chron_error or keeps anything between calls. Everything is thread-safe.
  *
- * The library reaches the first half only through a chron__io, so that tests can put another disk there.
+ * The library reaches it only through a chron__io, so that tests can put another disk there.
  */
 #if defined(__linux__)
 #define _GNU_SOURCE
@@ -22,25 +21,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
-#if defined(__APPLE__)
-#include <sys/random.h> /* getentropy, which POSIX has in <unistd.h> */
-#endif
 
 _Static_assert(sizeof(off_t) == 8, "files of more than 2 GiB");
 
 #define TRANSFER_MAX ((size_t)1 << 30) /* of one read or write: some systems refuse INT_MAX and more */
 #define ZEROS_BYTES 65536u
-#define ENTROPY_MAX 256u        /* of one getentropy */
-#define SECONDS_MAX 1000000000u /* of one sleep; fits a 32-bit time_t */
-#define NS_PER_SECOND 1000000000u
 
 static int fail_errno(void)
 {
@@ -202,7 +192,7 @@ static int same_file(const chron__io *io, int fd, int dir, const char *name)
 
 /* ------------------------------------------------------------------------------------- contents */
 
-int chron__write_zeros(int fd, uint64_t bytes)
+static int write_zeros(int fd, uint64_t bytes)
 {
     static const uint8_t zeros[ZEROS_BYTES];
 
@@ -231,6 +221,8 @@ static int allocate(const chron__io *io, int fd, uint64_t bytes)
     if (bytes > INT64_MAX)
         return -EFBIG;
     status = chron__os_allocate(fd, bytes);
+    if (status == -ENOSYS)
+        status = write_zeros(fd, bytes);
     if (status < 0)
         (void)ftruncate(fd, (off_t)before); /* give back what it did get; the first error is the one that counts */
     return status;
@@ -361,6 +353,19 @@ static int sync_file(const chron__io *io, int fd)
     return chron__os_sync_file(fd);
 }
 
+void chron__populate(void *address, size_t bytes)
+{
+    size_t page = page_bytes();
+    size_t before = (uintptr_t)address % page;
+    uint8_t *from = (uint8_t *)address - before;
+
+    bytes += before;
+    if (chron__os_populate(from, bytes) != -ENOSYS)
+        return;
+    for (size_t at = 0; at < bytes; at += page)
+        chron__touch32(from + at); /* [TOUCH] a write that changes nothing, beside the owner's and readers' */
+}
+
 /* ----------------------------------------------------------------------------------------- locks */
 
 static int lock(const chron__io *io, int fd, chron__lock *out)
@@ -409,143 +414,3 @@ const chron__io chron__io_posix = {
     .next_data = next_data,
     .same_file = same_file,
 };
-
-/* --------------------------------------------------------------------------------- not about files */
-
-chron__a32 chron__fork_count;
-
-static void count_fork(void)
-{
-    (void)chron__count_up32(&chron__fork_count);
-}
-
-static void watch_forks(void)
-{
-    /* Can fail for want of a few bytes only, at the first opening of all; there is nothing to do about it. */
-    (void)pthread_atfork(NULL, NULL, count_fork);
-}
-
-void chron__fork_watch(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-    (void)pthread_once(&once, watch_forks);
-}
-
-static uint64_t read_clock(clockid_t clock)
-{
-    struct timespec now = {0, 0};
-
-    (void)clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
-}
-
-uint64_t chron__clock_ns(int coarse)
-{
-#if defined(CLOCK_REALTIME_COARSE) /* Linux */
-    return read_clock(coarse ? CLOCK_REALTIME_COARSE : CLOCK_REALTIME);
-#elif defined(CLOCK_REALTIME_FAST) /* FreeBSD */
-    return read_clock(coarse ? CLOCK_REALTIME_FAST : CLOCK_REALTIME);
-#else
-    (void)coarse;
-    return read_clock(CLOCK_REALTIME);
-#endif
-}
-
-uint64_t chron__monotonic_ns(void)
-{
-    return read_clock(CLOCK_MONOTONIC);
-}
-
-void chron__yield(void)
-{
-    (void)sched_yield();
-}
-
-int chron__sleep_ns(uint64_t ns)
-{
-    uint64_t seconds = ns / NS_PER_SECOND;
-    struct timespec wait;
-
-    wait.tv_sec = (time_t)(seconds < SECONDS_MAX ? seconds : SECONDS_MAX);
-    wait.tv_nsec = (long)(ns % NS_PER_SECOND);
-    return nanosleep(&wait, NULL) < 0 ? fail_errno() : 0;
-}
-
-#if defined(__APPLE__)
-
-void chron__cond_init(pthread_cond_t *cond)
-{
-    (void)pthread_cond_init(cond, NULL);
-}
-
-void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
-{
-    struct timespec wait = {(time_t)(ns / NS_PER_SECOND), (long)(ns % NS_PER_SECOND)};
-
-    (void)pthread_cond_timedwait_relative_np(cond, mutex, &wait);
-}
-
-#else
-
-void chron__cond_init(pthread_cond_t *cond)
-{
-    pthread_condattr_t attributes;
-
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(cond, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
-}
-
-void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
-{
-    struct timespec until;
-
-    ns += chron__monotonic_ns();
-    until.tv_sec = (time_t)(ns / NS_PER_SECOND);
-    until.tv_nsec = (long)(ns % NS_PER_SECOND);
-    (void)pthread_cond_timedwait(cond, mutex, &until);
-}
-
-#endif
-
-void chron__populate(void *address, size_t bytes)
-{
-    size_t page = page_bytes();
-    size_t before = (uintptr_t)address % page;
-    uint8_t *from = (uint8_t *)address - before;
-
-    bytes += before;
-    if (chron__os_populate(from, bytes) != -ENOSYS)
-        return;
-    for (size_t at = 0; at < bytes; at += page)
-        chron__touch32(from + at);
-}
-
-int chron__random(void *buffer, size_t bytes)
-{
-    uint8_t *to = buffer;
-
-    while (bytes > 0) {
-        size_t want = bytes < ENTROPY_MAX ? bytes : ENTROPY_MAX;
-
-        if (getentropy(to, want) < 0)
-            return fail_errno();
-        to += want;
-        bytes -= want;
-    }
-    return 0;
-}
-
-int64_t chron__pid(void)
-{
-    return (int64_t)getpid();
-}
-
-void chron__hostname(char *buffer, size_t bytes)
-{
-    if (gethostname(buffer, bytes) < 0)
-        buffer[0] = '\0';
-    buffer[bytes - 1] = '\0'; /* a name that was cut off need not end */
-}

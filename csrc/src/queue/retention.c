@@ -18,10 +18,10 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/step.h"
 #include "format/header.h"
 #include "format/position.h"
 #include "format/segment.h"
-#include "base/step.h"
 
 #define NS_PER_MS 1000000u
 

@@ -6,53 +6,16 @@
  * Order matters beside a live writer: what refers to records (durable mark, positions) is read before the
  * records are, so that they can only have become more since.
  */
-#include "queue/verify.h"
+#include "queue/verify_segment.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "base/error.h"
 #include "format/header.h"
 
-#define PROGRESS_BYTES (64u << 20)
 #define LIST_TRIES 100 /* a writer may delete and roll while we read, but not for ever */
-
-void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, uint64_t offset, uint64_t seq,
-                           uint64_t seq_end, const char *format, ...)
-{
-    chron_problem problem = {.kind = kind, .seq = seq, .seq_end = seq_end, .offset = offset};
-    va_list arguments;
-
-    v->summary->problems++;
-    (void)snprintf(problem.file, sizeof problem.file, "%s", file);
-    va_start(arguments, format);
-    (void)vsnprintf(problem.text, sizeof problem.text, format, arguments);
-    va_end(arguments);
-    if (v->report && !v->stopped && v->report(v->context, &problem) != 0)
-        v->stopped = 1;
-}
-
-void chron__verify_failure(chron__verify *v, uint32_t kind, const char *file, uint64_t seq, uint64_t seq_end)
-{
-    const chron_error *error = chron_last_error();
-
-    chron__verify_problem(v, kind, file, error->offset, seq, seq_end, "%.250s", error->text);
-}
-
-void chron__verify_progress(chron__verify *v, const char *file, uint64_t bytes)
-{
-    chron_problem progress = {.kind = 0, .seq = v->next_seq, .seq_end = CHRON_SEQ_NONE};
-
-    v->reported_bytes = bytes > PROGRESS_BYTES - v->reported_bytes ? PROGRESS_BYTES : v->reported_bytes + bytes;
-    if (v->reported_bytes < PROGRESS_BYTES || !v->report || v->stopped)
-        return;
-    v->reported_bytes = 0;
-    (void)snprintf(progress.file, sizeof progress.file, "%s", file);
-    if (v->report(v->context, &progress) != 0)
-        v->stopped = 1;
-}
 
 /* ------------------------------------------------------------------------------------- files around */
 

@@ -7,10 +7,11 @@
  * problem: bytes behind the last published record; an index entry that is still 0; in the last segment but one,
  * END and seal that are still missing while the last one has its name already.
  */
+#include "queue/verify_segment.h"
+
 #include <inttypes.h>
 
 #include "base/error.h"
-#include "queue/verify.h"
 
 /* One segment's walk. */
 typedef struct check {
@@ -90,6 +91,7 @@ static void check_tail(check *c)
         at++;
     if (at == c->seg->size || is_fault(c))
         return;
+    /* [PUBLISH] with chron__rec_publish */
     if (chron__load_acquire_le32(base + c->walk.offset) != 0 || chron__queue_writer_alive(&c->v->q) != 0)
         return; /* a writer has come meanwhile */
     chron__verify_problem(c->v, CHRON_PROBLEM_TAIL, c->name, at, c->walk.next_seq, CHRON_SEQ_NONE,

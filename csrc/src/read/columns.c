@@ -8,10 +8,12 @@
  *  - A peek may enter the next segment, which is the same position by another name; it consumes nothing.
  *  - chron_segment is chron__seg seen from outside: its mapping lives until the last reference goes.
  */
+#include "read/next.h"
+
 #include <inttypes.h>
 #include <string.h>
 
-#include "read/reader.h"
+#include "base/error.h"
 
 #define VIEW_BYTES 16u
 #define VIEW_INLINE 12u

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * next.c - reading forward, and waiting for something to read. The hot path of readers.
+ * next.c - reading forward. The hot path of readers.
  *
  * Invariants:
  *  - A record is returned only if its seq is the one expected, it lies within the mapping, its epoch is
@@ -9,28 +9,14 @@
  *  - "Nothing there" is said of a zero commit word only if nothing proves that a record must be there:
  *    neither the segment's seal, nor the durable mark, nor the writer's last words, nor a later segment.
  */
-#include <errno.h>
+#include "read/next.h"
+
 #include <inttypes.h>
 
-#include "read/reader.h"
+#include "base/error.h"
+#include "read/attach.h"
 
-#define SPIN_NS 20000u          /* hybrid waiting: about what a sleep and a wake-up cost */
 #define HOLE_LOOKS_MASK 0xFFFFu /* empty looks between two listings of the directory */
-#define SPIN_LOOKS 64u          /* looks between two readings of the clock */
-
-int chron__reader_damaged(const chron_reader *r, const char *why)
-{
-    char name[CHRON__NAME_BYTES];
-
-    if (chron__map_faulted(&r->seg->map))
-        return chron__seg_fail_fault(r->seg, "");
-    chron__segment_name(r->seg->base_seq, name);
-    return chron__at(chron__fail(CHRON_ECORRUPT,
-                                 "record %" PRIu64 " in %s at offset %" PRIu64 " is damaged: %s. Skip it "
-                                 "to read on; if no writer has opened the queue since a crash, opening one may mend it",
-                                 r->next_seq, name, r->offset, why),
-                     name, r->offset, r->next_seq);
-}
 
 /* Is the record that was consumed last still what it was? Asked when the epoch changes. */
 static int check_history(const chron_reader *r)
@@ -112,9 +98,9 @@ static int check_empty(chron_reader *r)
         why = "nothing stands there, but a later segment exists";
     else
         return 0;
-    r->empty_looks = 0; /* every look is to say so */
-    if (chron__load_acquire_le32(r->base + r->offset) != 0)
-        return 1; /* it came in between */
+    r->empty_looks = 0;                                     /* every look is to say so */
+    if (chron__load_acquire_le32(r->base + r->offset) != 0) /* [PUBLISH] with chron__rec_publish */
+        return 1;                                           /* it came in between */
     return chron__reader_damaged(r, why);
 }
 
@@ -345,110 +331,6 @@ int64_t chron_reader_next_batch(chron_reader *r, chron_view *out, size_t count)
     if (status < 0)
         return status;
     status = out ? next_batch(r, out, count) : chron__fail(CHRON_EINVAL, "there are no views to fill");
-    chron__reader_leave(r);
-    return status;
-}
-
-/* ------------------------------------------------------------------------------------------ waiting */
-
-/* Would next() return a record, or an error? Both end a wait. */
-static int is_ready(chron_reader *r)
-{
-    chron__rec rec;
-
-    return chron__reader_peek(r, &rec) != 0;
-}
-
-/*
- * Whoever spins for longer than a wake-up would take lets others run between the looks: where there are more threads than
- * processors, the writer may be waiting for this one. Where there are not, giving way costs some 300 ns.
- */
-static int spin(chron_reader *r, uint64_t start, uint64_t ns)
-{
-    uint64_t passed = 0;
-
-    do {
-        if (passed > SPIN_NS)
-            chron__yield();
-        for (unsigned i = 0; i < SPIN_LOOKS; i++) {
-            if (is_ready(r))
-                return 1;
-            chron__pause();
-        }
-        passed = chron__monotonic_ns() - start;
-    } while (passed < ns);
-    return 0;
-}
-
-/* Sleep until woken or `ns` have passed; 1 ready, 0 time is up, or EINTR. */
-static int doze(chron_reader *r, uint64_t start, uint64_t ns)
-{
-    uint64_t poll_ns = CHRON__POLL_MIN_NS;
-
-    for (;;) {
-        uint32_t announced = chron__doorbell_announce(&r->bell);
-        uint64_t passed;
-        uint64_t slice = CHRON__SLEEP_SLICE_NS;
-
-        if (is_ready(r))
-            return 1;
-        passed = chron__monotonic_ns() - start;
-        if (passed >= ns)
-            return 0;
-        if (!r->bell.map.base) {
-            slice = poll_ns;
-            poll_ns = poll_ns < CHRON__POLL_MAX_NS ? poll_ns * 2u : poll_ns;
-        }
-        if (slice > ns - passed)
-            slice = ns - passed;
-        r->stats.sleeps++;
-        if (chron__doorbell_sleep(&r->bell, announced, slice) == -EINTR)
-            return chron__fail(CHRON_EINTR, "interrupted by a signal while waiting for a record");
-    }
-}
-
-static int wait_for(chron_reader *r, int64_t timeout_ns)
-{
-    uint64_t ns = timeout_ns < 0 ? UINT64_MAX : (uint64_t)timeout_ns;
-    uint64_t start;
-
-    if (is_ready(r))
-        return 1;
-    if (ns == 0)
-        return 0;
-    start = chron__monotonic_ns();
-    if (r->options.wait == CHRON_WAIT_SPIN)
-        return spin(r, start, ns);
-    if (r->options.wait == CHRON_WAIT_HYBRID && spin(r, start, ns < SPIN_NS ? ns : SPIN_NS))
-        return 1;
-    return doze(r, start, ns);
-}
-
-int chron_reader_wait(chron_reader *r, int64_t timeout_ns)
-{
-    int status = chron__reader_enter(r);
-
-    if (status < 0)
-        return status;
-    status = wait_for(r, timeout_ns);
-    chron__reader_leave(r);
-    return status;
-}
-
-/* [BELL] as doze(), but it is somebody else who sleeps. */
-static int arm(chron_reader *r)
-{
-    (void)chron__doorbell_announce(&r->bell);
-    return is_ready(r);
-}
-
-int chron_reader_arm(chron_reader *r)
-{
-    int status = chron__reader_enter(r);
-
-    if (status < 0)
-        return status;
-    status = arm(r);
     chron__reader_leave(r);
     return status;
 }

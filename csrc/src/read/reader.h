@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reader.h - the inside of a chron_reader, shared by reader.c (open, close, commit), next.c (reading,
- * waiting), seek.c (moving). One thread at a time. A reader writes to nothing but its position file and
- * the doorbell.
+ * reader.h - the inside of a chron_reader. open.c opens and closes it, next.c and columns.c read, wait.c waits, seek.c
+ * moves, attach.c finds segments, commit.c stores the position. One thread at a time. A reader writes to nothing but its
+ * position file and the doorbell.
  */
 #ifndef CHRON_READER_H
 #define CHRON_READER_H
 
-#include "format/doorbell.h"
 #include "base/error.h"
+#include "format/doorbell.h"
 #include "format/position.h"
 #include "format/segment.h"
 
@@ -66,19 +66,12 @@ static inline void chron__reader_leave(chron_reader *r)
         chron__set_release32(&r->busy, 0); /* [BUSY] with chron__reader_enter */
 }
 
-/* reader.c: chron_reader_open() on another table of system calls, for tests. */
+/* open.c: chron_reader_open() on another table of system calls, for tests. */
 int chron__reader_open_with(const chron__io *io, const char *path, const chron_reader_options *options,
                             chron_reader **out);
 
-/*
- * next.c: is there a record at the position? 1: *rec is loaded, in bounds, with the right seq; its CRC is
- * not checked yet. 0: not yet. Goes on to the next segment when need be.
- */
-int chron__reader_peek(chron_reader *r, chron__rec *rec);
-/* next.c: the record in *rec at the position is damaged, or its mapping is. */
+/* The record at the position is damaged, or its mapping is. */
 int chron__reader_damaged(const chron_reader *r, const char *why);
-/* next.c: the record that peek found: is it whole, with the payload at `payload`, and does it follow? 0, or why not. */
-int chron__reader_check(const chron_reader *r, const chron__rec *rec, const void *payload);
 /* May this reader see record `seq`, if it is there? Not if it wants durable ones only, and the mark is below. */
 static inline int chron__reader_is_visible(chron_reader *r, uint64_t seq)
 {
@@ -113,21 +106,5 @@ static inline void chron__reader_view(const chron__rec *rec, const void *payload
     out->type_id = chron__rec_type(rec);
     out->flags = (uint8_t)(chron__rec_flags(rec) & CHRON__USER_FLAGS);
 }
-
-/* seek.c: enter `seg` (takes over the reference) at a record; nothing is known of the one before. */
-void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offset, uint64_t next_seq);
-/*
- * seek.c: find the segment of r->next_seq and enter it. 1; 0 if there is none yet; EGONE, or what on_gap
- * says instead, if it was deleted; ERANGE if the log ends before it.
- */
-int chron__reader_attach(chron_reader *r);
-/* seek.c: find the position anew, by the names that are there now. As attach; EREWRITTEN if it is not in the log. */
-int chron__reader_reattach(chron_reader *r);
-/* seek.c: the segment that END leads to is not there. As attach. */
-int chron__reader_missing(chron_reader *r);
-/* seek.c: where the options say that reading begins. */
-int chron__reader_start(chron_reader *r);
-/* seek.c: the CRC of the record before the position. 1; 0 if it is not there any more. */
-int chron__reader_fingerprint(chron_reader *r, uint32_t *crc);
 
 #endif

@@ -1,167 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * seek.c - moving a reader: to a seq, a time, either end, back, past damage; and finding its segment
- * again when retention, or the beginning, left it without one.
+ * seek.c - moving a reader: to a seq, a time, either end, back, past damage.
  *
  * Invariant: a move that fails leaves the reader where it was.
  */
+#include "read/seek.h"
+
 #include <inttypes.h>
 
-#include "read/reader.h"
+#include "base/error.h"
+#include "read/attach.h"
+#include "read/next.h"
 
 #define TRIES 100 /* retention may delete what a listing has just shown, again and again, but not for ever */
-
-void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offset, uint64_t next_seq)
-{
-    chron__seg_release(r->seg);
-    r->seg = seg;
-    r->base = seg ? seg->map.base : NULL;
-    r->size = seg ? seg->size : 0;
-    r->offset = offset;
-    r->next_seq = next_seq;
-    r->epoch = 0;
-    r->last_crc = 0;
-    r->last_offset = 0;
-    r->has_last = 0;
-    r->empty_looks = 0;
-}
-
-static int gone(uint64_t wanted, uint64_t oldest)
-{
-    int status = chron__fail(CHRON_EGONE,
-                             "record %" PRIu64 " has been deleted by retention; the oldest there is, is %" PRIu64
-                             ": seek to it, or open with on_gap oldest or latest",
-                             wanted, oldest);
-
-    chron__error()->seq = wanted;
-    chron__error()->oldest = oldest;
-    return status;
-}
-
-/* The record wanted is older than `oldest`: do what on_gap says. 0: moved, or EGONE. */
-static int bridge_gap(chron_reader *r, uint64_t oldest)
-{
-    uint64_t target = oldest;
-
-    if (r->options.on_gap == CHRON_GAP_ERROR)
-        return gone(r->next_seq, oldest);
-    if (r->options.on_gap == CHRON_GAP_LATEST) {
-        int status = chron__log_end(&r->q, r->seg, &target);
-
-        if (status < 0)
-            return status;
-    }
-    r->stats.skipped += target - r->next_seq;
-    r->stats.gaps++;
-    chron__reader_enter_segment(r, NULL, 0, target);
-    return 0;
-}
-
-/* Enter the segment that next_seq must be in. `nearby` (may be NULL) saves mapping it anew. As attach. */
-static int enter_at(chron_reader *r, uint64_t base_seq, int is_last, chron__seg *nearby)
-{
-    chron__seg *seg;
-    uint64_t offset;
-    uint64_t found;
-    int status = 0;
-
-    if (nearby && nearby->base_seq == base_seq)
-        seg = chron__seg_retain(nearby);
-    else
-        status = chron__seg_open(&r->q, base_seq, 0, &seg);
-    if (status < 0)
-        return status;
-    status = chron__seg_find(seg, r->next_seq, &offset, &found);
-    if (status == 0 && found != r->next_seq) {
-        chron__seg_release(seg);
-        if (is_last)
-            return chron__fail_range(r->next_seq, found);
-        return chron__at(chron__fail(CHRON_ECORRUPT,
-                                     "record %" PRIu64 " is missing: the segment that begins with %" PRIu64
-                                     " ends before it",
-                                     r->next_seq, base_seq),
-                         "", 0, r->next_seq);
-    }
-    if (status < 0) {
-        chron__seg_release(seg);
-        return status;
-    }
-    chron__reader_enter_segment(r, seg, offset, r->next_seq);
-    return 1;
-}
-
-static int attach(chron_reader *r, chron__seg *nearby)
-{
-    int status = 0;
-
-    for (int tries = 0; tries < TRIES; tries++) {
-        chron__bases bases;
-        uint64_t oldest;
-        uint64_t base_seq;
-        int64_t i;
-        int is_last;
-
-        status = chron__queue_list(&r->q, &bases);
-        if (status < 0 || bases.count == 0)
-            return status;
-        i = chron__bases_find(&bases, r->next_seq);
-        oldest = bases.at[0];
-        base_seq = i < 0 ? 0 : bases.at[i];
-        is_last = i + 1 == (int64_t)bases.count;
-        chron__bases_free(&bases);
-        if (i < 0) {
-            status = bridge_gap(r, oldest);
-            if (status < 0)
-                return status;
-            continue;
-        }
-        status = enter_at(r, base_seq, is_last, nearby);
-        if (status != -CHRON_EGONE)
-            return status;
-    }
-    return status;
-}
-
-int chron__reader_attach(chron_reader *r)
-{
-    return attach(r, NULL);
-}
-
-int chron__reader_missing(chron_reader *r)
-{
-    chron__bases bases;
-    uint64_t oldest;
-    int status = chron__queue_list(&r->q, &bases);
-
-    if (status < 0)
-        return status;
-    oldest = bases.count ? bases.at[0] : 0;
-    if (bases.count == 0 || oldest <= r->next_seq)
-        status = chron__reader_damaged(r, "the next segment, to which END leads, is missing");
-    chron__bases_free(&bases);
-    if (status < 0)
-        return status;
-    status = bridge_gap(r, oldest);
-    return status < 0 ? status : chron__reader_attach(r);
-}
-
-/* Be at `seq`, or stay where we are and say why. 1, 0 (no segment yet) or a failure. `nearby` as for attach. */
-static int move_to(chron_reader *r, uint64_t seq, chron__seg *nearby)
-{
-    chron_reader before = *r;
-    int status;
-
-    r->seg = NULL;
-    r->next_seq = seq;
-    chron__reader_enter_segment(r, NULL, 0, seq);
-    status = attach(r, nearby);
-    if (status < 0) {
-        *r = before;
-        return status;
-    }
-    chron__seg_release(before.seg);
-    return status;
-}
 
 static int seek(chron_reader *r, uint64_t seq)
 {
@@ -172,7 +23,7 @@ static int seek(chron_reader *r, uint64_t seq)
         return status;
     if (seq > end)
         return chron__fail_range(seq, end);
-    status = move_to(r, seq, r->seg);
+    status = chron__reader_move_to(r, seq, r->seg);
     return status < 0 ? status : 0;
 }
 
@@ -189,7 +40,7 @@ static int seek_earliest(chron_reader *r)
             return status;
         oldest = bases.count ? bases.at[0] : 0;
         chron__bases_free(&bases);
-        status = move_to(r, oldest, r->seg);
+        status = chron__reader_move_to(r, oldest, r->seg);
         if (status != -CHRON_EGONE)
             break;
     }
@@ -202,7 +53,7 @@ static int seek_latest(chron_reader *r)
     int status = chron__log_end(&r->q, r->seg, &end);
 
     if (status == 0)
-        status = move_to(r, end, r->seg);
+        status = chron__reader_move_to(r, end, r->seg);
     return status < 0 ? status : 0;
 }
 
@@ -252,41 +103,7 @@ static int seek_time(chron_reader *r, uint64_t timestamp_ns)
     return status < 0 ? status : seek_latest(r);
 }
 
-/* --------------------------------------------------------------------------- back, and the one before */
-
-/* The record before the position: 1 with *seg (a reference) and *offset; 0 if there is none any more. */
-static int locate_previous(chron_reader *r, chron__seg **seg, uint64_t *offset)
-{
-    uint64_t wanted;
-    uint64_t found;
-    int status;
-
-    *seg = NULL;
-    if (!r->seg) {
-        status = chron__reader_attach(r);
-        if (status <= 0)
-            return status;
-    }
-    if (r->next_seq == 0)
-        return 0;
-    wanted = r->next_seq - 1u;
-    if (r->next_seq > r->seg->base_seq) {
-        *seg = chron__seg_retain(r->seg);
-    } else {
-        if (r->seg->prev_base == CHRON_SEQ_NONE)
-            return 0;
-        status = chron__seg_open(&r->q, r->seg->prev_base, 0, seg);
-        if (status < 0)
-            return status == -CHRON_EGONE ? 0 : status;
-    }
-    status = chron__seg_find(*seg, wanted, offset, &found);
-    if (status == 0 && found == wanted)
-        return 1;
-    chron__seg_release(*seg);
-    *seg = NULL;
-    return status < 0 ? status
-                      : chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is missing", wanted), "", 0, wanted);
-}
+/* ------------------------------------------------------------------------------------------- back */
 
 static int previous(chron_reader *r, chron_view *out)
 {
@@ -297,7 +114,7 @@ static int previous(chron_reader *r, chron_view *out)
 
     if (!chron__reader_is_visible(r, r->next_seq - 1u))
         return 0;
-    status = locate_previous(r, &seg, &offset);
+    status = chron__reader_locate_previous(r, &seg, &offset);
     if (status <= 0)
         return status;
     if (chron__rec_load(seg->map.base, seg->size, offset, &rec) != CHRON__REC_DATA ||
@@ -315,61 +132,6 @@ static int previous(chron_reader *r, chron_view *out)
     r->stats.records++;
     r->stats.payload_bytes += rec.length;
     return 1;
-}
-
-int chron__reader_fingerprint(chron_reader *r, uint32_t *crc)
-{
-    chron__seg *seg;
-    chron__rec rec;
-    uint64_t offset;
-    int status;
-
-    if (r->has_last) {
-        *crc = r->last_crc;
-        return 1;
-    }
-    status = locate_previous(r, &seg, &offset);
-    if (status <= 0)
-        return 0; /* deleted, or damaged: then there is nothing to compare with */
-    status = chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_DATA;
-    if (status)
-        *crc = rec.crc;
-    chron__seg_release(seg);
-    return status;
-}
-
-static int rewritten(uint64_t seq)
-{
-    return chron__at(chron__fail(CHRON_EREWRITTEN,
-                                 "record %" PRIu64 ", which this reader has read, is no longer in the log: a writer "
-                                 "recovered from damage by cutting it off. Seek to where you want to go on",
-                                 seq),
-                     "", 0, seq);
-}
-
-int chron__reader_reattach(chron_reader *r)
-{
-    chron_reader before = *r;
-    uint32_t crc;
-    int status;
-
-    if (before.seg)
-        (void)chron__seg_retain(before.seg); /* until it is clear whether we stay */
-    status = move_to(r, before.next_seq, NULL);
-    if (status == -CHRON_ERANGE) {
-        status = rewritten(before.next_seq - 1u);
-    } else if (status >= 0 && before.has_last && r->next_seq == before.next_seq) {
-        if (chron__reader_fingerprint(r, &crc) && crc != before.last_crc) {
-            chron__seg_release(r->seg);
-            *r = before;
-            return rewritten(before.next_seq - 1u);
-        }
-        r->last_crc = before.last_crc; /* out of sight now, but it is what was read */
-        r->has_last = 1;
-        r->epoch = before.epoch;
-    }
-    chron__seg_release(before.seg);
-    return status;
 }
 
 /* ------------------------------------------------------------------------------------ past damage */
@@ -452,7 +214,7 @@ static int resume(chron_reader *r)
 
     if (r->position.fd < 0 || at->next_seq == CHRON_SEQ_NONE)
         return seek_earliest(r);
-    status = move_to(r, at->next_seq, r->seg);
+    status = chron__reader_move_to(r, at->next_seq, r->seg);
     if (status == -CHRON_ERANGE) {
         uint64_t end = chron__error()->oldest;
 
@@ -568,18 +330,4 @@ int64_t chron_reader_skip_damaged(chron_reader *r)
     status = skip_damaged(r);
     chron__reader_leave(r);
     return status;
-}
-
-int64_t chron_reader_lag(chron_reader *r)
-{
-    uint64_t end = 0;
-    int64_t status = chron__reader_enter(r);
-
-    if (status < 0)
-        return status;
-    status = chron__log_end(&r->q, r->seg, &end);
-    chron__reader_leave(r);
-    if (status < 0)
-        return status;
-    return end > r->next_seq ? (int64_t)(end - r->next_seq) : 0;
 }

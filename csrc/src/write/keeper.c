@@ -9,9 +9,14 @@
  */
 #define _POSIX_C_SOURCE 200809L /* signals and threads */
 
+#include "write/keeper.h"
+
 #include <signal.h>
 
-#include "write/writer.h"
+#include "base/error.h"
+#include "write/prepare.h"
+#include "write/room.h"
+#include "write/sync.h"
 
 #define TOUCH_SLICE (256u * 1024)  /* bytes prepared between two looks at the clock and at `stop` */
 #define TICK_NS 100000000u         /* longest sleep: 100 ms */
@@ -28,7 +33,7 @@ typedef struct round_state {
 
 static void note_failure(chron_writer *w, int status)
 {
-    chron__add64(&w->keeper_errors, 1);
+    chron__add64(&w->keeper_errors, 1); /* [COUNT] */
     chron__set32(&w->keeper_last_error, (uint32_t)-status);
 }
 
@@ -137,7 +142,7 @@ static void doze(chron_writer *w, const round_state *state)
 
     if (w->options.durability == CHRON_DURABILITY_INTERVAL && state->next_sync_ns < now + ns)
         ns = state->next_sync_ns > now ? state->next_sync_ns - now : 0;
-    chron__set32(&w->keeper_asleep, 1); /* [STOP] read by chron__keeper_kick */
+    chron__set32(&w->keeper_asleep, 1); /* [STOP] read by chron__writer_kick */
     chron__cond_wait(&w->keeper_wake, &w->lock, ns);
     chron__set32(&w->keeper_asleep, 0);
 }
@@ -201,15 +206,6 @@ void chron__keeper_stop(chron_writer *w)
     pthread_join(w->keeper, NULL);
     w->keeper_running = 0;
     unmap_retired(w);
-}
-
-void chron__keeper_kick(chron_writer *w)
-{
-    if (!chron__get32(&w->keeper_asleep)) /* [STOP] advice: a kick that is missed comes 64 KiB later */
-        return;
-    pthread_mutex_lock(&w->lock);
-    pthread_cond_signal(&w->keeper_wake);
-    pthread_mutex_unlock(&w->lock);
 }
 
 int chron_writer_keeper_start(chron_writer *w)

@@ -15,8 +15,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/error.h"
+#include "base/step.h"
+#include "format/bell.h"
+#include "format/segment.h"
+#include "write/keeper.h"
+#include "write/prepare.h"
 #include "write/recovery.h"
-#include "write/writer.h"
+#include "write/roll.h"
+#include "write/sync.h"
 
 #define DEFAULT_MODE 0600u
 #define DEFAULT_INTERVAL_MS 100u
@@ -480,7 +487,7 @@ int chron_writer_shut(chron_writer *w)
 {
     int status = 0;
 
-    if (!w || chron__get_acquire32(&w->closed))
+    if (!w || chron__get_acquire32(&w->closed)) /* [BUSY] with the end of this function */
         return 0;
     if (w->fork_count != chron__get32(&chron__fork_count)) {
         forget(w);

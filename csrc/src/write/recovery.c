@@ -22,9 +22,9 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "base/step.h"
 #include "format/header.h"
 #include "queue/quarantine.h"
-#include "base/step.h"
 
 /* The search so far. */
 typedef struct survey {
@@ -229,6 +229,7 @@ static int take_back(const survey *s)
         memset(s->seg->map.base + s->walk.offset, 0, CHRON__RECORD_HEADER);
         status = io->sync_map(io, s->seg->fd, &s->seg->map, s->walk.offset, CHRON__RECORD_HEADER);
     }
+    /* [SEAL] nobody else writes it: this is recovery */
     if (status >= 0 && chron__load_relaxed_le32(s->seg->map.base + CHRON__SEAL_AT) != CHRON__SEAL_OPEN) {
         chron__seg_unseal(s->seg);
         status = io->sync_map(io, s->seg->fd, &s->seg->map, 0, CHRON__PAGE);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * roll.c - the writer's slow path: what an append calls when it reaches its edge, about once per 64 KiB.
- * It has pages prepared ahead, and at the end of a segment it rolls to the next:
+ * It has pages prepared ahead (prepare.c), and at the end of a segment it rolls to the next:
  *
  *   1. make `next.tmp`, allocated and mapped (ahead of time by the keeper, else now)
  *   2. write its header
@@ -12,129 +12,14 @@
  * After a crash between any two of them recovery finishes the roll, or undoes it (see recovery.c). A
  * reader that sees END finds the next segment, because 3 comes before 4.
  */
+#include "write/roll.h"
+
 #include <inttypes.h>
 
-#include "queue/retention.h"
-#include "write/writer.h"
-
-#define EDGE_STEP 65536u               /* bytes between two visits */
-#define INLINE_SLICE 65536u            /* prepared in one go by the owner's thread: 16 pages */
-#define WINDOW_MAX (16u * 1024 * 1024) /* prepared ahead at most; 6 ms at 2.5 GB/s */
-#define WINDOW_GROWTH (4u * EDGE_STEP) /* so it is four times what was appended: a queue of a few records stays small */
-#define ROOM_POLL_NS 1000000u          /* how often a blocked append looks whether readers went on: 1 ms */
-
-/* --------------------------------------------------------------------------------- pages, ahead */
-
-uint64_t chron__writer_touch(chron_writer *w, chron__seg *seg, uint64_t goal, uint64_t limit)
-{
-    uint64_t from = chron__get64(&seg->touched);
-    uint64_t to;
-
-    if (goal > seg->size)
-        goal = seg->size;
-    if (from >= goal)
-        return 0;
-    to = goal - from > limit ? from + limit : goal;
-    to = (to + CHRON__PAGE - 1u) / CHRON__PAGE * CHRON__PAGE;
-    /* [TOUCH] The owner and the keeper claim slices here; whoever loses leaves this one to the other. */
-    if (!chron__cas64(&seg->touched, from, to))
-        return 0;
-    chron__populate(seg->map.base + from, (size_t)(to - from));
-    chron__add64(&w->touched_bytes, to - from);
-    return to - from;
-}
-
-/* Pages that the owner has written to need no preparing. */
-static void skip_touched(chron__seg *seg, uint64_t end)
-{
-    uint64_t from = chron__get64(&seg->touched);
-
-    if (from < end)
-        (void)chron__cas64(&seg->touched, from, (end + CHRON__PAGE - 1u) / CHRON__PAGE * CHRON__PAGE); /* [TOUCH] */
-}
-
-static void prepare_ahead(chron_writer *w, uint64_t end)
-{
-    uint64_t tail = chron__get64(&w->tail);
-    uint64_t window = chron__get64(&w->window);
-    uint64_t slice = window < INLINE_SLICE ? window : INLINE_SLICE;
-
-    skip_touched(w->seg, tail);
-    if (chron__get64(&w->seg->touched) < end + slice)
-        (void)chron__writer_touch(w, w->seg, end + slice, INLINE_SLICE);
-    if (window < WINDOW_MAX)
-        chron__set64(&w->window, window + WINDOW_GROWTH);
-    if (w->keeper_running)
-        chron__keeper_kick(w);
-}
-
-/* -------------------------------------------------------------------------------- back-pressure */
-
-int chron__writer_has_room(chron_writer *w)
-{
-    chron__bases bases;
-    int room;
-    int status;
-
-    if (w->limit_segments == 0)
-        return 1;
-    status = chron__queue_list(&w->q, &bases);
-    if (status < 0)
-        return status;
-    room = bases.count < w->limit_segments;
-    chron__bases_free(&bases);
-    return room;
-}
-
-/* Room for one more segment: delete what readers are done with, then wait for them as long as allowed. */
-static int make_room(chron_writer *w, int64_t timeout_ns)
-{
-    uint64_t start = chron__monotonic_ns();
-    int waited = 0;
-
-    for (;;) {
-        uint64_t passed;
-        int status = chron__writer_has_room(w);
-
-        if (status != 0)
-            return status;
-        status = chron__writer_clean(w, NULL, NULL, 0);
-        if (status >= 0)
-            status = chron__writer_has_room(w);
-        if (status != 0)
-            return status;
-        if (!waited++)
-            w->full_waits++;
-        passed = chron__monotonic_ns() - start;
-        if (timeout_ns >= 0 && passed >= (uint64_t)timeout_ns)
-            return 0;
-        if (chron__sleep_ns(ROOM_POLL_NS) < 0)
-            return chron__fail(CHRON_EINTR, "interrupted while waiting for readers to make room");
-    }
-}
-
-int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns)
-{
-    int status = chron__writer_enter(w);
-
-    if (status < 0)
-        return status;
-    /* As long as the current segment has room for another record, or a next one is there, nothing waits. */
-    pthread_mutex_lock(&w->lock);
-    status = w->next != NULL;
-    pthread_mutex_unlock(&w->lock);
-    if (!status)
-        status = make_room(w, timeout_ns);
-    chron__writer_leave(w);
-    return status;
-}
-
-/* --------------------------------------------------------------------------------- the roll itself */
-
-int chron__writer_make_next(chron_writer *w, chron__seg **out)
-{
-    return chron__seg_create(&w->q, CHRON__FILE_NEXT, w->options.mode, out);
-}
+#include "base/error.h"
+#include "base/step.h"
+#include "write/prepare.h"
+#include "write/room.h"
 
 /* The prepared segment if there is one; waits for the keeper if it is making it. Ends with end_roll. */
 static chron__seg *take_next(chron_writer *w)
@@ -167,7 +52,7 @@ static int get_next(chron_writer *w, chron__seg **out)
     *out = take_next(w);
     if (*out)
         return 0;
-    status = make_room(w, w->options.block_ns);
+    status = chron__writer_make_room(w, w->options.block_ns);
     if (status < 0)
         return status;
     if (status == 0)
@@ -287,8 +172,8 @@ int chron__writer_edge(chron_writer *w, uint64_t bytes)
         last = w->seg->size - CHRON__RECORD_HEADER;
     }
     end = chron__get64(&w->tail) + bytes;
-    prepare_ahead(w, end);
-    w->edge = (end / EDGE_STEP + 1u) * EDGE_STEP;
+    chron__writer_prepare_ahead(w, end);
+    w->edge = (end / CHRON__EDGE_STEP + 1u) * CHRON__EDGE_STEP;
     if (w->edge > last)
         w->edge = last;
     return 0;

@@ -10,11 +10,13 @@
  * queue.meta itself is put on disk when a writer opens and closes, not at each sync: an old mark on disk
  * only makes recovery check more than it had to.
  */
+#include "write/sync.h"
+
 #include <errno.h>
 #include <inttypes.h>
 
-#include "queue/retention.h"
-#include "write/writer.h"
+#include "base/error.h"
+#include "format/bell.h"
 
 int chron__writer_store_state(chron_writer *w, int on_disk)
 {
@@ -129,7 +131,7 @@ static int sync_all(chron_writer *w)
         return status;
     pthread_mutex_lock(&w->lock);
     seg = chron__seg_retain(w->seg);
-    next_seq = chron__get_acquire64(&w->next_seq); /* [TAIL] with finish() in writer.c */
+    next_seq = chron__get_acquire64(&w->next_seq); /* [TAIL] with chron__finish in append.h */
     tail = chron__get64(&w->tail);
     w->syncing_next = next_seq;
     pthread_mutex_unlock(&w->lock);
@@ -144,12 +146,12 @@ static int sync_all(chron_writer *w)
         status = chron__writer_store_state(w, 0);
     }
     if (status < 0) {
-        chron__set32(&w->poisoned, 1);    /* [STOP] read by check_ready() in writer.c */
+        chron__set32(&w->poisoned, 1);    /* [STOP] read by chron__writer_ready in append.h */
         chron__error()->code = CHRON_EIO; /* whatever it was: ENOSPC from an append would say "not appended" */
         return -CHRON_EIO;
     }
     chron__set64(&w->durable_next, next_seq);
-    chron__add64(&w->syncs, 1);
+    chron__add64(&w->syncs, 1); /* [COUNT] */
     return 0;
 }
 
@@ -218,33 +220,31 @@ int chron_writer_sync_request(chron_writer *w, uint64_t seq)
     return status;
 }
 
-/* ---------------------------------------------------------------------------------------- cleanup */
-
-int chron__writer_clean(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates, size_t capacity)
+static int writer_bell(chron_writer *w, chron_bell **out)
 {
-    chron_cleanup own;
-    int flags = CHRON__RETAIN_DELETE;
-    int status;
-
     if (!out)
-        out = &own;
-    /* Where power loss matters, no position may fall back to before what was deleted. */
-    if (w->options.durability != CHRON_DURABILITY_NONE)
-        flags |= CHRON__RETAIN_SYNC_POSITIONS;
-    pthread_mutex_lock(&w->clean_lock);
-    status = chron__retention_apply(&w->q, &w->options.retention, flags, out, fates, capacity);
-    pthread_mutex_unlock(&w->clean_lock);
-    chron__add64(&w->deleted_segments, out->deleted_segments);
-    return status;
+        return chron__fail(CHRON_EINVAL, "there is no place to store the bell");
+    *out = NULL;
+    if (!w->sync_bell) {
+        chron_bell *b = chron__bell_new();
+
+        if (!b)
+            return -CHRON_ENOMEM;
+        pthread_mutex_lock(&w->lock);
+        w->sync_bell = b;
+        pthread_mutex_unlock(&w->lock);
+    }
+    *out = chron__bell_retain(w->sync_bell);
+    return 0;
 }
 
-int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates, size_t capacity)
+int chron_writer_bell(chron_writer *w, chron_bell **out)
 {
     int status = chron__writer_enter(w);
 
     if (status < 0)
         return status;
-    status = chron__writer_clean(w, out, fates, capacity);
+    status = writer_bell(w, out);
     chron__writer_leave(w);
     return status;
 }

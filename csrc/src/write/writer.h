@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * writer.h - the inside of a chron_writer, shared by writer.c (append), open.c (open, close), roll.c
- * (the next segment, back-pressure), sync.c (durability), keeper.c (the background thread).
+ * writer.h - the inside of a chron_writer. open.c opens and closes it, append.c and batch.c append, roll.c goes on to
+ * the next segment, prepare.c makes that and pages ready, room.c makes room for it, sync.c puts records on disk,
+ * keeper.c is the background thread.
  *
  * Threads: the owner's thread calls the public functions; the keeper's thread runs chron__keeper_*, and
  * chron__writer_sync and chron__retention_apply. What both touch is either atomic, or guarded by:
@@ -17,11 +18,11 @@
 
 #include <pthread.h>
 
-#include "format/doorbell.h"
 #include "base/error.h"
-#include "format/bell.h"
-#include "format/segment.h"
 #include "base/step.h"
+#include "format/bell.h"
+#include "format/doorbell.h"
+#include "format/segment.h"
 
 #define CHRON__REOPEN ". Close the writer and open the queue again" /* what a failure that poisons ends with */
 #define CHRON__FILE_NEXT "next.tmp"                                 /* the prepared segment, until it gets its name */
@@ -62,10 +63,10 @@ struct chron_writer {
     uint64_t rolls_unprepared;
     uint64_t full_waits;
     uint64_t wakes;
-    chron__a64 window; /* [TOUCH] bytes ahead of the tail that are worth preparing */
-    chron__a64 touched_bytes;
-    chron__a64 syncs;
-    chron__a64 deleted_segments;
+    chron__a64 window;           /* [TOUCH] bytes ahead of the tail that are worth preparing */
+    chron__a64 touched_bytes;    /* [COUNT] */
+    chron__a64 syncs;            /* [COUNT] */
+    chron__a64 deleted_segments; /* [COUNT] */
 
     pthread_mutex_t lock;
     chron__seg *seg;     /* the current segment */
@@ -79,23 +80,23 @@ struct chron_writer {
     uint64_t unsynced_base;  /* segments below this are on disk, seal and all */
     uint64_t synced_base;    /* segment that the next two are about */
     uint64_t synced_offset;  /* pages below this are on disk */
-    chron__a32 dir_dirty;    /* names may have changed since the directory was put on disk */
+    chron__a32 dir_dirty;    /* [TAIL] names may have changed since the directory was put on disk */
     uint64_t syncing_next;   /* what the sync that runs now will make durable; 0: none runs (with lock) */
     int sync_wanted;         /* somebody waits for a sync by the keeper (with lock) */
     chron_bell *sync_bell;   /* rung when a sync has ended; NULL until somebody asks for it (with lock) */
-    chron__a64 durable_next; /* seqs below this survive a loss of power */
+    chron__a64 durable_next; /* [COUNT] seqs below this survive a loss of power */
 
     pthread_mutex_t clean_lock;
 
     /* keeper.c */
     pthread_t keeper;
-    pthread_cond_t keeper_wake; /* with lock: something to do, or stop */
-    pthread_cond_t keeper_done; /* with lock: `preparing` has ended */
-    int keeper_running;         /* owner's thread only */
-    chron__a32 keeper_stop;     /* [STOP] */
-    chron__a32 keeper_asleep;   /* [STOP] advice: a kick is worth its system call */
-    chron__a64 keeper_errors;
-    chron__a32 keeper_last_error;
+    pthread_cond_t keeper_wake;   /* with lock: something to do, or stop */
+    pthread_cond_t keeper_done;   /* with lock: `preparing` has ended */
+    int keeper_running;           /* owner's thread only */
+    chron__a32 keeper_stop;       /* [STOP] */
+    chron__a32 keeper_asleep;     /* [STOP] advice: a kick is worth its system call */
+    chron__a64 keeper_errors;     /* [COUNT] */
+    chron__a32 keeper_last_error; /* [COUNT] */
 };
 
 /* What every public function begins and ends with. 0, or EINVAL, EFORKED, EBUSY. */
@@ -121,32 +122,13 @@ static inline void chron__writer_leave(chron_writer *w)
 int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
                             chron_writer **out);
 
-/* roll.c: make `bytes` at the tail appendable: roll if need be, have pages prepared, move the edge. */
-int chron__writer_edge(chron_writer *w, uint64_t bytes);
-/* roll.c: make the next segment's file. Any thread; stores nothing in w. */
-int chron__writer_make_next(chron_writer *w, chron__seg **out);
-/* roll.c: may another segment file be made? 1, 0, or a failure. Lists the directory if there is a limit. */
-int chron__writer_has_room(chron_writer *w);
-/* roll.c: adopt a segment with its tail as the current one (at open). */
-void chron__writer_enter_segment(chron_writer *w, chron__seg *seg, uint64_t tail, const chron__tally *tally);
-/* roll.c: claim and prepare pages of seg from its `touched` mark up to `goal`, at most `limit` bytes. */
-uint64_t chron__writer_touch(chron_writer *w, chron__seg *seg, uint64_t goal, uint64_t limit);
-
+/* EPOISONED. */
+int chron__writer_fail_poisoned(void) __attribute__((cold, noinline));
+/* The pages under the current segment were replaced by zeros, and what went there is gone: poisons; EIO. */
+int chron__writer_faulted(chron_writer *w) __attribute__((cold, noinline));
 /* Index entry for the record (or END) that starts at `offset`, if it is the first of its block. */
 void chron__writer_note_block(chron_writer *w, uint64_t offset);
-
-/* sync.c. Any thread. */
-int chron__writer_sync(chron_writer *w);
-/* sync.c: queue.meta gets a new slot. With sync_lock held, or before the handle is shared. */
-int chron__writer_store_state(chron_writer *w, int on_disk);
-
-/* sync.c: retention as the options say. Any thread. */
-int chron__writer_clean(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates, size_t capacity);
-
-/* keeper.c. start and stop: owner's thread. */
-int chron__keeper_start(chron_writer *w);
-void chron__keeper_stop(chron_writer *w);
 /* The writer went on: wake the keeper if it sleeps. */
-void chron__keeper_kick(chron_writer *w);
+void chron__writer_kick(chron_writer *w);
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * verify.h - the inside of a verification, shared by verify.c (the files around the log) and verify_segment.c
- * (the log itself). One call of chron_queue_verify(), one thread.
+ * problem.h - a verification under way, and how its findings are reported (problem.c). One call of chron_queue_verify(),
+ * one thread.
  */
-#ifndef CHRON_VERIFY_H
-#define CHRON_VERIFY_H
+#ifndef CHRON_PROBLEM_H
+#define CHRON_PROBLEM_H
 
 #include "format/position.h"
 #include "format/segment.h"
@@ -34,11 +34,5 @@ void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, ui
 void chron__verify_failure(chron__verify *v, uint32_t kind, const char *file, uint64_t seq, uint64_t seq_end);
 /* `bytes` more have been read. */
 void chron__verify_progress(chron__verify *v, const char *file, uint64_t bytes);
-
-/*
- * verify_segment.c: one segment. `follower`: base of the segment behind it, or CHRON_SEQ_NONE. in_middle: there
- * are at least two behind it, so no roll can be under way here.
- */
-void chron__verify_segment(chron__verify *v, uint64_t base_seq, uint64_t follower, int in_middle);
 
 #endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * clock.c - time and threads in terms of POSIX: clocks, sleeping, condition variables; and the fork counter, the process's
+ * id, its host's name, random bytes. No files. Everything is thread-safe; calls that a signal interrupts say so.
+ */
+#if defined(__linux__)
+#define _GNU_SOURCE
+#elif defined(__APPLE__)
+#define _DARWIN_C_SOURCE
+#endif
+
+#include "platform/platform.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+#if defined(__APPLE__)
+#include <sys/random.h> /* getentropy, which POSIX has in <unistd.h> */
+#endif
+
+#define ENTROPY_MAX 256u        /* of one getentropy */
+#define SECONDS_MAX 1000000000u /* of one sleep; fits a 32-bit time_t */
+#define NS_PER_SECOND 1000000000u
+
+/* ----------------------------------------------------------------------------------------- time */
+
+static uint64_t read_clock(clockid_t clock)
+{
+    struct timespec now = {0, 0};
+
+    (void)clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+uint64_t chron__clock_ns(int coarse)
+{
+#if defined(CLOCK_REALTIME_COARSE) /* Linux */
+    return read_clock(coarse ? CLOCK_REALTIME_COARSE : CLOCK_REALTIME);
+#elif defined(CLOCK_REALTIME_FAST) /* FreeBSD */
+    return read_clock(coarse ? CLOCK_REALTIME_FAST : CLOCK_REALTIME);
+#else
+    (void)coarse;
+    return read_clock(CLOCK_REALTIME);
+#endif
+}
+
+uint64_t chron__monotonic_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+void chron__yield(void)
+{
+    (void)sched_yield();
+}
+
+int chron__sleep_ns(uint64_t ns)
+{
+    uint64_t seconds = ns / NS_PER_SECOND;
+    struct timespec wait;
+
+    wait.tv_sec = (time_t)(seconds < SECONDS_MAX ? seconds : SECONDS_MAX);
+    wait.tv_nsec = (long)(ns % NS_PER_SECOND);
+    return nanosleep(&wait, NULL) < 0 ? -errno : 0;
+}
+
+#if defined(__APPLE__)
+
+void chron__cond_init(pthread_cond_t *cond)
+{
+    (void)pthread_cond_init(cond, NULL);
+}
+
+void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
+{
+    struct timespec wait = {(time_t)(ns / NS_PER_SECOND), (long)(ns % NS_PER_SECOND)};
+
+    (void)pthread_cond_timedwait_relative_np(cond, mutex, &wait);
+}
+
+#else
+
+void chron__cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attributes;
+
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(cond, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+}
+
+void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
+{
+    struct timespec until;
+
+    ns += chron__monotonic_ns();
+    until.tv_sec = (time_t)(ns / NS_PER_SECOND);
+    until.tv_nsec = (long)(ns % NS_PER_SECOND);
+    (void)pthread_cond_timedwait(cond, mutex, &until);
+}
+
+#endif
+
+/* -------------------------------------------------------------------------------------- processes */
+
+chron__a32 chron__fork_count; /* [FORK] */
+
+static void count_fork(void)
+{
+    (void)chron__count_up32(&chron__fork_count); /* [FORK] */
+}
+
+static void watch_forks(void)
+{
+    /* Can fail for want of a few bytes only, at the first opening of all; there is nothing to do about it. */
+    (void)pthread_atfork(NULL, NULL, count_fork);
+}
+
+void chron__fork_watch(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    (void)pthread_once(&once, watch_forks);
+}
+
+int chron__random(void *buffer, size_t bytes)
+{
+    uint8_t *to = buffer;
+
+    while (bytes > 0) {
+        size_t want = bytes < ENTROPY_MAX ? bytes : ENTROPY_MAX;
+
+        if (getentropy(to, want) < 0)
+            return -errno;
+        to += want;
+        bytes -= want;
+    }
+    return 0;
+}
+
+int64_t chron__pid(void)
+{
+    return (int64_t)getpid();
+}
+
+void chron__hostname(char *buffer, size_t bytes)
+{
+    if (gethostname(buffer, bytes) < 0)
+        buffer[0] = '\0';
+    buffer[bytes - 1] = '\0'; /* a name that was cut off need not end */
+}

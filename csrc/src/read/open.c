@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * open.c - opening and closing a reader. Nothing of a queue is changed by it, but for the position file of a reader that has
+ * a name.
+ */
+#include "read/seek.h"
+
+#include <stdlib.h>
+
+#include "base/error.h"
+
+#define DEFAULT_MODE 0600u
+
+void chron_reader_options_init(chron_reader_options *options)
+{
+    if (!options)
+        return;
+    memset(options, 0, sizeof *options);
+    options->struct_size = (uint32_t)sizeof *options;
+    options->mode = DEFAULT_MODE;
+}
+
+/* The caller's, or the defaults. No more of the caller's is read than it says there is. */
+static int take_options(const chron_reader_options *from, chron_reader_options *to)
+{
+    if (!from)
+        chron_reader_options_init(to);
+    else if (from->struct_size != sizeof *from)
+        return chron__fail(CHRON_EINVAL, "struct_size is %u: fill the options with chron_reader_options_init()",
+                           (unsigned)from->struct_size);
+    else
+        *to = *from;
+    return 0;
+}
+
+static int check_options(chron_reader_options *o)
+{
+    const uint32_t known = CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_DURABLE_ONLY;
+
+    if (o->flags & ~known)
+        return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
+    if (o->start > CHRON_START_TIME)
+        return chron__fail(CHRON_EINVAL, "start %u does not exist", (unsigned)o->start);
+    if (o->on_gap > CHRON_GAP_LATEST)
+        return chron__fail(CHRON_EINVAL, "on_gap %u does not exist", (unsigned)o->on_gap);
+    if (o->wait > CHRON_WAIT_SLEEP)
+        return chron__fail(CHRON_EINVAL, "wait %u does not exist", (unsigned)o->wait);
+    if (o->mode & ~0666u)
+        return chron__fail(CHRON_EINVAL, "mode 0%o: only the bits of 0666 make sense for a queue's files",
+                           (unsigned)o->mode);
+    if (o->mode == 0)
+        o->mode = DEFAULT_MODE;
+    return o->name ? chron__reader_name_check(o->name) : 0;
+}
+
+static void destroy(chron_reader *r)
+{
+    chron__seg_release(r->seg);
+    if (r->bell.map.base)
+        chron__doorbell_close(&r->q, &r->bell);
+    chron__position_close(&r->q, &r->position);
+    chron__queue_close(&r->q);
+}
+
+static int open_reader(chron_reader *r, const chron__io *io, const char *path)
+{
+    const chron_reader_options *o = &r->options;
+    int status = chron__queue_open(&r->q, io, path, o->flags);
+
+    if (status < 0)
+        return status;
+    chron__slots_refresh(r->q.meta.base, &r->mark);
+    r->writer_epoch = r->mark.epoch;
+    chron__doorbell_open(&r->q, &r->bell);
+    if (o->name)
+        status = chron__position_open(&r->q, o->name, o->mode, o->start != CHRON_START_RESUME, &r->position);
+    if (status < 0)
+        return status;
+    status = chron__reader_start(r);
+    if (status < 0 && o->name)
+        chron__position_withdraw(&r->q, &r->position, o->name); /* a reader that there never was holds nothing */
+    return status;
+}
+
+int chron__reader_open_with(const chron__io *io, const char *path, const chron_reader_options *options,
+                            chron_reader **out)
+{
+    chron_reader *r;
+    int status;
+
+    if (!path || !out)
+        return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
+    *out = NULL;
+    chron__fork_watch();
+    r = calloc(1, sizeof *r);
+    if (!r)
+        return chron__fail(CHRON_ENOMEM, "no memory for a reader");
+    r->fork_count = chron__get32(&chron__fork_count);
+    r->q.dir = -1;
+    r->q.meta_fd = -1;
+    r->position.dir = -1;
+    r->position.fd = -1;
+    r->position.lock.fd = -1;
+    status = take_options(options, &r->options);
+    if (status == 0)
+        status = check_options(&r->options);
+    if (status == 0) {
+        r->checked = (r->options.flags & CHRON_CHECKED) != 0;
+        r->visible = r->options.flags & CHRON_DURABLE_ONLY ? 0 : CHRON_SEQ_NONE;
+        status = open_reader(r, io, path);
+    }
+    if (status < 0) {
+        r->q.io = io;
+        destroy(r);
+        free(r);
+        return status;
+    }
+    r->options.name = NULL;
+    *out = r;
+    return 0;
+}
+
+int chron_reader_open(const char *path, const chron_reader_options *options, chron_reader **out)
+{
+    return chron__reader_open_with(&chron__io_posix, path, options, out);
+}
+
+/* In a forked child: give back memory and the child's own descriptors; leave all that is the parent's. */
+static void forget(chron_reader *r)
+{
+    chron__seg_forget(r->seg);
+    chron__map_forget(&r->bell.map);
+    chron__map_forget(&r->position.map);
+    r->position.lock.map = NULL;
+    if (r->position.lock.fd >= 0)
+        r->q.io->close_file(r->q.io, r->position.lock.fd); /* closing a copy does not give up the lock */
+    r->position.lock.fd = -1;
+    chron__position_close(&r->q, &r->position);
+    chron__map_forget(&r->q.meta);
+    chron__queue_close(&r->q);
+}
+
+/* With `closed` set the pointers in the handle are stale, and nothing looks at them any more. */
+int chron_reader_shut(chron_reader *r)
+{
+    int status = 0;
+
+    if (!r || chron__get_acquire32(&r->closed)) /* [BUSY] with the end of this function */
+        return 0;
+    if (r->fork_count != chron__get32(&chron__fork_count)) {
+        forget(r);
+    } else {
+        status = chron__reader_enter(r);
+        if (status < 0)
+            return status;
+        destroy(r);
+    }
+    chron__set_release32(&r->closed, 1); /* [BUSY] with chron__reader_enter */
+    return status;
+}
+
+int chron_reader_close(chron_reader *r)
+{
+    int status = chron_reader_shut(r);
+
+    if (status != -CHRON_EBUSY)
+        free(r);
+    return status;
+}

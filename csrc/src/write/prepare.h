@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* prepare.h - pages and next segments, ahead of time (prepare.c). */
+#ifndef CHRON_PREPARE_H
+#define CHRON_PREPARE_H
+
+#include "write/writer.h"
+
+#define CHRON__EDGE_STEP 65536u /* bytes between two visits of an append to its edge */
+
+/* Claim and prepare pages of seg from its `touched` mark up to `goal`, at most `limit` bytes; returns how many. Any thread. */
+uint64_t chron__writer_touch(chron_writer *w, chron__seg *seg, uint64_t goal, uint64_t limit);
+/* The owner is about to write up to `end`: have pages prepared. */
+void chron__writer_prepare_ahead(chron_writer *w, uint64_t end);
+/* Make the next segment's file. Any thread; stores nothing in w. */
+int chron__writer_make_next(chron_writer *w, chron__seg **out);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* roll.h - from one segment to the next (roll.c). Owner's thread. */
+#ifndef CHRON_ROLL_H
+#define CHRON_ROLL_H
+
+#include "write/writer.h"
+
+/* Make `bytes` at the tail appendable: roll if need be, have pages prepared, move the edge. */
+int chron__writer_edge(chron_writer *w, uint64_t bytes);
+/* Adopt a segment with its tail as the current one: at the opening, and at each roll. */
+void chron__writer_enter_segment(chron_writer *w, chron__seg *seg, uint64_t tail, const chron__tally *tally);
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * room.c - back-pressure and cleaning: may another segment be made, and what to delete or to wait for if not.
+ */
+#include "write/room.h"
+
+#include "base/error.h"
+#include "queue/retention.h"
+
+#define ROOM_POLL_NS 1000000u /* how often a blocked append looks whether readers went on: 1 ms */
+
+int chron__writer_clean(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates, size_t capacity)
+{
+    chron_cleanup own;
+    int flags = CHRON__RETAIN_DELETE;
+    int status;
+
+    if (!out)
+        out = &own;
+    /* Where power loss matters, no position may fall back to before what was deleted. */
+    if (w->options.durability != CHRON_DURABILITY_NONE)
+        flags |= CHRON__RETAIN_SYNC_POSITIONS;
+    pthread_mutex_lock(&w->clean_lock);
+    status = chron__retention_apply(&w->q, &w->options.retention, flags, out, fates, capacity);
+    pthread_mutex_unlock(&w->clean_lock);
+    chron__add64(&w->deleted_segments, out->deleted_segments); /* [COUNT] */
+    return status;
+}
+
+int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates, size_t capacity)
+{
+    int status = chron__writer_enter(w);
+
+    if (status < 0)
+        return status;
+    status = chron__writer_clean(w, out, fates, capacity);
+    chron__writer_leave(w);
+    return status;
+}
+
+/* -------------------------------------------------------------------------------- back-pressure */
+
+int chron__writer_has_room(chron_writer *w)
+{
+    chron__bases bases;
+    int room;
+    int status;
+
+    if (w->limit_segments == 0)
+        return 1;
+    status = chron__queue_list(&w->q, &bases);
+    if (status < 0)
+        return status;
+    room = bases.count < w->limit_segments;
+    chron__bases_free(&bases);
+    return room;
+}
+
+int chron__writer_make_room(chron_writer *w, int64_t timeout_ns)
+{
+    uint64_t start = chron__monotonic_ns();
+    int waited = 0;
+
+    for (;;) {
+        uint64_t passed;
+        int status = chron__writer_has_room(w);
+
+        if (status != 0)
+            return status;
+        status = chron__writer_clean(w, NULL, NULL, 0);
+        if (status >= 0)
+            status = chron__writer_has_room(w);
+        if (status != 0)
+            return status;
+        if (!waited++)
+            w->full_waits++;
+        passed = chron__monotonic_ns() - start;
+        if (timeout_ns >= 0 && passed >= (uint64_t)timeout_ns)
+            return 0;
+        if (chron__sleep_ns(ROOM_POLL_NS) < 0)
+            return chron__fail(CHRON_EINTR, "interrupted while waiting for readers to make room");
+    }
+}
+
+int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns)
+{
+    int status = chron__writer_enter(w);
+
+    if (status < 0)
+        return status;
+    /* As long as the current segment has room for another record, or a next one is there, nothing waits. */
+    pthread_mutex_lock(&w->lock);
+    status = w->next != NULL;
+    pthread_mutex_unlock(&w->lock);
+    if (!status)
+        status = chron__writer_make_room(w, timeout_ns);
+    chron__writer_leave(w);
+    return status;
+}

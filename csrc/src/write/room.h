@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* room.h - back-pressure and cleaning (room.c). */
+#ifndef CHRON_ROOM_H
+#define CHRON_ROOM_H
+
+#include "write/writer.h"
+
+/* Retention as the options say. Any thread. The last three as for chron_writer_cleanup(). */
+int chron__writer_clean(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates, size_t capacity);
+/* May another segment file be made? 1, 0, or a failure. Lists the directory if there is a limit. Any thread. */
+int chron__writer_has_room(chron_writer *w);
+/*
+ * Room for one more segment: delete what readers are done with, then wait for them, `timeout_ns` at most (negative: no
+ * limit). 1, 0 or a failure. Owner's thread.
+ */
+int chron__writer_make_room(chron_writer *w, int64_t timeout_ns);
+
+#endif
