@@ -1,26 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""Checks the rules of ARCHITECTURE.md that a compiler does not: who may include and import what, and sizes."""
+"""Checks the rules of ARCHITECTURE.md that a compiler does not: who may use what, circles, tags of atomics, sizes."""
 
+import os
 import re
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "csrc" / "src"
 LINES_MAX = 600
 TABLES = {"mutations.py"}  # as long as they need to be
-FUNCTION_LINES_MAX = 75
+FUNCTION_LINES_MAX = 50
 
-# A header may include from its own folder, and from those before it in this list. write/ and read/ are side by side.
+# A file includes from its own folder, and from those before it in this list; write/ and read/ are side by side.
 FOLDERS = ["base", "crc32c", "platform", "format", "queue", "write", "read"]
 APART = {"write", "read"}
+HANDLES = re.compile(r"\bstruct chron_(?:writer|reader)\b|\bchron_(?:writer|reader) \*")
 SYSTEM_IFDEF = re.compile(r"#\s*(?:if|elif|ifdef|ifndef)\b.*__(?:linux__|APPLE__|FreeBSD__|NetBSD__|OpenBSD__)")
-PLATFORM_FILES = {"platform/linux.c", "platform/other.c", "platform/posix.c", "platform/guard.c", "crc32c/arm.c"}
+SYSTEM_FOLDERS = ("platform/", "crc32c/arm.c")
+
+# ------------------------------------------------------------------------------------------- folders
 
 
-def includes(path: Path) -> list[str]:
-    """The folders that it includes from."""
-    return [Path(name).parent.name for name in re.findall(r'^#include "(\w+/.+?)"', path.read_text(), re.MULTILINE)]
+def includes(text: str) -> list[str]:
+    return re.findall(r'^#include "(\w+/.+?)"', text, re.MULTILINE)
 
 
 def may_include(folder: str, other: str) -> bool:
@@ -29,48 +35,174 @@ def may_include(folder: str, other: str) -> bool:
     return FOLDERS.index(other) < FOLDERS.index(folder) and not {folder, other} <= APART
 
 
-def long_functions(path: Path) -> list[str]:
+def wrong_uses(name: str, text: str) -> Iterator[str]:
+    folder = name.partition("/")[0]
+    for included in includes(text):
+        if not may_include(folder, included.partition("/")[0]):
+            yield f"{name} includes {included}, which is not below it"
+    if folder not in APART and HANDLES.search(re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)):
+        yield f"{name} knows a handle: that is for write/ and read/"
+    if "#include <stdatomic.h>" in text and name != "base/atomics.h":
+        yield f"{name} includes <stdatomic.h>: base/atomics.h is the place for that"
+    if SYSTEM_IFDEF.search(text) and not name.startswith(SYSTEM_FOLDERS):
+        yield f"{name} asks for the operating system: that is for platform/"
+
+
+def missing_in_architecture() -> Iterator[str]:
+    lines = (ROOT / "ARCHITECTURE.md").read_text().splitlines()
+    listed = [found[1] for line in lines if (found := re.match(r"    csrc/src/(\w+)/ ", line))]
+    if listed != FOLDERS:
+        yield f"ARCHITECTURE.md lists the folders {listed}, the rule has {FOLDERS}"
+
+
+# ------------------------------------------------------------------------------------------- circles
+
+
+def unit(name: str) -> str:
+    """A header and the C file of the same name are one."""
+    return name.rpartition(".")[0]
+
+
+def symbols(sources: dict[str, str]) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """Where each function and variable of the library is defined, and what each unit needs of others."""
+    defined: dict[str, str] = {}
+    needed: dict[str, set[str]] = {}
+    compiler = os.environ.get("CC", "cc")
+    with tempfile.TemporaryDirectory() as directory:
+        for name in sources:
+            if not name.endswith(".c"):
+                continue
+            subprocess.run(
+                [compiler, "-std=c11", "-O0", "-w", f"-I{ROOT}/csrc/include", f"-I{SOURCE}", "-c", SOURCE / name,
+                 "-o", f"{directory}/x.o"], check=True,
+            )  # fmt: skip
+            listing = subprocess.run(["nm", f"{directory}/x.o"], check=True, capture_output=True, text=True).stdout
+            for line in listing.splitlines():
+                kind, symbol = line.split()[-2:]
+                if kind == "U":
+                    needed.setdefault(unit(name), set()).add(symbol)
+                elif kind.isupper():
+                    defined[symbol] = unit(name)
+    return defined, needed
+
+
+def uses(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Unit -> the units that it includes or calls."""
+    defined, needed = symbols(sources)
+    graph: dict[str, set[str]] = {unit(name): set() for name in sources}
+    for name, text in sources.items():
+        graph[unit(name)] |= {unit(included) for included in includes(text)}
+    for user, names in needed.items():
+        graph[user] |= {defined[symbol] for symbol in names if symbol in defined}
+    return {user: used - {user} for user, used in graph.items()}
+
+
+def circles(graph: dict[str, set[str]]) -> Iterator[str]:
+    """Takes away whatever uses nothing that is left; what remains goes in circles, or leads to one."""
+    left = {user: set(used) for user, used in graph.items()}
+    while leaves := [user for user, used in left.items() if not used & left.keys()]:
+        for user in leaves:
+            del left[user]
+    if left:
+        start = min(left)
+        way = [start]
+        while (following := min(left[way[-1]] & left.keys())) not in way:
+            way.append(following)
+        yield "files use each other in a circle: " + " -> ".join([*way[way.index(following) :], following])
+
+
+# ---------------------------------------------------------------------------------------------- tags
+
+TAG = re.compile(r"\[([A-Z]{3,})\]")
+PLAIN = {"get32", "set32", "get64", "set64"}  # relaxed, on words whose declaration has the tag
+ATOMIC_FIELD = re.compile(r"^\s*(?:static |extern )*(?:const )?chron__a(?:32|64|ptr) (?!\*word\b)\W*\w+.*;")
+
+
+def operations() -> re.Pattern[str]:
+    """Calls of what base/atomics.h defines."""
+    names = re.findall(r"^static inline \w+ chron__(\w+)\(", (SOURCE / "base/atomics.h").read_text(), re.MULTILINE)
+    return re.compile(rf"\bchron__(?:{'|'.join(sorted(set(names) - PLAIN))})\(")
+
+
+def statement_around(lines: list[str], number: int) -> str:
+    """The line, the comment in front of it, and what is left of its statement."""
+    first = number
+    while first > 0 and (lines[first - 1].lstrip().startswith(("/*", "*")) or "*/" in lines[first - 1][-3:]):
+        first -= 1
+    last = number
+    while last + 1 < len(lines) and not re.search(r"[;{]\s*(?:/\*.*)?$", lines[last]):
+        last += 1
+    return "\n".join(lines[first : last + 1])
+
+
+def untagged(name: str, text: str, operation: re.Pattern[str]) -> Iterator[str]:
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        code = re.sub(r"/\*.*?\*/|/\*.*$|^\s*\*.*$", "", line)
+        if (operation.search(code) or ATOMIC_FIELD.match(code)) and not TAG.search(statement_around(lines, number)):
+            yield f"{name}:{number + 1}: an atomic without a tag of base/atomics.h"
+
+
+def unknown_tags(sources: dict[str, str]) -> Iterator[str]:
+    """Each tag stands in the table, and on both sides."""
+    table = set(TAG.findall(sources["base/atomics.h"]))
+    used: dict[str, int] = {}
+    for name, text in sources.items():
+        if name != "base/atomics.h":
+            for tag in TAG.findall(text):
+                used[tag] = used.get(tag, 0) + 1
+    yield from (f"the tag [{tag}] is not in the table of base/atomics.h" for tag in sorted(used.keys() - table))
+    yield from (f"the tag [{tag}] of base/atomics.h has no two sides" for tag in sorted(table) if used.get(tag, 0) < 2)
+
+
+# --------------------------------------------------------------------------------------------- sizes
+
+
+def long_functions(name: str, text: str) -> Iterator[str]:
     """By the braces in column 0."""
-    found = []
     begin = 0
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if line == "{":
             begin = number
         elif line == "}" and begin:
             if number - begin - 1 > FUNCTION_LINES_MAX:
-                found.append(f"{path.name}:{begin}: a function of {number - begin - 1} lines")
+                yield f"{name}:{begin}: a function of {number - begin - 1} lines; {FUNCTION_LINES_MAX} are enough"
             begin = 0
-    return found
 
 
-def problems() -> list[str]:
-    found = []
-    for path in sorted(SOURCE.glob("*/*.[ch]")):
-        text = path.read_text()
-        name = path.relative_to(SOURCE).as_posix()
-        if path.suffix == ".h":
-            found += [
-                f"{name} includes from {other}/, which is not below it"
-                for other in includes(path)
-                if not may_include(path.parent.name, other)
-            ]
-        else:
-            found += long_functions(path)
-        if "#include <stdatomic.h>" in text and name != "base/atomics.h":
-            found.append(f"{name} includes <stdatomic.h>: atomics.h is the place for that")
-        if SYSTEM_IFDEF.search(text) and name not in PLATFORM_FILES:
-            found.append(f"{name} asks for the operating system: that is for the platform layer")
+def long_files(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
+        if path.is_file() and path.name not in TABLES and (lines := len(path.read_text().splitlines())) > LINES_MAX:
+            yield f"{path.relative_to(ROOT)} has {lines} lines; {LINES_MAX} are enough"
+
+
+# -------------------------------------------------------------------------------------------- Python
+
+
+def extension_imports() -> Iterator[str]:
     for path in sorted((ROOT / "chronicle_ffi").rglob("*.py")):
         if "chronicle_ffi._chronicle" in path.read_text() and path.name != "_binding.py":
-            found.append(f"{path.name} imports the extension: _binding.py is the place for that")
-    found += long_functions(ROOT / "chronicle_ffi" / "_fast.c")
-    for path in [*SOURCE.glob("*/*"), *ROOT.glob("chronicle_ffi/**/*.py"), *ROOT.glob("tests/**/*.py")]:
-        if path.is_file() and path.name not in TABLES and (lines := len(path.read_text().splitlines())) > LINES_MAX:
-            found.append(f"{path.relative_to(ROOT)} has {lines} lines; {LINES_MAX} are enough")
-    return found
+            yield f"{path.name} imports the extension: _binding.py is the place for that"
+
+
+def problems() -> Iterator[str]:
+    sources = {path.relative_to(SOURCE).as_posix(): path.read_text() for path in sorted(SOURCE.glob("*/*.[ch]"))}
+    operation = operations()
+    for name, text in sources.items():
+        yield from wrong_uses(name, text)
+        yield from long_functions(name, text)
+        if name != "base/atomics.h":
+            yield from untagged(name, text, operation)
+    yield from missing_in_architecture()
+    yield from circles(uses(sources))
+    yield from unknown_tags(sources)
+    yield from extension_imports()
+    fast = ROOT / "chronicle_ffi" / "_fast.c"
+    yield from long_functions(fast.name, fast.read_text())
+    yield from long_files([*SOURCE.glob("*/*"), *ROOT.glob("chronicle_ffi/**/*.py"), *ROOT.glob("tests/**/*.py")])
 
 
 if __name__ == "__main__":
-    found = problems()
+    found = list(problems())
     print("\n".join(found) if found else "layers: ok")
     sys.exit(bool(found))
