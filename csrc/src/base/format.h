@@ -121,6 +121,12 @@ _Static_assert(offsetof(chron__record_header, flags) == 26, "format");
 _Static_assert(offsetof(chron__record_header, epoch) == 28, "format");
 _Static_assert(sizeof(chron__record_header) == CHRON__RECORD_HEADER, "format");
 
+/* For those who write it in words of 8 bytes, and sum it up: all from SEQ on is in the CRC, behind the commit word. */
+#define CHRON__RECORD_CRC offsetof(chron__record_header, crc)
+#define CHRON__RECORD_SEQ offsetof(chron__record_header, seq)
+#define CHRON__RECORD_TIME offsetof(chron__record_header, timestamp_ns)
+#define CHRON__RECORD_WORD offsetof(chron__record_header, type_id) /* type_id, flags and epoch */
+
 /*
  * Two slots, at bytes 512 and 1024 of queue.meta and of a position file: 64 bytes each. The newer valid
  * one wins (generation, modulo 2^64); a change writes the other one. CRC over bytes 0 to 59.

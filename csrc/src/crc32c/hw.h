@@ -21,6 +21,7 @@
 #define CHRON_CRC32C_HW_H
 
 #include "base/endian.h"
+#include "base/format.h"
 #include "crc32c/shift.h"
 
 #define LANE_MIN 16u /* words from which on three lanes are worth it (measured; correct from 6 on) */
@@ -87,9 +88,10 @@ STEP static inline uint32_t serial(uint32_t crc, const uint8_t *p, size_t bytes)
 /* The commit word and the header, up to the payload. */
 STEP static inline uint32_t header_state(uint32_t commit, const uint8_t *header)
 {
-    uint32_t crc = step8(step4(~0u, commit), chron__read_le64(header + 8));
+    uint32_t crc = step8(step4(~0u, commit), chron__read_le64(header + CHRON__RECORD_SEQ));
 
-    return step8(step8(crc, chron__read_le64(header + 16)), chron__read_le64(header + 24));
+    return step8(step8(crc, chron__read_le64(header + CHRON__RECORD_TIME)),
+                 chron__read_le64(header + CHRON__RECORD_WORD));
 }
 
 /* a + 2b words in three lanes; 0 <= a <= b, 1 <= b <= LANE_BLOCK + 1. */
@@ -157,9 +159,9 @@ STEP static inline uint32_t copy_tail(uint32_t crc, uint8_t *to, const uint8_t *
 /* The header, and its sum. */
 STEP static inline uint32_t put_header(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word)
 {
-    chron__write_le64(at + 8, seq);
-    chron__write_le64(at + 16, timestamp_ns);
-    chron__write_le64(at + 24, word);
+    chron__write_le64(at + CHRON__RECORD_SEQ, seq);
+    chron__write_le64(at + CHRON__RECORD_TIME, timestamp_ns);
+    chron__write_le64(at + CHRON__RECORD_WORD, word);
     return step8(step8(step8(step4(~0u, length + 1u), seq), timestamp_ns), word);
 }
 

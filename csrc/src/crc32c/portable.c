@@ -13,6 +13,7 @@
  * It is linear in b, so the compiler can make all 2048 entries out of the 64 powers x^32 to x^95.
  */
 #include "base/endian.h"
+#include "base/format.h"
 #include "crc32c/impl.h"
 
 /* The eight arguments of ROW: x^(32 + 8d), ..., x^(39 + 8d) mod P. The highest bit of b is x^0. */
@@ -76,18 +77,20 @@ uint32_t chron__crc32c_portable_record(uint32_t commit, const void *header, cons
 {
     uint32_t crc = step4(~commit, 0); /* ~0 ^ commit */
 
-    return ~run(run(crc, (const uint8_t *)header + 8, 24), payload, bytes);
+    return ~run(run(crc, (const uint8_t *)header + CHRON__RECORD_SEQ, CHRON__RECORD_HEADER - CHRON__RECORD_SEQ),
+                payload, bytes);
 }
 
 void chron__crc32c_portable_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
                                 const void *data)
 {
-    chron__write_le64(at + 8, seq);
-    chron__write_le64(at + 16, timestamp_ns);
-    chron__write_le64(at + 24, word);
+    chron__write_le64(at + CHRON__RECORD_SEQ, seq);
+    chron__write_le64(at + CHRON__RECORD_TIME, timestamp_ns);
+    chron__write_le64(at + CHRON__RECORD_WORD, word);
     if (length)
-        memcpy(at + 32, data, length);
-    chron__write_le32(at + 4, chron__crc32c_portable_record(length + 1u, at, at + 32, length));
+        memcpy(at + CHRON__RECORD_HEADER, data, length);
+    chron__write_le32(at + CHRON__RECORD_CRC,
+                      chron__crc32c_portable_record(length + 1u, at, at + CHRON__RECORD_HEADER, length));
 }
 
 int chron__crc32c_portable_available(void)

@@ -65,7 +65,7 @@ STEP uint32_t chron__crc32c_x86_record(uint32_t commit, const void *header, cons
 LANES void chron__crc32c_x86_lanes_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
                                        const void *data)
 {
-    uint8_t *payload = at + 32;
+    uint8_t *payload = at + CHRON__RECORD_HEADER;
     uint32_t crc = put_header(at, length, seq, timestamp_ns, word);
 
     if (length < 8u * LANE_MIN) {
@@ -74,13 +74,14 @@ LANES void chron__crc32c_x86_lanes_put(uint8_t *at, uint32_t length, uint64_t se
         memcpy(payload, data, length);
         crc = parallel(crc, payload, length, BEHIND_HEADER);
     }
-    chron__write_le32(at + 4, ~crc);
+    chron__write_le32(at + CHRON__RECORD_CRC, ~crc);
 }
 
 STEP void chron__crc32c_x86_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
                                 const void *data)
 {
-    chron__write_le32(at + 4, ~copy_short(put_header(at, length, seq, timestamp_ns, word), at + 32, data, length));
+    chron__write_le32(at + CHRON__RECORD_CRC, ~copy_short(put_header(at, length, seq, timestamp_ns, word),
+                                                          at + CHRON__RECORD_HEADER, data, length));
 }
 
 int chron__crc32c_x86_available(void)

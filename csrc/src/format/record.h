@@ -33,12 +33,12 @@ enum chron__rec_state {
 
 static inline uint64_t chron__rec_seq(const chron__rec *rec)
 {
-    return chron__read_le64(rec->header + offsetof(chron__record_header, seq));
+    return chron__read_le64(rec->header + CHRON__RECORD_SEQ);
 }
 
 static inline uint64_t chron__rec_timestamp(const chron__rec *rec)
 {
-    return chron__read_le64(rec->header + offsetof(chron__record_header, timestamp_ns));
+    return chron__read_le64(rec->header + CHRON__RECORD_TIME);
 }
 
 static inline uint16_t chron__rec_type(const chron__rec *rec)
@@ -76,7 +76,7 @@ static inline enum chron__rec_state chron__rec_load(const uint8_t *base, uint64_
         return CHRON__REC_NONE;
     memcpy(rec->header, at, CHRON__RECORD_HEADER);
     rec->commit = commit;
-    rec->crc = chron__read_le32(rec->header + offsetof(chron__record_header, crc));
+    rec->crc = chron__read_le32(rec->header + CHRON__RECORD_CRC);
     rec->length = commit - 1u;
     rec->payload = at + CHRON__RECORD_HEADER;
     if (chron__rec_type(rec) == CHRON__TYPE_OURS)
@@ -97,10 +97,9 @@ static inline int chron__rec_crc_ok(const chron__rec *rec, const void *payload)
 static inline void chron__rec_write_header(uint8_t *at, uint64_t seq, uint64_t timestamp_ns, uint16_t type_id,
                                            uint16_t flags, uint32_t epoch)
 {
-    chron__write_le64(at + offsetof(chron__record_header, seq), seq);
-    chron__write_le64(at + offsetof(chron__record_header, timestamp_ns), timestamp_ns);
-    chron__write_le64(at + offsetof(chron__record_header, type_id),
-                      (uint64_t)type_id | (uint64_t)flags << 16 | (uint64_t)epoch << 32);
+    chron__write_le64(at + CHRON__RECORD_SEQ, seq);
+    chron__write_le64(at + CHRON__RECORD_TIME, timestamp_ns);
+    chron__write_le64(at + CHRON__RECORD_WORD, (uint64_t)type_id | (uint64_t)flags << 16 | (uint64_t)epoch << 32);
 }
 
 /* The same, the payload and the CRC: everything but the commit word. */
@@ -114,8 +113,7 @@ static inline void chron__rec_put(uint8_t *at, uint64_t seq, uint64_t timestamp_
 /* Write the CRC of a record that is otherwise in place. */
 static inline void chron__rec_write_crc(uint8_t *at, uint32_t length)
 {
-    chron__write_le32(at + offsetof(chron__record_header, crc),
-                      chron__crc32c_record(length + 1u, at, at + CHRON__RECORD_HEADER, length));
+    chron__write_le32(at + CHRON__RECORD_CRC, chron__crc32c_record(length + 1u, at, at + CHRON__RECORD_HEADER, length));
 }
 
 /* Make it visible. Everything else must be in place. */
