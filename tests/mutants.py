@@ -10,6 +10,7 @@ a table, and with status 1 if a mutant survived.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,12 +87,18 @@ def check_the_tests(mutants: list[Mutant]) -> None:
 
 
 def try_out(mutant: Mutant) -> str | None:
-    """The test that noticed it."""
+    """The test that noticed it, and the invariant, if it was one that did."""
     with tempfile.TemporaryDirectory(prefix="chronicle-mutant-") as directory:
         tree = Path(directory)
         copy_to(tree)
         apply(mutant, tree)
-        return next((test for test in mutant.tests if not passes(test, tree)), None)
+        for test in mutant.tests:
+            if not passes(test, tree):
+                held = re.search(
+                    r"(\w+/\w+\.[ch]):\d+: this should hold", (tree / "output").read_text(errors="replace")
+                )
+                return f"{test} (invariant in {held[1]})" if held else test
+        return None
 
 
 def main(names: list[str]) -> int:

@@ -155,7 +155,7 @@ MUTANTS = [
     Mutant(
         "writer rings without a fence",
         "format/doorbell.h",
-        "    chron__fence_seq_cst(); /* [BELL] with chron__doorbell_announce: publish, then look for sleepers */\n",
+        "    chron__fence_seq_cst();",
         "",
         ("test_bell",),
     ),
@@ -629,5 +629,72 @@ MUTANTS = [
         "        chron__set_release32(&slot->fault, 1); /* [FAULT] first: zeros must not be seen without it */\n",
         "",
         (PROCESSES,),
+    ),
+    # ------------------------------------------------------ what an invariant notices first (base/assert.h)
+    Mutant(
+        "the edge lies where END has to fit",
+        "write/roll.c",
+        "    if (w->edge > last)\n        w->edge = last;\n",
+        "",
+        ("test_try_append", "test_stress"),
+    ),
+    Mutant(
+        "a new segment goes on with the old tally", "write/roll.c", "    w->tally = *tally;\n", "", ("test_stress",)
+    ),
+    Mutant(
+        "a segment says that it follows itself",
+        "write/roll.c",
+        "next, seq, old->base_seq, w->full_epoch",
+        "next, seq, seq, w->full_epoch",
+        ("test_names", "test_stress"),
+    ),
+    Mutant(
+        "half of the torn tail is zeroed",
+        "queue/quarantine.c",
+        "memset(seg->map.base + tail, 0, (size_t)(end - tail));",
+        "memset(seg->map.base + tail, 0, (size_t)(end - tail) / 2u);",
+        ("test_crash", "test_power"),
+    ),
+    Mutant(
+        "the mark in queue.meta stays behind the one that is told",
+        "write/sync.c",
+        "        w->state.durable_next = next_seq;\n",
+        "",
+        ("test_order", "test_names"),
+    ),
+    Mutant(
+        "the keeper does not say that it prepares",
+        "write/keeper.c",
+        "    w->preparing = 1;",
+        "    w->preparing = 0;",
+        ("test_keeper", "test_threads", "test_stress"),
+    ),
+    Mutant(
+        "an index entry before its record",
+        "write/append.h",
+        "    chron__rec_publish(at, (uint32_t)length);\n    chron__tally_add",
+        "    chron__writer_note_block(w, offset);\n    chron__rec_publish(at, (uint32_t)length);\n    chron__tally_add",
+        ("test_reads",),
+    ),
+    Mutant(
+        "a reader enters the next segment at its header",
+        "read/next.c",
+        "chron__reader_enter_segment(r, next, next->data_offset, r->next_seq);",
+        "chron__reader_enter_segment(r, next, 0, r->next_seq);",
+        ("test_stress", "test_reads"),
+    ),
+    Mutant(
+        "cleaning without its lock",
+        "write/room.c",
+        "    pthread_mutex_lock(&w->clean_lock);\n",
+        "",
+        ("test_keeper", "test_order"),
+    ),
+    Mutant(
+        "a position is stored without its lock",
+        "format/position.c",
+        "    if (io->same_file(io, p->fd, p->dir, file))\n        return 0;\n    io->unlock(io, &p->lock);\n",
+        "    io->unlock(io, &p->lock);\n    if (io->same_file(io, p->fd, p->dir, file))\n        return 0;\n",
+        ("test_order", "test_names"),
     ),
 ]

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "format/doorbell.h"
 
@@ -41,6 +42,7 @@ chron_bell *chron__bell_new(void)
 
 chron_bell *chron__bell_retain(chron_bell *b)
 {
+    CHRON__ASSERT(chron__get32(&b->refs) > 0);
     (void)chron__count_up32(&b->refs); /* [REFS] */
     return b;
 }
@@ -98,6 +100,7 @@ int chron__bell_of_queue(const chron__queue *q, chron_bell **out)
 
 void chron_bell_release(chron_bell *b)
 {
+    CHRON__ASSERT(!b || chron__get32(&b->refs) > 0);
     if (!b || chron__count_down32(&b->refs) > 0) /* [REFS] */
         return;
     if (b->door.map.base) {

@@ -9,6 +9,7 @@
 #ifndef CHRON_DOORBELL_H
 #define CHRON_DOORBELL_H
 
+#include "base/assert.h"
 #include "format/queue.h"
 
 typedef struct chron__doorbell {
@@ -38,7 +39,8 @@ int chron__doorbell_wake(chron__doorbell *bell);
 /* After a publish: wake the sleepers, if any. One fence and one load when there are none. */
 static inline int chron__doorbell_ring(chron__doorbell *bell)
 {
-    chron__fence_seq_cst(); /* [BELL] with chron__doorbell_announce: publish, then look for sleepers */
+    CHRON__ASSERT(bell->map.base); /* a writer has one */
+    chron__fence_seq_cst();        /* [BELL] with chron__doorbell_announce: publish, then look for sleepers */
     if (__builtin_expect(chron__load_relaxed32(bell->map.base + CHRON__BELL_WAITING) != 0, 0))
         return chron__doorbell_wake(bell);
     return 0;

@@ -8,6 +8,7 @@
  */
 #include <inttypes.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "format/segment.h"
 
@@ -24,11 +25,13 @@ uint64_t chron__seg_index_get(const chron__seg *seg, uint64_t block)
 
     if (offset < from || offset >= from + CHRON__STRIDE || offset > seg->size - CHRON__RECORD_HEADER)
         return 0;
+    CHRON__ASSERT(chron__seg_block_of(seg, offset) == block);
     return offset;
 }
 
 void chron__seg_index_set(chron__seg *seg, uint64_t block, uint64_t offset)
 {
+    CHRON__ASSERT(offset == 0 || (offset % CHRON__ALIGN == 0 && chron__seg_block_of(seg, offset) == block));
     /* [INDEX] with chron__seg_index_get */
     chron__store_release_le32(seg->map.base + CHRON__INDEX_AT + block * 4u, (uint32_t)(offset / CHRON__ALIGN));
 }
@@ -68,6 +71,7 @@ int chron__seg_step(const chron__seg *seg, chron__walk *walk, int check_crc, chr
     walk->epoch = chron__rec_epoch(rec);
     walk->next_seq++;
     walk->offset += chron__rec_bytes(rec);
+    CHRON__ASSERT(walk->offset % CHRON__ALIGN == 0 && walk->offset <= seg->size - CHRON__RECORD_HEADER);
     return 1;
 }
 
@@ -129,6 +133,7 @@ static void start_near(const chron__seg *seg, uint64_t key, int by_time, chron__
                 break;
             continue;
         }
+        CHRON__ASSERT(offset >= seg->data_offset && chron__rec_seq(&rec) >= seg->base_seq);
         walk->offset = offset;
         walk->next_seq = chron__rec_seq(&rec);
         return;
@@ -165,8 +170,10 @@ int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint6
             *found_seq = walk.next_seq;
             return damaged(seg, &walk);
         }
+        CHRON__ASSERT(beyond.offset > walk.offset && beyond.seq > walk.next_seq);
         walk = (chron__walk){.offset = beyond.offset, .next_seq = beyond.seq};
     }
+    CHRON__ASSERT(walk.next_seq >= seg->base_seq && walk.next_seq <= seq);
     *offset = walk.offset;
     *found_seq = walk.next_seq;
     return 0;
@@ -256,6 +263,7 @@ int chron__seg_resync(chron__resync *search, uint64_t offset, uint64_t seq)
             search->spent += rec.length;
             continue;
         }
+        CHRON__ASSERT(at > offset && at % CHRON__ALIGN == 0 && this_seq > seq);
         search->offset = at;
         search->seq = this_seq;
         return 1;

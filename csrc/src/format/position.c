@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "format/header.h"
 
@@ -184,6 +185,8 @@ int chron__position_store(const chron__queue *q, chron__position *p, int sync)
 {
     int status;
 
+    CHRON__ASSERT(p->lock.map || p->lock.fd >= 0); /* only the holder of its lock writes to a position */
+    CHRON__ASSERT(p->value.next_seq == CHRON_SEQ_NONE || p->value.segment_base <= p->value.next_seq);
     chron__slots_store(p->map.base, &p->value);
     if (chron__map_faulted(&p->map))
         return chron__fail_fault("the position file", "");

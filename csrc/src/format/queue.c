@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/endian.h"
 #include "base/error.h"
 #include "format/header.h"
@@ -221,6 +222,8 @@ int chron__queue_list(const chron__queue *q, chron__bases *out)
     }
     if (out->count)
         qsort(out->at, out->count, sizeof *out->at, compare_bases);
+    for (size_t i = 1; i < out->count; i++)
+        CHRON__ASSERT(out->at[i - 1u] < out->at[i]); /* a directory has each name once */
     return 0;
 }
 
@@ -243,6 +246,8 @@ int64_t chron__bases_find(const chron__bases *bases, uint64_t seq)
         else
             high = middle;
     }
+    CHRON__ASSERT(low == 0 || bases->at[low - 1u] <= seq);
+    CHRON__ASSERT(low == bases->count || bases->at[low] > seq);
     return (int64_t)low - 1;
 }
 

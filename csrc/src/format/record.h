@@ -7,6 +7,7 @@
 #ifndef CHRON_RECORD_H
 #define CHRON_RECORD_H
 
+#include "base/assert.h"
 #include "base/atomics.h"
 #include "base/endian.h"
 #include "base/format.h"
@@ -72,6 +73,7 @@ static inline enum chron__rec_state chron__rec_load(const uint8_t *base, uint64_
     const uint8_t *at = base + offset;
     uint32_t commit = chron__load_acquire_le32(at); /* [PUBLISH] with chron__rec_publish */
 
+    CHRON__ASSERT(offset % CHRON__ALIGN == 0 && size >= CHRON__RECORD_HEADER && offset <= size - CHRON__RECORD_HEADER);
     if (commit == 0)
         return CHRON__REC_NONE;
     memcpy(rec->header, at, CHRON__RECORD_HEADER);
@@ -84,6 +86,7 @@ static inline enum chron__rec_state chron__rec_load(const uint8_t *base, uint64_
     /* Room for an END must remain behind it. */
     if (rec->length > size || offset + chron__record_bytes(rec->length) + CHRON__RECORD_HEADER > size)
         return CHRON__REC_BROKEN;
+    CHRON__ASSERT(rec->payload + rec->length <= base + size - CHRON__RECORD_HEADER);
     return CHRON__REC_DATA;
 }
 
@@ -119,7 +122,8 @@ static inline void chron__rec_write_crc(uint8_t *at, uint32_t length)
 /* Make it visible. Everything else must be in place. */
 static inline void chron__rec_publish(uint8_t *at, uint32_t length)
 {
-    chron__store_release_le32(at, length + 1u); /* [PUBLISH] with chron__rec_load */
+    CHRON__ASSERT(chron__load_relaxed_le32(at) == 0); /* [PUBLISH] ours: committed bytes never change */
+    chron__store_release_le32(at, length + 1u);       /* [PUBLISH] with chron__rec_load */
 }
 
 #endif

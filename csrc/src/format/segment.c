@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
 #include "format/header.h"
@@ -33,12 +34,14 @@ static chron__seg *seg_new(const chron__queue *q)
 
 chron__seg *chron__seg_retain(chron__seg *seg)
 {
+    CHRON__ASSERT(chron__get32(&seg->references) > 0);
     (void)chron__count_up32(&seg->references); /* [REFS] */
     return seg;
 }
 
 void chron__seg_release(chron__seg *seg)
 {
+    CHRON__ASSERT(!seg || chron__get32(&seg->references) > 0);
     if (!seg || chron__count_down32(&seg->references) > 0) /* [REFS] */
         return;
     if (seg->map.base)
@@ -89,6 +92,7 @@ static int check_header(const chron__queue *q, chron__seg *seg, uint64_t base_se
     if (header.segment_size != seg->size || header.data_offset != seg->data_offset || header.stride != CHRON__STRIDE)
         return chron__at(chron__fail(CHRON_ECORRUPT, "%s has another geometry than queue.meta", name), name, 0,
                          base_seq);
+    CHRON__ASSERT(seg->map.bytes == seg->size && seg->data_offset < seg->size);
     seg->base_seq = base_seq;
     seg->prev_base = header.prev_base;
     seg->created_ns = header.created_ns;
@@ -200,6 +204,8 @@ void chron__seg_write_header(const chron__queue *q, chron__seg *seg, uint64_t ba
 
     memcpy(header.magic, CHRON__MAGIC_SEGMENT, sizeof header.magic);
     memcpy(header.uuid, q->uuid, sizeof header.uuid);
+    CHRON__ASSERT(prev_base == CHRON_SEQ_NONE || prev_base < base_seq); /* no segment but the newest is empty */
+    CHRON__ASSERT(epoch > 0);
     chron__header_encode(&header, seg->map.base);
     seg->base_seq = base_seq;
     seg->prev_base = prev_base;
@@ -264,6 +270,8 @@ void chron__seg_seal_store(chron__seg *seg, const chron__tally *tally, uint64_t 
     chron__write_le64(seal + offsetof(chron__seal, sealed_ns), sealed_ns);
     chron__write_le32(seal + offsetof(chron__seal, reserved), 0);
     chron__write_le32(seal + offsetof(chron__seal, crc), chron_crc32c(0, seal + SEAL_CRC_FROM, SEAL_CRC_BYTES));
+    CHRON__ASSERT(end_offset % CHRON__ALIGN == 0 && end_offset <= seg->size - CHRON__RECORD_HEADER);
+    CHRON__ASSERT(end_offset - seg->data_offset >= tally->records * CHRON__RECORD_HEADER);
     CHRON__STEP("seal: fields written");
     chron__store_release_le32(seal, CHRON__SEAL_SEALED); /* [SEAL] with chron__seg_seal_load */
 }

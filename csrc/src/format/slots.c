@@ -6,6 +6,7 @@
 #include "format/slots.h"
 
 #include "chronicle.h"
+#include "base/assert.h"
 #include "base/atomics.h"
 #include "base/format.h"
 #include "base/step.h"
@@ -78,6 +79,11 @@ void chron__slots_store(uint8_t *base, chron__slot_value *value)
     uint8_t copy[sizeof(chron__slot)] = {0};
     uint8_t *slot;
 
+#ifdef CHRON_TESTING
+    chron__slot_value newest;
+
+    CHRON__ASSERT(!chron__slots_load(base, &newest) || newest.generation <= value->generation); /* it never falls */
+#endif
     value->generation++;
     slot = base + (value->generation % 2u ? CHRON__SLOT_A : CHRON__SLOT_B);
     chron__write_le64(copy + offsetof(chron__slot, generation), value->generation);

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/assert.h"
 #include "base/atomics.h"
 #include "base/error.h"
 #include "platform/platform.h"
@@ -176,6 +177,8 @@ void chron__guard_remove(chron__map *map)
 {
     guard_slot *slot = map->guard_slot;
 
+    CHRON__ASSERT(!slot ||
+                  chron__get_acquire_ptr(&slot->base) == (uintptr_t)map->base); /* [GUARD] ours since the add */
     if (slot)
         chron__set_release_ptr(&slot->base, SLOT_FREE); /* [GUARD] */
     map->fault = &unguarded;

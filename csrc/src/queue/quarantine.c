@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
 
@@ -128,6 +129,7 @@ static int wipe(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t 
             chron__seg_index_set(seg, block, 0);
     memset(seg->map.base + tail, 0, (size_t)(end - tail));
     CHRON__STEP("recovery: tail zeroed");
+    CHRON__ASSERT(is_zero(seg->map.base + tail, (size_t)(seg->size - tail)));
     if (end > tail)
         status = q->io->sync_map(q->io, seg->fd, &seg->map, tail, end - tail);
     if (status < 0)

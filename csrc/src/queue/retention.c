@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
 #include "format/header.h"
@@ -137,6 +138,7 @@ static void decide(const look *l, size_t i, chron_segment_fate *fate)
         fate->reason = CHRON_KEPT_READER;
         (void)snprintf(fate->reader, sizeof fate->reader, "%s", l->slowest->name);
     } else {
+        CHRON__ASSERT(!l->slowest || holds_from(l->slowest) >= fate->next_seq);
         fate->reason = CHRON_GONE_CONSUMED; /* by all that count: the others are ignored by a limit */
     }
 }
@@ -151,6 +153,8 @@ static int delete_segment(const look *l, uint64_t base_seq)
     char name[CHRON__NAME_BYTES];
     int status;
 
+    CHRON__ASSERT(base_seq == l->bases.at[l->bases.count - l->left]); /* oldest first */
+    CHRON__ASSERT(l->left > 1);                                       /* never the one that is appended to */
     chron__segment_name(base_seq, name);
     CHRON__STEP("retention: before unlink");
     status = l->q->io->unlink(l->q->io, l->q->dir, name);

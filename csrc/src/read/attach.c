@@ -9,12 +9,15 @@
 
 #include <inttypes.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 
 #define TRIES 100 /* retention may delete what a listing has just shown, again and again, but not for ever */
 
 void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offset, uint64_t next_seq)
 {
+    CHRON__ASSERT(!seg || (offset % CHRON__ALIGN == 0 && offset >= seg->data_offset && offset <= seg->size));
+    CHRON__ASSERT(!seg || next_seq >= seg->base_seq);
     chron__seg_release(r->seg);
     r->seg = seg;
     r->base = seg ? seg->map.base : NULL;
@@ -53,6 +56,7 @@ static int bridge_gap(chron_reader *r, uint64_t oldest)
         if (status < 0)
             return status;
     }
+    CHRON__ASSERT(target > r->next_seq);
     r->stats.skipped += target - r->next_seq;
     r->stats.gaps++;
     chron__reader_enter_segment(r, NULL, 0, target);

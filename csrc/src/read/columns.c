@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 
 #define VIEW_BYTES 16u
@@ -79,6 +80,8 @@ static size_t collect(chron_reader *r, chron_columns *c, size_t count, chron__re
             rec->length > c->bytes_max - c->payload_bytes || !chron__rec_crc_ok(rec, payload_of(c, rec)))
             break;
     }
+    CHRON__ASSERT(n >= 1 && n <= count && c->payload_bytes <= c->bytes_max && c->length_min <= c->length_max);
+    CHRON__ASSERT(offset <= r->size - CHRON__RECORD_HEADER);
     r->peeked.end_offset = offset;
     r->peeked.epoch = epoch;
     return n;
@@ -137,6 +140,7 @@ int64_t chron_reader_peek_columns(chron_reader *r, chron_columns *columns, size_
 /* Over all that is left of the peek, in one step. */
 static void advance_all(chron_reader *r)
 {
+    CHRON__ASSERT(r->peeked.end_offset > r->offset && r->peeked.epoch >= r->epoch);
     r->last_crc = r->peeked.last_crc;
     r->last_offset = r->peeked.last_offset;
     r->has_last = 1;

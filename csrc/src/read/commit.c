@@ -4,6 +4,8 @@
  */
 #include "read/attach.h"
 
+#include "base/assert.h"
+
 static int commit(chron_reader *r, int sync)
 {
     chron__slot_value *at = &r->position.value;
@@ -16,6 +18,7 @@ static int commit(chron_reader *r, int sync)
     at->next_seq = r->next_seq;
     at->segment_base = r->seg ? r->seg->base_seq : 0;
     at->offset = r->offset;
+    CHRON__ASSERT(!r->seg || (r->next_seq >= r->seg->base_seq && r->offset <= r->size));
     at->time_ns = chron__clock_ns(1);
     return chron__position_store(&r->q, &r->position, sync);
 }

@@ -13,6 +13,7 @@
 
 #include <inttypes.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "read/attach.h"
 
@@ -134,6 +135,7 @@ static int follow_end(chron_reader *r, const chron__rec *rec)
     r->last_crc = last_crc; /* the record before is the same one as before, only out of sight */
     r->has_last = has_last;
     r->epoch = epoch;
+    CHRON__ASSERT(r->seg->base_seq == r->next_seq);
     r->stats.rolls++;
     return 1;
 }
@@ -296,6 +298,7 @@ static size_t take_plain(chron_reader *r, chron_view *out, size_t count)
         offset += chron__rec_bytes(&rec);
         payload_bytes += rec.length;
     }
+    CHRON__ASSERT(n <= count && seq == r->next_seq + n && offset <= size - CHRON__RECORD_HEADER);
     r->last_crc = crc;
     r->last_offset = last_offset;
     r->offset = offset;

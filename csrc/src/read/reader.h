@@ -7,6 +7,7 @@
 #ifndef CHRON_READER_H
 #define CHRON_READER_H
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "format/doorbell.h"
 #include "format/position.h"
@@ -87,18 +88,22 @@ static inline int chron__reader_is_visible(chron_reader *r, uint64_t seq)
 /* *rec has been consumed. */
 static inline void chron__reader_advance(chron_reader *r, const chron__rec *rec)
 {
+    CHRON__ASSERT(chron__rec_seq(rec) == r->next_seq && chron__rec_epoch(rec) >= r->epoch);
+    CHRON__ASSERT(rec->payload == r->base + r->offset + CHRON__RECORD_HEADER);
     r->last_crc = rec->crc;
     r->last_offset = r->offset;
     r->has_last = 1;
     r->epoch = chron__rec_epoch(rec);
     r->offset += chron__rec_bytes(rec);
     r->next_seq++;
+    CHRON__ASSERT(r->offset <= r->size - CHRON__RECORD_HEADER); /* the position lies within its segment */
     r->stats.records++;
     r->stats.payload_bytes += rec->length;
 }
 
 static inline void chron__reader_view(const chron__rec *rec, const void *payload, chron_view *out)
 {
+    CHRON__ASSERT(chron__rec_type(rec) != CHRON__TYPE_OURS); /* END is nobody's record */
     out->seq = chron__rec_seq(rec);
     out->timestamp_ns = chron__rec_timestamp(rec);
     out->payload = payload;

@@ -82,6 +82,8 @@ static int claim(chron_writer *w, size_t length, void **payload)
         if (status < 0)
             return status;
     }
+    CHRON__ASSERT(chron__get64(&w->tail) + bytes <= w->edge);
+    CHRON__ASSERT(chron__load_relaxed_le32(w->base + chron__get64(&w->tail)) == 0); /* [PUBLISH] not before publish */
     w->claimed = bytes;
     *payload = w->base + chron__get64(&w->tail) + CHRON__RECORD_HEADER;
     return 0;

@@ -16,6 +16,7 @@
 #ifndef CHRON_APPEND_H
 #define CHRON_APPEND_H
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
 #include "write/roll.h"
@@ -63,6 +64,8 @@ static inline int chron__check_record(const chron_writer *w, const void *data, s
 static inline void chron__place(chron_writer *w, uint8_t *at, uint64_t seq, const void *data, uint32_t length,
                                 uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
 {
+    CHRON__ASSERT((size_t)(at - w->base) % CHRON__ALIGN == 0);
+    CHRON__ASSERT(chron__load_relaxed_le32(at) == 0); /* [PUBLISH] nobody may see it before it is whole */
     chron__rec_put(at, seq, timestamp_ns, type_id, flags, w->epoch, data, length);
     CHRON__STEP("record: placed");
 }
@@ -71,6 +74,10 @@ static inline void chron__place(chron_writer *w, uint8_t *at, uint64_t seq, cons
 static inline __attribute__((always_inline)) int64_t chron__finish(chron_writer *w, uint64_t offset, uint64_t tail,
                                                                    uint64_t seq, uint32_t count)
 {
+    CHRON__ASSERT(seq == chron__get64(&w->next_seq) && offset == chron__get64(&w->tail));
+    CHRON__ASSERT(tail % CHRON__ALIGN == 0 && tail > offset && tail <= w->edge);
+    CHRON__ASSERT(w->edge <= w->seg->size - CHRON__RECORD_HEADER); /* END fits behind every record */
+    CHRON__ASSERT(w->tally.records == seq + count - w->seg->base_seq);
     chron__set64(&w->tail, tail);
     chron__set_release64(&w->next_seq, seq + count); /* [TAIL] with chron__writer_sync */
     CHRON__STEP("record: published");

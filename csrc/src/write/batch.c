@@ -80,6 +80,8 @@ static inline __attribute__((always_inline)) int64_t place_batch(chron_writer *w
     }
     if (offset != end)
         return take_back(w, bytes);
+    CHRON__ASSERT(end <= w->edge);
+    CHRON__ASSERT(chron__load_relaxed_le32(w->base + end - bytes) == 0); /* [PUBLISH] the first one hides the others */
     w->tally = tally;
     w->payload_bytes = payload_bytes;
     return first_length;

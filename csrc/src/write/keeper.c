@@ -13,6 +13,7 @@
 
 #include <signal.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "write/prepare.h"
 #include "write/room.h"
@@ -80,6 +81,7 @@ static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, ui
     if (status == 1)
         status = chron__writer_make_next(w, &next);
     pthread_mutex_lock(&w->lock);
+    CHRON__ASSERT(w->preparing && !w->rolling && !w->next);
     w->next = next;
     w->preparing = 0;
     pthread_cond_signal(&w->keeper_done);
@@ -140,6 +142,7 @@ static void doze(chron_writer *w, const round_state *state)
     uint64_t now = chron__monotonic_ns();
     uint64_t ns = TICK_NS;
 
+    CHRON__ASSERT_LOCKED(&w->lock);
     if (w->options.durability == CHRON_DURABILITY_INTERVAL && state->next_sync_ns < now + ns)
         ns = state->next_sync_ns > now ? state->next_sync_ns - now : 0;
     chron__set32(&w->keeper_asleep, 1); /* [STOP] read by chron__writer_kick */

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
 #include "format/bell.h"
@@ -306,6 +307,7 @@ static int take_over(chron_writer *w)
 
     if (status < 0)
         return status;
+    CHRON__ASSERT(found.next_seq >= w->state.durable_next || (w->options.flags & CHRON_REPAIR));
     if (found.seg)
         chron__writer_enter_segment(w, found.seg, found.tail, &found.tally);
     w->unsynced_base = found.unsynced_base;
@@ -326,6 +328,7 @@ static int take_over(chron_writer *w)
                                      "queue gets there by itself, so queue.meta or the name of a segment is damaged",
                                      w->full_epoch, found.next_seq),
                          CHRON__FILE_META, CHRON__SLOT_A, found.next_seq);
+    CHRON__ASSERT(w->full_epoch > w->state.epoch && (uint32_t)w->full_epoch > found.epoch);
     w->epoch = (uint32_t)w->full_epoch;
     found.report.epoch = w->full_epoch;
     w->recovery = found.report;
@@ -381,6 +384,7 @@ static int open_writer(chron_writer *w, const chron__io *io, const char *path)
 /* Everything but the keeper, which has stopped. */
 static void destroy(chron_writer *w)
 {
+    CHRON__ASSERT(!w->keeper_running && w->claimed == 0);
     chron__seg_release(w->seg);
     if (w->next) {
         chron__seg_release(w->next);

@@ -7,6 +7,8 @@
  */
 #include "write/prepare.h"
 
+#include "base/assert.h"
+
 #define INLINE_SLICE 65536u            /* prepared in one go by the owner's thread: 16 pages */
 #define WINDOW_MAX (16u * 1024 * 1024) /* prepared ahead at most; 6 ms at 2.5 GB/s */
 #define WINDOW_GROWTH \
@@ -23,6 +25,7 @@ uint64_t chron__writer_touch(chron_writer *w, chron__seg *seg, uint64_t goal, ui
         return 0;
     to = goal - from > limit ? from + limit : goal;
     to = (to + CHRON__PAGE - 1u) / CHRON__PAGE * CHRON__PAGE;
+    CHRON__ASSERT(from < to && to <= seg->size && from % CHRON__PAGE == 0);
     /* [TOUCH] The owner and the keeper claim slices here; whoever loses leaves this one to the other. */
     if (!chron__cas64(&seg->touched, from, to))
         return 0;

@@ -21,6 +21,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
 #include "format/header.h"
@@ -107,6 +108,7 @@ static void finish_roll(survey *s)
     chron__seal_value seal;
     uint8_t *at = s->seg->map.base + s->walk.offset;
 
+    CHRON__ASSERT(s->stop != CHRON__STOP_BROKEN && s->bases.at[s->at + 1u] == s->walk.next_seq);
     if (s->stop == CHRON__STOP_NONE) {
         chron__rec_write_header(at, s->walk.next_seq, 0, CHRON__TYPE_OURS, 0, s->walk.epoch);
         chron__rec_write_crc(at, 0);
@@ -281,6 +283,8 @@ static void fill_report(const survey *s)
 {
     chron__recovered *out = s->out;
 
+    CHRON__ASSERT(!s->seg || s->walk.next_seq - s->seg->base_seq == s->tally.records);
+    CHRON__ASSERT(s->at < s->bases.count);
     out->seg = s->seg;
     out->tail = s->seg ? s->walk.offset : 0;
     out->next_seq = s->seg ? s->walk.next_seq : s->bases.at[s->at];

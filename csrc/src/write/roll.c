@@ -16,6 +16,7 @@
 
 #include <inttypes.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
 #include "write/prepare.h"
@@ -29,6 +30,7 @@ static chron__seg *take_next(chron_writer *w)
     pthread_mutex_lock(&w->lock);
     while (w->preparing)
         pthread_cond_wait(&w->keeper_done, &w->lock);
+    CHRON__ASSERT(!w->rolling && w->claimed == 0);
     next = w->next;
     w->next = NULL;
     w->rolling = 1;
@@ -40,6 +42,7 @@ static chron__seg *take_next(chron_writer *w)
 static void end_roll(chron_writer *w, chron__seg *unused)
 {
     pthread_mutex_lock(&w->lock);
+    CHRON__ASSERT(w->rolling && !w->preparing && !w->next);
     w->next = unused;
     w->rolling = 0;
     pthread_mutex_unlock(&w->lock);
@@ -66,6 +69,9 @@ static int get_next(chron_writer *w, chron__seg **out)
 
 void chron__writer_enter_segment(chron_writer *w, chron__seg *seg, uint64_t tail, const chron__tally *tally)
 {
+    CHRON__ASSERT(tail % CHRON__ALIGN == 0 && tail >= seg->data_offset && tail <= seg->size - CHRON__RECORD_HEADER);
+    CHRON__ASSERT(seg->fd >= 0 && seg->io == w->q.io);
+    CHRON__ASSERT(chron__load_relaxed_le32(seg->map.base + tail) == 0); /* [PUBLISH] the word at the tail */
     pthread_mutex_lock(&w->lock);
     w->seg = seg;
     chron__set64(&w->tail, tail);
@@ -84,6 +90,8 @@ static void publish_end(chron_writer *w, uint64_t offset, uint64_t seq)
 {
     uint8_t *at = w->base + offset;
 
+    CHRON__ASSERT(offset + CHRON__RECORD_HEADER <= w->seg->size);
+    CHRON__ASSERT(chron__load_relaxed_le32(at) == 0); /* [PUBLISH] the word at the tail */
     chron__rec_write_header(at, seq, 0, CHRON__TYPE_OURS, 0, w->epoch);
     chron__rec_write_crc(at, 0);
     CHRON__STEP("roll: END written");
@@ -94,6 +102,8 @@ static void publish_end(chron_writer *w, uint64_t offset, uint64_t seq)
 static void retire(chron_writer *w, chron__seg *old)
 {
     chron__seg *before = NULL;
+
+    CHRON__ASSERT(old != w->seg);
 
     /* Unmapping 64 MiB takes a millisecond: leave it to the keeper where there is one. */
     if (w->keeper_running) {
@@ -145,6 +155,7 @@ static int roll(chron_writer *w)
     }
     chron__set32(&w->dir_dirty, 1); /* before next_seq moves on: a sync that covers a record there sees it */
     CHRON__STEP("roll: renamed");
+    CHRON__ASSERT(next->base_seq == seq && next->prev_base == old->base_seq); /* END leads to it */
     publish_end(w, offset, seq);
     CHRON__STEP("roll: END published");
     chron__seg_seal_store(old, &w->tally, offset, chron__clock_ns(1));
@@ -176,5 +187,6 @@ int chron__writer_edge(chron_writer *w, uint64_t bytes)
     w->edge = (end / CHRON__EDGE_STEP + 1u) * CHRON__EDGE_STEP;
     if (w->edge > last)
         w->edge = last;
+    CHRON__ASSERT(end <= w->edge);
     return 0;
 }

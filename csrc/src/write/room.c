@@ -4,6 +4,7 @@
  */
 #include "write/room.h"
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "queue/retention.h"
 
@@ -21,6 +22,7 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, chron_segment_fate 
     if (w->options.durability != CHRON_DURABILITY_NONE)
         flags |= CHRON__RETAIN_SYNC_POSITIONS;
     pthread_mutex_lock(&w->clean_lock);
+    CHRON__ASSERT_LOCKED(&w->clean_lock);
     status = chron__retention_apply(&w->q, &w->options.retention, flags, out, fates, capacity);
     pthread_mutex_unlock(&w->clean_lock);
     chron__add64(&w->deleted_segments, out->deleted_segments); /* [COUNT] */

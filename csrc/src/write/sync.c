@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "format/bell.h"
 
@@ -23,6 +24,7 @@ int chron__writer_store_state(chron_writer *w, int on_disk)
     const chron__io *io = w->q.io;
     int status = 0;
 
+    CHRON__ASSERT(w->writer_lock.map || w->writer_lock.fd >= 0); /* nobody else writes queue.meta */
     w->state.time_ns = chron__clock_ns(1);
     chron__slots_store(w->q.meta.base, &w->state);
     if (chron__map_faulted(&w->q.meta))
@@ -66,6 +68,7 @@ static int sync_older(chron_writer *w, uint64_t current_base)
         if (bases.at[i] >= w->unsynced_base && bases.at[i] < current_base)
             status = sync_sealed(&w->q, bases.at[i]);
     chron__bases_free(&bases);
+    CHRON__ASSERT(w->unsynced_base < current_base);
     if (status == 0)
         w->unsynced_base = current_base;
     return status;
@@ -90,6 +93,7 @@ static int sync_current(chron_writer *w, chron__seg *seg, uint64_t tail)
                                seg->base_seq);
     if (chron__map_faulted(&seg->map))
         return chron__seg_fail_fault(seg, "");
+    CHRON__ASSERT(tail >= w->synced_offset && tail >= seg->data_offset && tail <= seg->size);
     w->synced_base = seg->base_seq;
     w->synced_offset = tail;
     return 0;
@@ -127,6 +131,7 @@ static int sync_all(chron_writer *w)
     uint64_t tail;
     int status = check_sync(w);
 
+    CHRON__ASSERT_LOCKED(&w->sync_lock);
     if (status < 0)
         return status;
     pthread_mutex_lock(&w->lock);
@@ -150,6 +155,8 @@ static int sync_all(chron_writer *w)
         chron__error()->code = CHRON_EIO; /* whatever it was: ENOSPC from an append would say "not appended" */
         return -CHRON_EIO;
     }
+    CHRON__ASSERT(next_seq >= chron__get64(&w->durable_next) && next_seq <= chron__get64(&w->next_seq));
+    CHRON__ASSERT(w->state.durable_next == next_seq); /* in queue.meta before anybody hears of it */
     chron__set64(&w->durable_next, next_seq);
     chron__add64(&w->syncs, 1); /* [COUNT] */
     return 0;

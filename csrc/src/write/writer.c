@@ -2,6 +2,8 @@
 /* writer.c - what all of write/ shares: telling of failures, waking the keeper, index entries; and what a writer says of itself. */
 #include "write/writer.h"
 
+#include "base/assert.h"
+
 int chron__writer_fail_poisoned(void)
 {
     return chron__fail(CHRON_EPOISONED, "this writer can no longer vouch for its data, because a sync failed or the "
@@ -21,6 +23,7 @@ void chron__writer_note_block(chron_writer *w, uint64_t offset)
 
     if (offset < w->next_block)
         return;
+    CHRON__ASSERT(chron__load_relaxed_le32(w->base + offset) != 0); /* [INDEX] what it points at is visible */
     chron__seg_index_set(w->seg, block, offset);
     w->next_block = w->seg->data_offset + (block + 1u) * CHRON__STRIDE;
 }
