@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import chronicle_ffi as c
-from chronicle_ffi import Queue, _binding, aio
+from chronicle_ffi import Queue, _aio, _binding
 from tests.children import in_child
 
 PATIENCE = 30.0  # of a loaded machine; no test waits for so long unless it fails
@@ -104,7 +104,7 @@ def test_many_readers_of_other_processes_in_one_loop(tmp_path: Path) -> None:
 def test_more_readers_than_one_thread_can_wait_for(queue: Path) -> None:
     async def main() -> None:
         with Queue.open_publisher(queue) as writer:
-            readers = [Queue.open_subscriber(queue) for _ in range(aio.BELLS_MAX + 20)]
+            readers = [Queue.open_subscriber(queue) for _ in range(_aio.BELLS_MAX + 20)]
             tasks = [asyncio.create_task(reader.next_async()) for reader in readers]
             await asyncio.sleep(0.05)
             assert listeners() == 2
@@ -131,8 +131,8 @@ def test_waiting_does_not_poll(queue: Path, monkeypatch: pytest.MonkeyPatch) -> 
     async def main() -> None:
         with Queue.open_publisher(queue), Queue.open_subscriber(queue) as reader:
             assert not await reader.wait_async(0)
-            monkeypatch.setattr(aio, "check", counted)
-            assert not await reader.wait_async(aio.LOOK_SECONDS * 0.9)
+            monkeypatch.setattr(_aio, "check", counted)
+            assert not await reader.wait_async(_aio.LOOK_SECONDS * 0.9)
 
     asyncio.run(main())
     assert looks <= 8  # polling every 10 ms would be 45

@@ -11,15 +11,15 @@ from operator import length_hint
 from typing import Any, Literal, overload
 from weakref import WeakSet
 
+from chronicle_ffi._batch import Batch, read_batch
 from chronicle_ffi._binding import EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, optional_seq
 from chronicle_ffi._fast import Taker
-from chronicle_ffi.batch import Batch, read_batch
+from chronicle_ffi._follow import follow
+from chronicle_ffi._handle import Handle
+from chronicle_ffi._prefetch import Prefetch
+from chronicle_ffi._structs import fields_of
 from chronicle_ffi.errors import InvalidArgument
-from chronicle_ffi.follow import follow
-from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import Event, Message, ReaderStats, to_ns
-from chronicle_ffi.prefetch import Prefetch
-from chronicle_ffi.reports import fields_of
 
 _open_readers: WeakSet[Any] = WeakSet()
 
@@ -198,18 +198,18 @@ class QueueReader(Handle, Taker):
         >>> asyncio.run(reader.wait_async(timeout=0.01))
         False
         """
-        from chronicle_ffi import aio
+        from chronicle_ffi import _aio
 
         if length_hint(self._ahead.pending):
             return True
         self._ahead.catch_up()
-        return await aio.wait_readable(self, timeout)
+        return await _aio.wait_readable(self, timeout)
 
     def __aiter__(self) -> AsyncIterator[Message]:
         """All records, on the running event loop, waiting for more for ever: ``async for message in reader``."""
-        from chronicle_ffi import aio
+        from chronicle_ffi import _aio
 
-        return aio.messages(self)
+        return _aio.messages(self)
 
     # --------------------------------------------------------------------------------------- moving
 

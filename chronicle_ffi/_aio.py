@@ -20,9 +20,9 @@ from chronicle_ffi._binding import EINTR, check, ffi, lib
 from chronicle_ffi.errors import AccessDenied, InvalidArgument
 
 if TYPE_CHECKING:
+    from chronicle_ffi._reader import QueueReader
+    from chronicle_ffi._writer import QueueWriter
     from chronicle_ffi.model import Message
-    from chronicle_ffi.reader import QueueReader
-    from chronicle_ffi.writer import QueueWriter
 
 LOOK_SECONDS: Final = 0.5  # a bell may fail to ring if a writer dies between publishing and ringing
 POLL_SECONDS: Final = (0.0005, 0.01)  # without a doorbell: from the first, doubled up to the second

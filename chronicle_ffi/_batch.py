@@ -235,7 +235,7 @@ class Batch(Sequence[Message]):
         if count:
             first, last = sorted((0, count - 1), key=self.offset.__getitem__)
             begin, end = self.offset[first], self.offset[last] + self.length[last]
-            with (  # given back at once: see sources.py
+            with (  # given back at once: see _sources.py
                 ffi.from_buffer("uint64_t[]", self.offset) as offsets,
                 ffi.from_buffer("uint32_t[]", self.length) as lengths,
                 ffi.from_buffer(views) as out,

@@ -24,7 +24,7 @@ class Handle:
         self._shut = shut
         self._path = path
         self._closed = False
-        self._bell: Any = None  # aio.Bell, once a task has waited
+        self._bell: Any = None  # _aio.Bell, once a task has waited
 
     @property
     def path(self) -> str:
