@@ -51,7 +51,7 @@ class QueueReader(Handle, Taker):
     """
 
     def __init__(self, handle: Any, path: str, name: str | None) -> None:
-        super().__init__(handle, lib.chron_reader_shut, lib.chron_reader_close, path)
+        super().__init__(handle, lib.chron_reader_shut, lib.chron_reader_close, lib.chron_reader_bell, path)
         self._name = name
         self._view = ffi.new("chron_view *")
         self._ahead = Prefetch(self._handle)
@@ -198,18 +198,22 @@ class QueueReader(Handle, Taker):
         >>> asyncio.run(reader.wait_async(timeout=0.01))
         False
         """
-        from chronicle_ffi import _aio
-
         if length_hint(self._ahead.pending):
             return True
         self._ahead.catch_up()
-        return await _aio.wait_readable(self, timeout)
+        return await self._until(lambda: check(lib.chron_reader_arm(self._handle)) == 1, timeout)
 
-    def __aiter__(self) -> AsyncIterator[Message]:
+    async def __aiter__(self) -> AsyncIterator[Message]:
         """All records, on the running event loop, waiting for more for ever: ``async for message in reader``."""
-        from chronicle_ffi import _aio
+        import asyncio
 
-        return _aio.messages(self)
+        ahead = self._ahead
+        while True:
+            while ahead.fill(False):
+                for message in ahead.pending:
+                    yield message
+                await asyncio.sleep(0)  # a log that never ends must not stop the other tasks
+            await self.wait_async()
 
     # --------------------------------------------------------------------------------------- moving
 

@@ -41,7 +41,7 @@ class QueueWriter(Handle, Appender):
     """
 
     def __init__(self, handle: Any, path: str, wait_seconds: float) -> None:
-        super().__init__(handle, lib.chron_writer_shut, lib.chron_writer_close, path)
+        super().__init__(handle, lib.chron_writer_shut, lib.chron_writer_close, lib.chron_writer_bell, path)
         self._wait_seconds = wait_seconds
         self._bind(address_of(ffi.addressof(lib, "chron_writer_try_append")), address_of(self._handle))
 
@@ -294,12 +294,13 @@ class QueueWriter(Handle, Appender):
         >>> asyncio.run(safe())
         0
         """
-        from chronicle_ffi import _aio
+        wanted = self.next_seq - 1 if seq is None else seq
 
-        if seq is None:
-            seq = self.next_seq - 1
-        if seq >= 0:
-            await _aio.wait_durable(self, seq, timeout)
+        def durable() -> bool:
+            return check(lib.chron_writer_sync_request(self._handle, wanted)) == 1
+
+        if wanted >= 0 and not durable() and not await self._until(durable, timeout):
+            raise TimeoutError(f"seq {wanted} was not on disk after {timeout} seconds")
 
     def cleanup(self) -> CleanupReport:
         """Delete the segments that the retention given at opening allows to, and tell why each other one stays.
