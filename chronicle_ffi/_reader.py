@@ -65,6 +65,10 @@ class QueueReader(Handle, Taker):
 
     # -------------------------------------------------------------------------------------- reading
 
+    # Written in C (_fast.c), where its docstring is, too: a frame of Python would double its time.
+    # It hands out what `_offer` gave it, and calls `_next` when that is used up.
+    next = Taker.next
+
     def _next(self) -> Message | None:
         """What `next` leaves to Python: fetching more."""
         ahead = self._ahead

@@ -47,6 +47,10 @@ class QueueWriter(Handle, Appender):
 
     # ------------------------------------------------------------------------------------ appending
 
+    # Written in C (_fast.c), where its docstring is, too: a frame of Python would cost more than the append itself.
+    # It calls `_append` for whatever is not plain, and `_fail` to raise.
+    append = Appender.append
+
     def _append(self, data: Buffer, type_id: int = 0, timestamp_ns: int | None = None, flags: int = 0) -> int:
         """What `append` leaves to Python: all but plain calls that need no more than copying."""
         stamp = NOW if timestamp_ns is None else timestamp_ns
