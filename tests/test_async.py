@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import chronicle_ffi as c
-from chronicle_ffi import Queue, _aio, _binding, _reader
+from chronicle_ffi import Queue, _aio, _binding, _reader, _writer
 from tests.children import in_child
 
 PATIENCE = 30.0  # of a loaded machine; no test waits for so long unless it fails
@@ -380,13 +380,14 @@ def test_durability_in_memory_is_refused(small_disk: Path) -> None:
     asyncio.run(main())
 
 
-def test_durability_in_time(queue: Path) -> None:
+def test_durability_in_time(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_disk(queue.parent)
 
     async def main() -> None:
         with Queue.open_publisher(queue) as writer:
             writer.append(b"x")
-            with pytest.raises(TimeoutError):
+            with monkeypatch.context() as patch, pytest.raises(TimeoutError):
+                patch.setattr(_writer, "check", lambda status: 0)  # a disk that takes for ever
                 await writer.wait_durable(timeout=0)
             await writer.wait_durable(timeout=PATIENCE)
 
