@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Builds ``chronicle_ffi._chronicle``: the C library and its cffi glue in one extension.
 
-The declarations are those of csrc/include/chronicle.h itself, between its two cdef markers; nothing is written
-down twice. setup.py names ``ffibuilder``; ``python build_ffi.py`` prints the declarations, to look at.
+The declarations are those of csrc/include/chronicle.h itself, between its two cdef markers, and where the fields of a
+record lie is asked of the C compiler; nothing is written down twice. setup.py names ``ffibuilder``;
+``python build_ffi.py`` prints the declarations, to look at.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc" / 
 # What Python implements: called for each problem that a verification finds.
 CALLBACKS = 'extern "Python" int chronicle_on_problem(void *context, const chron_problem *problem);\n'
 
+# Of base/format.h, for arrays over whole records: the fields by name and type, in any order; "..." is for the rest.
+LAYOUT = """
+typedef struct { uint64_t seq; uint64_t timestamp_ns; uint16_t type_id; uint16_t flags; ...; } chron__record_header;
+#define CHRON__ALIGN ...
+"""
+
 
 def declarations() -> str:
     """chronicle.h as cffi wants it: no attributes, and the C compiler fills in the constants."""
@@ -30,7 +37,7 @@ def declarations() -> str:
     body = re.sub(r"/\*.*?\*/", "", part[1], flags=re.DOTALL).replace("CHRON_API ", "")
     body = re.sub(r"^#define (\w+).*$", r"#define \1 ...", body, flags=re.MULTILINE)
     codes = re.findall(r"^    X\((\w+), \d+,", text, re.MULTILINE)
-    return body + "".join(f"#define CHRON_{code} ...\n" for code in codes) + CALLBACKS
+    return body + "".join(f"#define CHRON_{code} ...\n" for code in codes) + CALLBACKS + LAYOUT
 
 
 def builder() -> FFI:
@@ -38,7 +45,7 @@ def builder() -> FFI:
     ffi.cdef(declarations())
     ffi.set_source(
         "chronicle_ffi._chronicle",
-        "#include <chronicle.h>",
+        '#include <chronicle.h>\n#include "base/format.h"',
         sources=SOURCES,
         include_dirs=["csrc/include", "csrc/src"],
         libraries=["pthread"],

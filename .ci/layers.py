@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Checks the rules of ARCHITECTURE.md that a compiler does not: who may use what, circles, tags of atomics, sizes."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from importlib.util import resolve_name
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -178,11 +180,105 @@ def long_files(paths: Iterable[Path]) -> Iterator[str]:
 
 # -------------------------------------------------------------------------------------------- Python
 
+PYTHON_FOLDERS = ("chronicle_ffi", "tests", "bench", "examples", "docs", ".ci")
+OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
 
-def extension_imports() -> Iterator[str]:
-    for path in sorted((ROOT / "chronicle_ffi").rglob("*.py")):
-        if "chronicle_ffi._chronicle" in path.read_text() and path.name != "_binding.py":
-            yield f"{path.name} imports the extension: _binding.py is the place for that"
+
+def modules() -> dict[str, ast.Module]:
+    """What chronicle_ffi consists of, by name: a package's stands for its __init__.py, an extension's for its stub."""
+    found = {}
+    for path in sorted(path for kind in ("py", "pyi") for path in (ROOT / "chronicle_ffi").rglob(f"*.{kind}")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text() if path.suffix == ".py" else "", path)
+    return found
+
+
+def running_code(tree: ast.AST) -> Iterator[ast.AST]:
+    """All of it, but for what stands under TYPE_CHECKING."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            node = ast.Module(node.orelse, [])
+        yield node
+        yield from running_code(node)
+
+
+def imports(name: str, tree: ast.Module, names: Iterable[str]) -> set[str]:
+    """Which of `names` it imports, inside of functions as well."""
+    package = name if any(other.startswith(f"{name}.") for other in names) else name.rpartition(".")[0]
+    found = set()
+    for node in running_code(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            found |= {inner if (inner := f"{origin}.{alias.name}") in names else origin for alias in node.names}
+    return found & set(names)
+
+
+def wrong_imports(name: str, imported: set[str]) -> Iterator[str]:
+    if "chronicle_ffi._chronicle" in imported and name != "chronicle_ffi._binding":
+        yield f"{name} imports the extension: _binding.py is the place for that"
+    if name.startswith("chronicle_ffi.cli"):
+        for other in sorted(other for other in imported if other.startswith("chronicle_ffi._")):
+            yield f"{name} imports {other}: the command line uses what every user may"
+
+
+def line_of(name: str) -> str:
+    """By what ARCHITECTURE.md lists a module: _queue; cli for all of it; __init__ for the package itself."""
+    return [*name.split("."), "__init__"][1]
+
+
+def upward_imports(graph: dict[str, set[str]]) -> Iterator[str]:
+    text = (ROOT / "ARCHITECTURE.md").read_text().partition("\nThe Python package, from the top.")[2]
+    lines = text.split("\n\n")[1].splitlines()
+    listed = {word.strip("/"): number for number, line in enumerate(lines) for word in line[4:28].split()}
+    if differing := listed.keys() ^ {line_of(name) for name in graph}:
+        yield f"ARCHITECTURE.md does not list the modules of chronicle_ffi: {', '.join(sorted(differing))}"
+        return
+    for name, imported in graph.items():
+        for other in sorted(other for other in imported if listed[line_of(other)] < listed[line_of(name)]):
+            yield f"{name} imports {other}, which is not below it"
+
+
+def foreign_privates(name: str, tree: ast.Module) -> Iterator[str]:
+    """`thing._field` where this file makes nothing of that name. What `self` has may be of a base in another file."""
+    made = set()
+    owners = {"self", "cls", "super()"}  # and modules: os._exit
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            made.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            made.add(node.attr)
+        elif isinstance(node, ast.Import):
+            owners |= {alias.asname or alias.name for alias in node.names if alias.name != "chronicle_ffi"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr):
+            owner = ast.unparse(node.value)
+            if owner not in owners and node.attr not in made | OF_NAMED_TUPLES:
+                yield f"{name}:{node.lineno}: {owner}.{node.attr} is private to another file"
+
+
+def long_python_functions() -> Iterator[str]:
+    """Without their signatures and docstrings."""
+    for path in sorted(path for folder in PYTHON_FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(), path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                code = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+                lines = (node.end_lineno or 0) - code[0].lineno + 1 if code else 0
+                if lines > FUNCTION_LINES_MAX:
+                    where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                    yield f"{where}: a function of {lines} lines; {FUNCTION_LINES_MAX} are enough"
+
+
+def python_problems() -> Iterator[str]:
+    trees = modules()
+    graph = {name: imports(name, tree, trees) - {name} for name, tree in trees.items()}
+    for name, tree in trees.items():
+        yield from wrong_imports(name, graph[name])
+        yield from foreign_privates(name, tree)
+    yield from upward_imports(graph)
+    yield from circles(graph)
+    yield from long_python_functions()
 
 
 def problems() -> Iterator[str]:
@@ -196,7 +292,7 @@ def problems() -> Iterator[str]:
     yield from missing_in_architecture()
     yield from circles(uses(sources))
     yield from unknown_tags(sources)
-    yield from extension_imports()
+    yield from python_problems()
     fast = ROOT / "chronicle_ffi" / "_fast.c"
     yield from long_functions(fast.name, fast.read_text())
     yield from long_files([*SOURCE.glob("*/*"), *ROOT.glob("chronicle_ffi/**/*.py"), *ROOT.glob("tests/**/*.py")])

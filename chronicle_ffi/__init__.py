@@ -13,8 +13,12 @@ each from its own committed position::
         reader.commit()
 """
 
+from chronicle_ffi._batch import Batch
+from chronicle_ffi._queue import SEGMENT_SIZE, Queue
+from chronicle_ffi._reader import QueueReader
+from chronicle_ffi._scan import Scan
 from chronicle_ffi._version import __version__
-from chronicle_ffi.batch import Batch
+from chronicle_ffi._writer import QueueWriter
 from chronicle_ffi.errors import (
     AccessDenied,
     BufferTooSmall,
@@ -59,10 +63,6 @@ from chronicle_ffi.model import (
     VerifyReport,
     WriterStats,
 )
-from chronicle_ffi.queue import SEGMENT_SIZE, Queue
-from chronicle_ffi.reader import QueueReader
-from chronicle_ffi.scan import Scan
-from chronicle_ffi.writer import QueueWriter
 
 __all__ = [
     "SEGMENT_SIZE",

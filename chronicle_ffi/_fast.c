@@ -8,7 +8,7 @@
  * in range, room in prepared pages (chron_writer_try_append). Every other call goes to QueueWriter._append, which does
  * the same in Python with the lock given up.
  *
- * messages() and payloads(), for prefetch.py: objects made of the columns that a peek has filled. QueueReader.next, by
+ * messages() and payloads(), for _prefetch.py: objects made of the columns that a peek has filled. QueueReader.next, by
  * its base Taker: the next one of those.
  *
  * Stable ABI of CPython 3.10, but for free-threaded builds, which have none. Those take their lock back when they import

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import chronicle_ffi as c
-from chronicle_ffi import Queue, _binding, aio
+from chronicle_ffi import Queue, _aio, _binding, _reader, _writer
 from tests.children import in_child
 
 PATIENCE = 30.0  # of a loaded machine; no test waits for so long unless it fails
@@ -104,7 +104,7 @@ def test_many_readers_of_other_processes_in_one_loop(tmp_path: Path) -> None:
 def test_more_readers_than_one_thread_can_wait_for(queue: Path) -> None:
     async def main() -> None:
         with Queue.open_publisher(queue) as writer:
-            readers = [Queue.open_subscriber(queue) for _ in range(aio.BELLS_MAX + 20)]
+            readers = [Queue.open_subscriber(queue) for _ in range(_aio.BELLS_MAX + 20)]
             tasks = [asyncio.create_task(reader.next_async()) for reader in readers]
             await asyncio.sleep(0.05)
             assert listeners() == 2
@@ -131,8 +131,8 @@ def test_waiting_does_not_poll(queue: Path, monkeypatch: pytest.MonkeyPatch) -> 
     async def main() -> None:
         with Queue.open_publisher(queue), Queue.open_subscriber(queue) as reader:
             assert not await reader.wait_async(0)
-            monkeypatch.setattr(aio, "check", counted)
-            assert not await reader.wait_async(aio.LOOK_SECONDS * 0.9)
+            monkeypatch.setattr(_reader, "check", counted)
+            assert not await reader.wait_async(_aio.LOOK_SECONDS * 0.9)
 
     asyncio.run(main())
     assert looks <= 8  # polling every 10 ms would be 45
@@ -214,7 +214,8 @@ def test_forgotten_readers_leave_no_bell(queue: Path) -> None:
     assert no_listeners_are_left()
 
 
-def test_one_reader_on_several_loops_in_turn(queue: Path) -> None:
+def test_one_reader_on_several_loops_in_turn(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_aio, "LOOK_SECONDS", 10 * PATIENCE)  # only a bell on the loop of now wakes the task
     with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue) as reader:
         for i in range(3):
 
@@ -225,6 +226,7 @@ def test_one_reader_on_several_loops_in_turn(queue: Path) -> None:
             message = asyncio.run(main())
             assert message is not None
             assert message.seq == i
+    assert no_listeners_are_left()
 
 
 def test_a_ring_that_never_comes(queue: Path) -> None:
@@ -378,13 +380,14 @@ def test_durability_in_memory_is_refused(small_disk: Path) -> None:
     asyncio.run(main())
 
 
-def test_durability_in_time(queue: Path) -> None:
+def test_durability_in_time(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_disk(queue.parent)
 
     async def main() -> None:
         with Queue.open_publisher(queue) as writer:
             writer.append(b"x")
-            with pytest.raises(TimeoutError):
+            with monkeypatch.context() as patch, pytest.raises(TimeoutError):
+                patch.setattr(_writer, "check", lambda status: 0)  # a disk that takes for ever
                 await writer.wait_durable(timeout=0)
             await writer.wait_durable(timeout=PATIENCE)
 

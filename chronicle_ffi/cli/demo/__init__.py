@@ -24,9 +24,9 @@ from types import FrameType
 from typing import Any, Generic, NoReturn, TypeVar
 
 from chronicle_ffi import Queue
-from chronicle_ffi.cli import demo_report as show
-from chronicle_ffi.cli.demo_source import Tally, find_sources, measure, standard_library
-from chronicle_ffi.cli.demo_workers import (
+from chronicle_ffi.cli.demo import report as show
+from chronicle_ffi.cli.demo.source import Tally, find_sources, measure, standard_library
+from chronicle_ffi.cli.demo.workers import (
     PATIENCE_SECONDS,
     DemoFailure,
     Plan,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Waiting on an event loop: `QueueReader.next_async`, ``async for``, `QueueWriter.wait_durable`.
+"""Bells, and waiting at them on an event loop: `QueueReader.wait_async` and `QueueWriter.wait_durable` build on it.
 
 The loop never sleeps in C. A task that finds nothing arms its handle and awaits a future; one thread of the process,
 the listener, sleeps at the bells of all handles that tasks have waited for, and tells their loops which have rung. It
@@ -13,16 +13,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from chronicle_ffi._binding import EINTR, check, ffi, lib
-from chronicle_ffi.errors import AccessDenied, InvalidArgument
-
-if TYPE_CHECKING:
-    from chronicle_ffi.model import Message
-    from chronicle_ffi.reader import QueueReader
-    from chronicle_ffi.writer import QueueWriter
+from chronicle_ffi.errors import InvalidArgument
 
 LOOK_SECONDS: Final = 0.5  # a bell may fail to ring if a writer dies between publishing and ringing
 POLL_SECONDS: Final = (0.0005, 0.01)  # without a doorbell: from the first, doubled up to the second
@@ -32,11 +27,15 @@ BELLS_MAX: Final[int] = lib.CHRON_BELLS_MAX - 1  # of one listener; one more is 
 class Bell:
     """A handle's bell, and the futures of one loop that wait for it. Its methods belong to the loop's thread."""
 
-    def __init__(self, pointer: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pointer: Any) -> None:
         self.pointer = pointer
-        self.loop = loop
+        self.loop = asyncio.get_running_loop()
         self.waiting: set[asyncio.Future[None]] = set()
         self._listener = _listen(self)
+
+    def is_here(self) -> bool:
+        """Whether the running loop is its own."""
+        return self.loop is asyncio.get_running_loop()
 
     def rang(self) -> None:
         for future in self.waiting:
@@ -138,24 +137,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _bell_of(handle: Any, get: Any) -> Bell | None:
-    """The handle's bell on the running loop; None if it cannot have one."""
-    loop = asyncio.get_running_loop()
-    bell: Bell | None = handle._bell
-    if bell is not None and bell.loop is loop:
-        return bell
-    out = ffi.new("chron_bell **")
-    try:
-        check(get(handle._handle, out))
-    except AccessDenied:
-        return None
-    if bell is not None:
-        bell.close()
-    handle._bell = Bell(ffi.gc(out[0], lib.chron_bell_release), loop)
-    return handle._bell  # type: ignore[no-any-return]
-
-
-async def _until(ready: Callable[[], bool], bell: Bell | None, timeout: float | None) -> bool:
+async def until(ready: Callable[[], bool], bell: Bell | None, timeout: float | None) -> bool:
     """Until `ready()`, which arms the handle if it is not; False if that took longer than `timeout` seconds."""
     loop = asyncio.get_running_loop()
     if timeout is not None and timeout != timeout:  # NaN
@@ -182,31 +164,3 @@ async def _until(ready: Callable[[], bool], bell: Bell | None, timeout: float | 
                 bell.waiting.discard(future)
         if bell is None:
             pause = min(2 * pause, POLL_SECONDS[1])
-
-
-async def wait_readable(reader: QueueReader, timeout: float | None) -> bool:
-    """See `QueueReader.wait_async`."""
-    bell = _bell_of(reader, lib.chron_reader_bell)
-    handle = reader._handle
-    return await _until(lambda: check(lib.chron_reader_arm(handle)) == 1, bell, timeout)
-
-
-async def messages(reader: QueueReader) -> AsyncIterator[Message]:
-    """See `QueueReader.__aiter__`."""
-    ahead = reader._ahead
-    while True:
-        while ahead.fill(False):
-            for message in ahead.pending:
-                yield message
-            await asyncio.sleep(0)  # a log that never ends must not stop the other tasks
-        await reader.wait_async()
-
-
-async def wait_durable(writer: QueueWriter, seq: int, timeout: float | None) -> None:
-    """See `QueueWriter.wait_durable`."""
-    handle = writer._handle
-    if check(lib.chron_writer_sync_request(handle, seq)) == 1:
-        return
-    bell = _bell_of(writer, lib.chron_writer_bell)
-    if not await _until(lambda: check(lib.chron_writer_sync_request(handle, seq)) == 1, bell, timeout):
-        raise TimeoutError(f"seq {seq} was not on disk after {timeout} seconds")

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""What `QueueWriter` and `QueueReader` have in common: a handle of C, and how it ends."""
+"""What `QueueWriter` and `QueueReader` have in common: a handle of C, how it ends, and its bell."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from chronicle_ffi._binding import check, ffi, lib
+from chronicle_ffi.errors import AccessDenied
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from chronicle_ffi._aio import Bell
 
 
 class Handle:
@@ -19,12 +23,13 @@ class Handle:
     That is why C closes in two steps: `shut` ends everything and makes late calls fail, `free` gives the memory back.
     """
 
-    def __init__(self, handle: Any, shut: Any, free: Any, path: str) -> None:
+    def __init__(self, handle: Any, shut: Any, free: Any, bell: Any, path: str) -> None:
         self._handle = ffi.gc(handle, free)
         self._shut = shut
+        self._get_bell = bell
         self._path = path
         self._closed = False
-        self._bell: Any = None  # aio.Bell, once a task has waited
+        self._bell: Bell | None = None  # once a task has waited
 
     @property
     def path(self) -> str:
@@ -73,6 +78,26 @@ class Handle:
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=1, source=self)
             self._shut(self._handle)
             self._drop_bell()
+
+    def _until(self, ready: Callable[[], bool], timeout: float | None) -> Awaitable[bool]:
+        """Wait on the running event loop until `ready()`, which arms the handle; False after `timeout` seconds."""
+        from chronicle_ffi import _aio  # not above: it takes asyncio along, which not everybody needs
+
+        return _aio.until(ready, self._bell_here(), timeout)
+
+    def _bell_here(self) -> Bell | None:
+        """Its bell on the running event loop; None if it cannot have one."""
+        if self._bell is None or not self._bell.is_here():
+            from chronicle_ffi import _aio
+
+            out = ffi.new("chron_bell **")
+            try:
+                check(self._get_bell(self._handle, out))
+            except AccessDenied:
+                return None
+            self._drop_bell()
+            self._bell = _aio.Bell(ffi.gc(out[0], lib.chron_bell_release))
+        return self._bell
 
     def _drop_bell(self) -> None:
         if self._bell is not None:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from chronicle_ffi import Queue, QueueReader
-from chronicle_ffi.cli.demo_source import FILE, LINE, Tally
+from chronicle_ffi.cli.demo.source import FILE, LINE, Tally
 
 PATIENCE_SECONDS = 20.0  # without any progress: something is wrong
 RECORDS_PAST_COMMIT = 100  # that the reader which is killed has seen, and not committed

@@ -10,6 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 from chronicle_ffi._binding import check, error, ffi, lib, optional_seq, path_bytes, string
+from chronicle_ffi._reader import QueueReader
+from chronicle_ffi._scan import Scan
+from chronicle_ffi._structs import all_of, cleanup_report
+from chronicle_ffi._writer import QueueWriter
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.model import (
     CleanupReport,
@@ -21,10 +25,6 @@ from chronicle_ffi.model import (
     VerifyReport,
     to_ns,
 )
-from chronicle_ffi.reader import QueueReader
-from chronicle_ffi.reports import all_of, cleanup_report
-from chronicle_ffi.scan import Scan
-from chronicle_ffi.writer import QueueWriter
 
 SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment file unless told otherwise: 64 MiB
 

@@ -11,7 +11,7 @@ from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.model import Event
 
 if TYPE_CHECKING:
-    from chronicle_ffi.reader import QueueReader
+    from chronicle_ffi._reader import QueueReader
 
 LOOK_SECONDS = 0.25  # how often a follower without messages asks whether the writer is there
 

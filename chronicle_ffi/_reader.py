@@ -11,15 +11,15 @@ from operator import length_hint
 from typing import Any, Literal, overload
 from weakref import WeakSet
 
+from chronicle_ffi._batch import Batch, read_batch
 from chronicle_ffi._binding import EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, optional_seq
 from chronicle_ffi._fast import Taker
-from chronicle_ffi.batch import Batch, read_batch
+from chronicle_ffi._follow import follow
+from chronicle_ffi._handle import Handle
+from chronicle_ffi._prefetch import Prefetch
+from chronicle_ffi._structs import fields_of
 from chronicle_ffi.errors import InvalidArgument
-from chronicle_ffi.follow import follow
-from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import Event, Message, ReaderStats, to_ns
-from chronicle_ffi.prefetch import Prefetch
-from chronicle_ffi.reports import fields_of
 
 _open_readers: WeakSet[Any] = WeakSet()
 
@@ -51,7 +51,7 @@ class QueueReader(Handle, Taker):
     """
 
     def __init__(self, handle: Any, path: str, name: str | None) -> None:
-        super().__init__(handle, lib.chron_reader_shut, lib.chron_reader_close, path)
+        super().__init__(handle, lib.chron_reader_shut, lib.chron_reader_close, lib.chron_reader_bell, path)
         self._name = name
         self._view = ffi.new("chron_view *")
         self._ahead = Prefetch(self._handle)
@@ -64,6 +64,10 @@ class QueueReader(Handle, Taker):
     close.__doc__ = Handle.close.__doc__
 
     # -------------------------------------------------------------------------------------- reading
+
+    # Written in C (_fast.c), where its docstring is, too: a frame of Python would double its time.
+    # It hands out what `_offer` gave it, and calls `_next` when that is used up.
+    next = Taker.next
 
     def _next(self) -> Message | None:
         """What `next` leaves to Python: fetching more."""
@@ -198,18 +202,22 @@ class QueueReader(Handle, Taker):
         >>> asyncio.run(reader.wait_async(timeout=0.01))
         False
         """
-        from chronicle_ffi import aio
-
         if length_hint(self._ahead.pending):
             return True
         self._ahead.catch_up()
-        return await aio.wait_readable(self, timeout)
+        return await self._until(lambda: check(lib.chron_reader_arm(self._handle)) == 1, timeout)
 
-    def __aiter__(self) -> AsyncIterator[Message]:
+    async def __aiter__(self) -> AsyncIterator[Message]:
         """All records, on the running event loop, waiting for more for ever: ``async for message in reader``."""
-        from chronicle_ffi import aio
+        import asyncio
 
-        return aio.messages(self)
+        ahead = self._ahead
+        while True:
+            while ahead.fill(False):
+                for message in ahead.pending:
+                    yield message
+                await asyncio.sleep(0)  # a log that never ends must not stop the other tasks
+            await self.wait_async()
 
     # --------------------------------------------------------------------------------------- moving
 

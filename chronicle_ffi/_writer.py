@@ -10,19 +10,19 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from chronicle_ffi import sources
+from chronicle_ffi import _sources
 from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, address_of, check, error, ffi, lib, optional_seq
 from chronicle_ffi._fast import Appender
+from chronicle_ffi._handle import Handle
+from chronicle_ffi._sources import Columns, Runs, buffer_of
+from chronicle_ffi._structs import cleanup_report, fields_of
 from chronicle_ffi.errors import InvalidArgument
-from chronicle_ffi.handle import Handle
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
-from chronicle_ffi.reports import cleanup_report, fields_of
-from chronicle_ffi.sources import Columns, Runs, buffer_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from chronicle_ffi.sources import Column
+    from chronicle_ffi._sources import Column
 
 
 class QueueWriter(Handle, Appender):
@@ -41,11 +41,15 @@ class QueueWriter(Handle, Appender):
     """
 
     def __init__(self, handle: Any, path: str, wait_seconds: float) -> None:
-        super().__init__(handle, lib.chron_writer_shut, lib.chron_writer_close, path)
+        super().__init__(handle, lib.chron_writer_shut, lib.chron_writer_close, lib.chron_writer_bell, path)
         self._wait_seconds = wait_seconds
         self._bind(address_of(ffi.addressof(lib, "chron_writer_try_append")), address_of(self._handle))
 
     # ------------------------------------------------------------------------------------ appending
+
+    # Written in C (_fast.c), where its docstring is, too: a frame of Python would cost more than the append itself.
+    # It calls `_append` for whatever is not plain, and `_fail` to raise.
+    append = Appender.append
 
     def _append(self, data: Buffer, type_id: int = 0, timestamp_ns: int | None = None, flags: int = 0) -> int:
         """What `append` leaves to Python: all but plain calls that need no more than copying."""
@@ -92,13 +96,13 @@ class QueueWriter(Handle, Appender):
                 columns.check(len(found))
             if atomic:
                 lengths: list[int] = []
-                sources.measure(found, lengths)
-                return self._append_source(sources.of_list(lent, found, lengths, columns), True)
+                _sources.measure(found, lengths)
+                return self._append_source(_sources.of_list(lent, found, lengths, columns), True)
             runs = Runs(payloads)
             count = self._append_plain(runs, columns) if columns.same_for_all else 0
-            for chunk, lengths in sources.chunks(runs):
+            for chunk, lengths in _sources.chunks(runs):
                 with ExitStack() as chunk_lent:
-                    made = sources.of_list(chunk_lent, chunk, lengths, columns, count)
+                    made = _sources.of_list(chunk_lent, chunk, lengths, columns, count)
                     count += self._append_source(made, False)[1]
             runs.finish()
             return first, count
@@ -148,7 +152,7 @@ class QueueWriter(Handle, Appender):
         (1000, 3)
         """
         with ExitStack() as lent:
-            made = sources.of_rows(lent, rows, row_bytes, Columns(lent, type_id, timestamp_ns, flags))
+            made = _sources.of_rows(lent, rows, row_bytes, Columns(lent, type_id, timestamp_ns, flags))
             return self._append_source(made, atomic)
 
     def append_buffer(
@@ -171,7 +175,7 @@ class QueueWriter(Handle, Appender):
         Message(seq=0, timestamp_ns=..., type_id=7, flags=0, payload=b'one')
         """
         with ExitStack() as lent:
-            made = sources.of_buffer(lent, data, offsets, Columns(lent, type_id, timestamp_ns, flags))
+            made = _sources.of_buffer(lent, data, offsets, Columns(lent, type_id, timestamp_ns, flags))
             return self._append_source(made, atomic)
 
     def append_arrow(
@@ -194,11 +198,11 @@ class QueueWriter(Handle, Appender):
         (0, 3)
         """
         with ExitStack() as lent:
-            made = sources.of_arrow(lent, values, Columns(lent, type_id, timestamp_ns, flags), atomic)
+            made = _sources.of_arrow(lent, values, Columns(lent, type_id, timestamp_ns, flags), atomic)
             first = self.next_seq
             return first, sum([self._append_source(one, atomic)[1] for one in made])
 
-    def _append_source(self, made: sources.Source, atomic: bool) -> tuple[int, int]:
+    def _append_source(self, made: _sources.Source, atomic: bool) -> tuple[int, int]:
         handle, struct, count = self._handle, made.struct, made.count
         if atomic:
             first = self._retried(lambda: lib.chron_writer_append_source_whole(handle, struct, 0, count))
@@ -294,12 +298,13 @@ class QueueWriter(Handle, Appender):
         >>> asyncio.run(safe())
         0
         """
-        from chronicle_ffi import aio
+        wanted = self.next_seq - 1 if seq is None else seq
 
-        if seq is None:
-            seq = self.next_seq - 1
-        if seq >= 0:
-            await aio.wait_durable(self, seq, timeout)
+        def durable() -> bool:
+            return check(lib.chron_writer_sync_request(self._handle, wanted)) == 1
+
+        if wanted >= 0 and not durable() and not await self._until(durable, timeout):
+            raise TimeoutError(f"seq {wanted} was not on disk after {timeout} seconds")
 
     def cleanup(self) -> CleanupReport:
         """Delete the segments that the retention given at opening allows to, and tell why each other one stays.

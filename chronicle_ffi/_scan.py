@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from chronicle_ffi.batch import Batch, arrow_schema
-from chronicle_ffi.reader import QueueReader
+from chronicle_ffi._batch import Batch, arrow_schema
+from chronicle_ffi._reader import QueueReader
 
 
 class Scan:

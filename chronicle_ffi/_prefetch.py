@@ -18,8 +18,8 @@ from operator import length_hint
 from typing import Any, Final
 
 from chronicle_ffi import _fast
+from chronicle_ffi._batch import COLUMNS
 from chronicle_ffi._binding import EBUFFER, EINVAL, address_of, check, ffi, lib
-from chronicle_ffi.batch import COLUMNS
 from chronicle_ffi.errors import ConcurrentUse
 from chronicle_ffi.model import Message
 

@@ -13,8 +13,9 @@ from chronicle_ffi._binding import check, ffi, lib
 from chronicle_ffi.errors import InvalidArgument, StorageError
 from chronicle_ffi.model import Message
 
-HEADER_BYTES: Final = 32  # of a record, in front of its payload; the fields' places are those of docs/FORMAT.md
-ALIGNMENT: Final = 32
+HEADER: Final = ffi.typeof("chron__record_header")  # of a record, in front of its payload
+HEADER_BYTES: Final[int] = ffi.sizeof(HEADER)
+ALIGNMENT: Final[int] = lib.CHRON__ALIGN
 VIEW_BYTES: Final = 16
 VIEW_BUFFER_BYTES: Final = 1 << 30
 RECORDS_UNLOOKED: Final = 1 << 16  # room for so many is taken without a look at what a segment can hold
@@ -159,11 +160,12 @@ class Batch(Sequence[Message]):
                 raise InvalidArgument(f"a payload cannot hold {kind}: objects of Python live in one process only")
             if count and kind.itemsize != size:
                 raise InvalidArgument(f"the payloads have {size} bytes, {kind} has {kind.itemsize}")
+        fields = {"seq": "<u8", "timestamp_ns": "<u8", "type_id": "<u2", "flags": "u1"}  # the low byte of flags
         record = np.dtype(
             {
-                "names": ["seq", "timestamp_ns", "type_id", "flags", "payload"],
-                "formats": ["<u8", "<u8", "<u2", "u1", kind],
-                "offsets": [8, 16, 24, 26, HEADER_BYTES],
+                "names": [*fields, "payload"],
+                "formats": [*fields.values(), kind],
+                "offsets": [*(ffi.offsetof(HEADER, name) for name in fields), HEADER_BYTES],
                 "itemsize": (HEADER_BYTES + kind.itemsize + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT,
             }
         )
@@ -235,7 +237,7 @@ class Batch(Sequence[Message]):
         if count:
             first, last = sorted((0, count - 1), key=self.offset.__getitem__)
             begin, end = self.offset[first], self.offset[last] + self.length[last]
-            with (  # given back at once: see sources.py
+            with (  # given back at once: see _sources.py
                 ffi.from_buffer("uint64_t[]", self.offset) as offsets,
                 ffi.from_buffer("uint32_t[]", self.length) as lengths,
                 ffi.from_buffer(views) as out,

@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 
 from chronicle_ffi import QueueInfo, VerifyReport
-from chronicle_ffi.cli.demo_source import Tally
-from chronicle_ffi.cli.demo_workers import RECORDS_PAST_COMMIT, Plan, Seen, Written
+from chronicle_ffi.cli.demo.source import Tally
+from chronicle_ffi.cli.demo.workers import RECORDS_PAST_COMMIT, Plan, Seen, Written
 from chronicle_ffi.cli.text import binary_size, number, plural, table
 
 ON_TERMINAL_EVERY, ELSEWHERE_EVERY = 0.1, 1.0  # seconds between lines of progress
