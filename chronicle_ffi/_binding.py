@@ -34,6 +34,7 @@ def error() -> errors.ChronicleError:
         offset=last.offset if file else None,
         seq=optional_seq(last.seq),
         oldest=optional_seq(last.oldest),
+        next_seq=optional_seq(last.next_seq),
         pid=last.pid or None,
     )
 

@@ -697,4 +697,11 @@ MUTANTS = [
         "    io->unlock(io, &p->lock);\n    if (io->same_file(io, p->fd, p->dir, file))\n        return 0;\n",
         ("test_order", "test_names"),
     ),
+    Mutant(
+        "a reader beyond a log that was cut waits for what comes",
+        "read/attach.c",
+        "return status == -CHRON_ERANGE ? rewritten(r->next_seq - 1u, chron__error()->next_seq) : status;",
+        "return status == -CHRON_ERANGE ? 0 : status;",
+        (REPAIR,),
+    ),
 ]

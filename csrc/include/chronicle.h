@@ -136,10 +136,11 @@ typedef struct chron_segment chron_segment; /* a mapped segment that views may o
 typedef struct chron_error {
     int32_t code;       /* CHRON_E..., positive */
     int32_t sys_errno;  /* errno of the system call that failed, or 0 */
-    int64_t pid;        /* process that holds the lock (CHRON_EWRITER, CHRON_EREADER); 0 unknown */
-    uint64_t seq;       /* the sequence number concerned */
-    uint64_t oldest;    /* CHRON_EGONE: oldest seq that can still be read; CHRON_ERANGE: next seq */
-    uint64_t offset;    /* bytes from the start of the file */
+    int64_t pid;        /* EWRITER: the process that has the queue open; 0 unknown */
+    uint64_t seq;       /* the sequence number concerned: what was asked for, or what is damaged or was rewritten */
+    uint64_t oldest;    /* EGONE: the oldest seq that can still be read */
+    uint64_t next_seq;  /* ERANGE, EREWRITTEN: seq of the next record to be appended, if the log ends before `seq` */
+    uint64_t offset;    /* bytes from the start of `file` */
     char file[96];      /* file inside the queue directory */
     char text[512];     /* one sentence that says what was tried and what to do */
 } chron_error;
