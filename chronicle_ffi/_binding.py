@@ -46,6 +46,20 @@ def check(status: int) -> int:
     return status
 
 
+def new_struct(kind: str) -> Any:
+    """A struct of C's that says its size, and is 0 otherwise."""
+    struct = ffi.new(f"{kind} *")
+    struct.struct_size = ffi.sizeof(kind)
+    return struct
+
+
+def new_array(kind: str, count: int) -> Any:
+    """An array of them, for C to fill: its first one says the size of all."""
+    array = ffi.new(f"{kind}[]", count)
+    array[0].struct_size = ffi.sizeof(kind)
+    return array
+
+
 def address_of(pointer: Any) -> int:
     """For _fast.c, which knows nothing of cffi. What it points to must be kept alive beside it."""
     return int(ffi.cast("uintptr_t", pointer))

@@ -31,6 +31,21 @@
  *  - The library keeps no global state but a fork counter (and, once asked for, the SIGBUS guard's
  *    table), prints nothing, never exits, and starts no thread but the keeper, when asked to.
  *
+ * STRUCTS THAT GROW
+ *
+ *  - A struct that begins with `struct_size` may get further fields in later versions, at its end. Whoever
+ *    passes one sets struct_size to its sizeof, also if it is to be filled. Of those that are read, 0 is
+ *    the default of every field: `chron_writer_options o = {.struct_size = sizeof o};` is complete.
+ *  - So a program goes on working with later libraries, without a new compilation: what its struct lacks
+ *    counts as 0, or is not filled in. A program that was compiled with a later header than the
+ *    library's works as long as it leaves at 0 what the library does not know; else it is told so
+ *    (EINVAL). What the library does not know and should fill in is 0.
+ *  - In an array that is to be filled, struct_size of the first element is the distance from one to the
+ *    next; the library stores it in each one that it fills.
+ *  - chron_record and chron_view have no struct_size, because there are arrays of them on hot paths: they
+ *    are pinned for ever. chron_error and chron_problem are made by the library and only read by the
+ *    program: they may grow at their end, too.
+ *
  * A WRITER IN FIVE LINES
  *
  *     chron_writer *w;
@@ -132,7 +147,7 @@ typedef struct chron_segment chron_segment; /* a mapped segment that views may o
 
 /* ------------------------------------------------------------------------------- errors, version */
 
-/* What went wrong last on this thread. Fields that do not apply are 0, CHRON_SEQ_NONE or "". */
+/* What went wrong last on this thread. Fields that do not apply are 0, CHRON_SEQ_NONE or "". May grow at its end. */
 typedef struct chron_error {
     int32_t code;       /* CHRON_E..., positive */
     int32_t sys_errno;  /* errno of the system call that failed, or 0 */
@@ -194,8 +209,8 @@ CHRON_API int chron_guard_install(void);
  * 0 switches a limit off.
  */
 typedef struct chron_retention {
+    uint32_t struct_size;    /* sizeof(chron_retention) */
     uint32_t automatic;      /* 1: also run by the keeper (or, without one, at each roll) */
-    uint32_t reserved;       /* 0 */
     uint64_t max_bytes;      /* keep at most this much in segment files */
     uint64_t max_segments;   /* keep at most this many segment files, the active one included */
     uint64_t max_age_ms;     /* delete segments sealed longer ago than this */
@@ -203,19 +218,18 @@ typedef struct chron_retention {
     uint64_t max_reader_lag; /* ignore readers that are more than this many records behind */
 } chron_retention;
 
-/* Fill with chron_writer_options_init(), then change what you need. */
 typedef struct chron_writer_options {
-    uint32_t struct_size;    /* sizeof(chron_writer_options): lets the struct grow */
+    uint32_t struct_size;    /* sizeof(chron_writer_options) */
     uint32_t flags;          /* CHRON_KEEPER, ... */
-    uint64_t segment_size;   /* bytes, multiple of 64 KiB; used when the queue is created, ignored later */
+    uint64_t segment_size;   /* bytes, multiple of 64 KiB, 0 = 64 MiB; used when the queue is created, ignored later */
     uint32_t durability;     /* CHRON_DURABILITY_... */
-    uint32_t durability_n;   /* milliseconds (INTERVAL, default 100) or records (BATCH, default 1000) */
+    uint32_t durability_n;   /* milliseconds (INTERVAL, 0 = 100) or records (BATCH, 0 = 1000) */
     uint32_t clock;          /* CHRON_CLOCK_... */
     uint32_t mode;           /* permission bits for new files, 0 = 0600; directories get x where r is */
     uint64_t max_bytes;      /* back-pressure: never let segment files grow beyond this; 0 = off */
     uint64_t max_segments;   /* the same, in segments; at least 2 */
+    const chron_retention *retention; /* read only during the call; NULL: no limits */
     int64_t block_ns;        /* how long an append waits for room before CHRON_EFULL; 0 = not at all */
-    chron_retention retention;
 } chron_writer_options;
 
 /* chron_reader_options.start */
@@ -235,25 +249,25 @@ typedef struct chron_writer_options {
 #define CHRON_WAIT_SPIN   1 /* spin: lowest latency, uses a whole processor (but lets others have it who wait) */
 #define CHRON_WAIT_SLEEP  2 /* sleep until the writer rings: least work */
 
-/* Fill with chron_reader_options_init(), then change what you need. */
 typedef struct chron_reader_options {
     uint32_t struct_size;  /* sizeof(chron_reader_options) */
     uint32_t flags;        /* CHRON_CHECKED, CHRON_ALLOW_NETFS, CHRON_DURABLE_ONLY */
     const char *name;      /* [A-Za-z0-9._-]{1,64}, not starting with a dot; NULL: read-only, unregistered */
     uint32_t start;        /* CHRON_START_... */
     uint32_t on_gap;       /* CHRON_GAP_... */
-    uint64_t start_value;  /* for CHRON_START_SEQ and CHRON_START_TIME */
     uint32_t wait;         /* CHRON_WAIT_... */
     uint32_t mode;         /* permission bits for a new position file, 0 = 0600 */
+    uint64_t start_value;  /* for CHRON_START_SEQ and CHRON_START_TIME */
 } chron_reader_options;
-
-CHRON_API void chron_writer_options_init(chron_writer_options *options);
-CHRON_API void chron_reader_options_init(chron_reader_options *options);
 
 /* ----------------------------------------------------------------------------------------- writer */
 
 /* What recovery found when the writer opened. All 0 after a clean shutdown. */
 typedef struct chron_recovery {
+    uint32_t struct_size;     /* sizeof(chron_recovery) */
+    uint32_t clean;           /* 1: the last writer closed the queue properly */
+    uint32_t quarantined;     /* 1: what was cut off is in quarantine/; 0 with cut_bytes > 0: no room for a copy */
+    uint32_t reserved;        /* 0 */
     uint64_t next_seq;        /* first seq that this writer will assign */
     uint64_t epoch;           /* how often the queue has been opened for writing */
     uint64_t scanned_records; /* records whose CRC was checked */
@@ -263,11 +277,11 @@ typedef struct chron_recovery {
     uint64_t cut_segments;    /* later segment files moved to quarantine/ as a whole */
     uint64_t lost_records;    /* that the last writer had when it closed properly, and that are not there */
     uint64_t repaired_rolls;  /* rolls that a crash had left half done */
-    uint32_t clean;           /* 1: the last writer closed the queue properly */
-    uint32_t quarantined;     /* 1: what was cut off is in quarantine/; 0 with cut_bytes > 0: no room for a copy */
 } chron_recovery;
 
 typedef struct chron_writer_stats {
+    uint32_t struct_size;      /* sizeof(chron_writer_stats) */
+    uint32_t keeper_running;   /* 1 or 0 */
     uint64_t records;          /* appended through this handle */
     uint64_t payload_bytes;
     uint64_t rolls;
@@ -277,12 +291,11 @@ typedef struct chron_writer_stats {
     uint64_t wakes;            /* system calls made to wake sleeping readers */
     uint64_t touched_bytes;    /* pages prepared ahead, by the keeper or inline */
     uint64_t deleted_segments;
-    uint64_t keeper_running;   /* 1 or 0 */
     uint64_t keeper_errors;    /* background work that failed, and is tried again */
     int64_t keeper_last_error; /* the last of them, a CHRON_E... code, or 0 */
 } chron_writer_stats;
 
-/* One record of a batch. */
+/* One record of a batch. Pinned for ever. */
 typedef struct chron_record {
     const void *payload;
     size_t length;         /* bytes */
@@ -352,18 +365,19 @@ CHRON_API int64_t chron_writer_append_batch(chron_writer *w, const chron_record 
  * `row_bytes` each. A column that is NULL has the same value for all.
  */
 typedef struct chron_source {
+    uint32_t struct_size;         /* sizeof(chron_source) */
+    uint32_t offset_size;         /* 4 or 8: bytes of one offset, native order, unsigned */
     const void *bytes;
     uint64_t bytes_size;          /* of `bytes`: no payload may reach beyond it */
     const void *offsets;          /* count + 1 of them, ascending, aligned; NULL: rows */
-    uint32_t offset_size;         /* 4 or 8: bytes of one offset, native order, unsigned */
     uint32_t row_bytes;           /* without offsets: length of each payload */
-    const uint64_t *timestamps;   /* count of them, or NULL; CHRON_NOW among them reads the clock */
-    const uint16_t *type_ids;     /* the same */
-    const uint8_t *flags;         /* the same */
-    uint64_t timestamp_ns;        /* without timestamps; CHRON_NOW: one reading of the clock a call */
     uint16_t type_id;             /* without type_ids */
     uint8_t flag;                 /* without flags */
     uint8_t timestamps_signed;    /* 1: they are int64_t, and a negative one is refused (EINVAL) */
+    const uint64_t *timestamps;   /* count of them, or NULL; CHRON_NOW among them reads the clock */
+    const uint16_t *type_ids;     /* the same */
+    const uint8_t *flags;         /* the same */
+    uint64_t timestamp_ns;        /* without timestamps (0 is 1970); CHRON_NOW: one reading of the clock a call */
 } chron_source;
 
 /*
@@ -445,14 +459,17 @@ CHRON_API int chron_writer_keeper_stop(chron_writer *w);
 #define CHRON_GONE_AGE        8 /* limit max_age_ms */
 
 typedef struct chron_segment_fate {
+    uint32_t struct_size;  /* sizeof(chron_segment_fate); in an array: of the first one */
+    uint32_t reason;       /* CHRON_KEPT_... or CHRON_GONE_... */
     uint64_t base_seq;     /* first seq of the segment */
     uint64_t next_seq;     /* first seq behind it */
     uint64_t bytes;        /* size of the file */
-    uint32_t reason;       /* CHRON_KEPT_... or CHRON_GONE_... */
-    char reader[68];       /* the reader that holds it, or "" */
+    char reader[72];       /* the reader that holds it, or "" */
 } chron_segment_fate;
 
 typedef struct chron_cleanup {
+    uint32_t struct_size;      /* sizeof(chron_cleanup) */
+    uint32_t reserved;         /* 0 */
     uint64_t segments;         /* looked at: fates there would be for all of them */
     uint64_t deleted_segments; /* (or that would be deleted, in a dry run) */
     uint64_t deleted_bytes;
@@ -472,7 +489,7 @@ CHRON_API int chron_queue_cleanup_plan(const char *path, const chron_retention *
 
 /* ----------------------------------------------------------------------------------------- reader */
 
-/* One record. `payload` points into the mapped segment, or into the caller's buffer (next_copy). */
+/* One record. `payload` points into the mapped segment, or into the caller's buffer (next_copy). Pinned for ever. */
 typedef struct chron_view {
     uint64_t seq;
     uint64_t timestamp_ns;
@@ -483,6 +500,8 @@ typedef struct chron_view {
 } chron_view;
 
 typedef struct chron_reader_stats {
+    uint32_t struct_size;   /* sizeof(chron_reader_stats) */
+    uint32_t reserved;      /* 0 */
     uint64_t records;       /* returned through this handle */
     uint64_t payload_bytes;
     uint64_t skipped;       /* records passed over by on_gap, or by skip_damaged */
@@ -537,6 +556,8 @@ CHRON_API int64_t chron_reader_next_batch(chron_reader *r, chron_view *out, size
  * not NULL, from there: then payloads are copied to it, one behind the other, and the CRCs are checked over the copies.
  */
 typedef struct chron_columns {
+    uint32_t struct_size;   /* in: sizeof(chron_columns) */
+    uint32_t reserved;      /* in: 0 */
     uint64_t *seq;
     uint64_t *timestamp_ns;
     uint64_t *offset;
@@ -544,10 +565,10 @@ typedef struct chron_columns {
     uint16_t *type_id;
     uint8_t *flags;
     void *copy;             /* in: room for bytes_max bytes, or NULL */
-    uint64_t bytes_max;     /* in: stop before the payloads are more than this together */
-    uint64_t payload_bytes; /* out: of all payloads found */
+    uint64_t bytes_max;     /* in: stop before the payloads are more than this together; without `copy` 0 = no limit */
     uint32_t length_min;    /* out: shortest and longest payload found */
     uint32_t length_max;
+    uint64_t payload_bytes; /* out: of all payloads found */
 } chron_columns;
 
 /*
@@ -665,6 +686,10 @@ CHRON_API void chron_bell_release(chron_bell *b);
 /* ------------------------------------------------------------------------------------------ queue */
 
 typedef struct chron_queue_info {
+    uint32_t struct_size;   /* sizeof(chron_queue_info) */
+    uint32_t format_version;
+    uint32_t writer_alive;
+    uint32_t clean;         /* no writer, and the last one closed properly */
     uint8_t uuid[16];
     uint64_t segment_size;  /* bytes */
     uint64_t created_ns;
@@ -676,14 +701,14 @@ typedef struct chron_queue_info {
     uint64_t bytes;         /* in segment files */
     int64_t writer_pid;     /* 0: none active, or unknown */
     uint64_t writer_start_ns;
-    uint32_t format_version;
-    uint32_t writer_alive;
-    uint32_t clean;         /* no writer, and the last one closed properly */
-    uint32_t reserved;
     char writer_host[64];
 } chron_queue_info;
 
 typedef struct chron_segment_info {
+    uint32_t struct_size;   /* sizeof(chron_segment_info); in an array: of the first one */
+    uint32_t sealed;
+    uint32_t damaged;       /* its header cannot be read: the other fields are 0 */
+    uint32_t reserved;      /* 0 */
     uint64_t base_seq;
     uint64_t next_seq;      /* first seq behind the segment */
     uint64_t bytes;         /* size of the file */
@@ -692,17 +717,16 @@ typedef struct chron_segment_info {
     uint64_t last_ts_ns;
     uint64_t created_ns;
     uint64_t epoch;         /* of the writer that made it */
-    uint32_t sealed;
-    uint32_t damaged;       /* its header cannot be read: the other fields are 0 */
 } chron_segment_info;
 
 typedef struct chron_reader_info {
+    uint32_t struct_size;   /* sizeof(chron_reader_info); in an array: of the first one */
+    uint32_t alive;         /* some process has it open */
+    uint32_t damaged;       /* its position file cannot be read: position and lag are 0 */
     char name[68];
     uint64_t position;      /* committed: seq it will resume from */
     uint64_t lag;           /* records between there and the end */
     uint64_t updated_ns;    /* when it last committed, or was registered */
-    uint32_t alive;         /* some process has it open */
-    uint32_t damaged;       /* its position file cannot be read: position and lag are 0 */
 } chron_reader_info;
 
 /* Look at a queue, in use or not, without a handle. Read permission suffices. */
@@ -726,6 +750,7 @@ CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 #define CHRON_PROBLEM_DOORBELL  9  /* the doorbell file (readers poll instead) */
 #define CHRON_PROBLEM_FILE      10 /* a file that does not belong here, or cannot be opened */
 
+/* What a verification has found. May grow at its end. */
 typedef struct chron_problem {
     uint32_t kind;       /* CHRON_PROBLEM_...; 0 is a progress report: only `file` and `seq` are set */
     uint32_t reserved;
@@ -737,6 +762,8 @@ typedef struct chron_problem {
 } chron_problem;
 
 typedef struct chron_verify_summary {
+    uint32_t struct_size; /* sizeof(chron_verify_summary) */
+    uint32_t reserved;    /* 0 */
     uint64_t records;    /* good ones */
     uint64_t payload_bytes;
     uint64_t segments;
