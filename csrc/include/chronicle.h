@@ -24,6 +24,11 @@
  *  - Functions return 0 or more on success and a negative -CHRON_E... code on failure. "Nothing there
  *    yet" is not an error: it is 0. chron_last_error() then tells, for the calling thread, what was
  *    tried, on which file, and which sequence numbers were involved.
+ *  - What a function can answer stands behind "Errors:", but for what all share that have errors: EINVAL, for
+ *    a NULL where something has to be and for a wrong struct_size; and if they take a handle: EFORKED, and
+ *    with CHRON_CHECKED also EBUSY and ECLOSED. "Those of the system" are EIO, EACCESS, ENOMEM, ENOSPC and
+ *    ENOTSUP, whichever the failed system call's errno (chron_error.sys_errno) comes to; EIO also when a
+ *    file went away under its mapping.
  *  - Sequence numbers (seq) are dense: 0, 1, 2, ... They stay below 2^63. CHRON_SEQ_NONE means "none".
  *  - Timestamps are nanoseconds since 1970-01-01 00:00 UTC, as uint64_t. Timeouts are nanoseconds,
  *    negative for "no limit".
@@ -160,25 +165,29 @@ typedef struct chron_error {
     char text[512];     /* one sentence that says what was tried and what to do */
 } chron_error;
 
-/* The calling thread's last failure. Never NULL; valid until the thread's next failing call. */
+/* The calling thread's last failure. Never NULL; valid until the thread's next failing call. Never fails. */
 CHRON_API const chron_error *chron_last_error(void);
 
-/* The short, constant text for a code (either sign). Never NULL. */
+/* The short, constant text for a code (either sign). Never NULL. Never fails. */
 CHRON_API const char *chron_strerror(int code);
 
-/* "0.1.0": version of the library that is running. */
+/* "0.1.0": version of the library that is running. Never fails. */
 CHRON_API const char *chron_version(void);
 
-/* CRC-32C (Castagnoli, RFC 3720 B.4) of `len` bytes, going on from `crc` (0 to start). */
+/* CRC-32C (Castagnoli, RFC 3720 B.4) of `len` bytes, going on from `crc` (0 to start). Never fails. */
 CHRON_API uint32_t chron_crc32c(uint32_t crc, const void *data, size_t len);
 
-/* Which implementation was chosen on this machine: "sse4.2+pclmul", "sse4.2", "armv8+pmull", "armv8", "portable". */
+/*
+ * Which implementation was chosen on this machine: "sse4.2+pclmul", "sse4.2", "armv8+pmull", "armv8", "portable".
+ * Never fails.
+ */
 CHRON_API const char *chron_crc32c_name(void);
 
 /*
  * Turn SIGBUS inside mappings of this library into CHRON_EIO from the operation that met it. Installs
  * a handler that passes every other fault on to the handler that was there before. Idempotent, process
  * wide, thread-safe. Call it before opening handles: mappings made earlier are not covered.
+ * Errors: EIO (the handler cannot be installed).
  */
 CHRON_API int chron_guard_install(void);
 
@@ -309,37 +318,46 @@ typedef struct chron_record {
  * exist), recover it if the last writer died. `options` may be NULL for the defaults: no keeper, 64 MiB
  * segments, durability none. On success *out is the handle; on failure it is NULL.
  * Blocks for as long as recovery reads: every record above the durable mark is checked.
- * Errors: EWRITER, ECORRUPT (a durable record is damaged: see CHRON_REPAIR), EFORMAT, ENOTDURABLE,
- * ENETFS, EACCESS, ENOSPC, EINVAL, EIO.
+ * Errors: EINVAL (options that make no sense; or the directory is no queue, and not empty), ENOQUEUE (with
+ * CHRON_MUST_EXIST, or the path is no directory), EWRITER, ECORRUPT (a durable record is damaged: see CHRON_REPAIR;
+ * or queue.meta is), EFORMAT, ENOTDURABLE, ENETFS, those of the system.
  */
 CHRON_API int chron_writer_open(const char *path, const chron_writer_options *options, chron_writer **out);
 
 /*
- * Close and free the handle, in every case. Aborts an open claim, stops the keeper, and (unless
- * durability is NONE) syncs; the returned status is that of the sync. NULL is allowed. With
- * CHRON_CHECKED, CHRON_EBUSY means another thread is inside: then nothing was closed or freed.
+ * Close and free the handle, in every case. Aborts an open claim, stops the keeper, and (unless durability is NONE)
+ * syncs; the returned status is that of the sync. NULL is allowed, and so are a shut handle and, in a child, a forked
+ * one.
+ * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed), those of the system
+ * (it is closed; not all that was appended is known to be on disk).
  */
 CHRON_API int chron_writer_close(chron_writer *w);
 
 /*
  * The same, but the handle's memory stays, until chron_writer_close() frees it: for language bindings, where
  * another thread may be about to use the handle. With CHRON_CHECKED every later call answers ECLOSED.
+ * Errors: as chron_writer_close().
  */
 CHRON_API int chron_writer_shut(chron_writer *w);
 
 /*
- * Append one record, stamped with the writer's clock. Returns its seq. When it returns, the record
- * survives the death of this process and readers can see it. `data` may be NULL if `length` is 0.
- * No system call, no allocation, except at the roll to a new segment, in a sync that the durability
- * asks for, and to wake a reader that sleeps. A failed append has appended nothing (but see EIO).
- * Errors: ETOOBIG, EFULL, ENOSPC (the record did not fit and no new segment could be made: try again
- * when there is room), EINTR (while blocked by back-pressure), ECLAIM, EINVAL. EPOISONED and EIO: the
- * handle can only be closed; EIO from a durability sync means: appended, but not known to be on disk.
+ * Append one record, stamped with the writer's clock. Returns its seq. When it returns, the record survives the death
+ * of this process and readers can see it. `data` may be NULL if `length` is 0. No system call, no allocation, except
+ * at the roll to a new segment, in a sync that the durability asks for, and to wake a reader that sleeps. A failed
+ * append has appended nothing. But if that sync fails (EIO, or EPOISONED if it was the keeper's that failed just
+ * then), or the segment went away under its mapping (EIO), the record is there and not known to be on disk, and the
+ * handle can only be closed.
+ * Errors: ETOOBIG, EINVAL (type_id), ECLAIM (one is open), EPOISONED (an earlier sync failed: close and open again),
+ * those of the system (when a new segment is made; ENOSPC: try again when there is room); with back-pressure EFULL,
+ * EINTR (a signal came while it waited for room), ECORRUPT and EFORMAT as chron_writer_cleanup().
  */
 CHRON_API int64_t chron_writer_append(chron_writer *w, const void *data, size_t length,
                                       uint16_t type_id, uint8_t flags);
 
-/* The same, with a given timestamp (CHRON_NOW reads the clock). Timestamps may go back. */
+/*
+ * The same, with a given timestamp (CHRON_NOW reads the clock). Timestamps may go back.
+ * Errors: as chron_writer_append().
+ */
 CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length,
                                          uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
 
@@ -348,14 +366,16 @@ CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size
  * would take more (a roll, pages to prepare, a sync) or when the record is refused: then nothing was appended, and
  * chron_writer_append_at() is the call to make next. For callers who hold a lock that others wait for, such as a
  * language's interpreter lock. The one system call that it may make wakes sleeping readers.
+ * Errors: EIO (the segment went away under its mapping: the handle can only be closed).
  */
 CHRON_API int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length,
                                           uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
 
 /*
- * Append `count` records so that readers, and recovery after a crash, see either all or none. Returns
- * the first seq; the others follow densely. The whole batch must fit one segment (ETOOBIG); it may
- * leave the rest of the current segment unused. count = 0 returns the next seq.
+ * Append `count` records so that readers, and recovery after a crash, see either all or none. Returns the first seq;
+ * the others follow densely. The whole batch must fit one segment; it may leave the rest of the current segment
+ * unused. count = 0 returns the next seq.
+ * Errors: as chron_writer_append(), ETOOBIG also for the batch, EINVAL also if it was changed while it was read.
  */
 CHRON_API int64_t chron_writer_append_batch(chron_writer *w, const chron_record *records, size_t count);
 
@@ -384,65 +404,81 @@ typedef struct chron_source {
  * Append records [from, to) of the source; they become visible one by one. Returns how many were appended; fewer
  * than to - from if an error came up behind the first: the call for the rest then returns that error. The source
  * and its columns are read only during the call.
+ * Errors: as chron_writer_append(), EINVAL also for what the source says (nothing was appended then).
  */
 CHRON_API int64_t chron_writer_append_source(chron_writer *w, const chron_source *source, size_t from, size_t to);
 
-/* The same with all of them or none, as chron_writer_append_batch(): returns the first seq. */
+/*
+ * The same with all of them or none, as chron_writer_append_batch(): returns the first seq.
+ * Errors: as chron_writer_append_source(), and as chron_writer_append_batch().
+ */
 CHRON_API int64_t chron_writer_append_source_whole(chron_writer *w, const chron_source *source, size_t from, size_t to);
 
 /*
  * Claim room for a payload of up to `length` bytes and get a pointer into the mapped segment, to write
  * it in place: 32-byte aligned, zeroed, valid until publish or abort. One claim at a time; until it
  * ends, appends answer ECLAIM. Nobody sees anything before publish.
+ * Errors: as chron_writer_append().
  */
 CHRON_API int chron_writer_claim(chron_writer *w, size_t length, void **payload);
 
-/* Publish the first `length` bytes (not more than claimed) as a record. Returns its seq. */
+/*
+ * Publish the first `length` bytes (not more than claimed) as a record. Returns its seq.
+ * Errors: ECLAIM (none is open), EINVAL (more than claimed, or type_id), ETOOBIG (more than ever could be), EIO and
+ * EPOISONED as chron_writer_append().
+ */
 CHRON_API int64_t chron_writer_publish(chron_writer *w, size_t length, uint16_t type_id, uint8_t flags,
                                        uint64_t timestamp_ns);
 
-/* Give the claim back. The log is as if it had never been. */
+/* Give the claim back. The log is as if it had never been. Errors: ECLAIM (none is open). */
 CHRON_API int chron_writer_abort(chron_writer *w);
 
 /*
  * Put everything appended so far on disk, and advance durable_seq to it. Blocks for the disk. After the
  * first failure the handle is poisoned: a later sync could answer success for data that is gone.
- * Errors: EIO, EPOISONED, ENOTDURABLE.
+ * Errors: EIO (whatever the system said), EPOISONED (an earlier one failed), ENOTDURABLE.
  */
 CHRON_API int chron_writer_sync(chron_writer *w);
 
 /*
  * Ask the keeper to put everything up to `seq` on disk, and go on. 1: it is already; 0: asked for. The writer's bell
  * (chron_writer_bell) rings when a sync has ended: then ask again. Requests that come during a sync are
- * served together by the next one. Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED, ENOTDURABLE.
+ * served together by the next one.
+ * Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED (a sync failed), ENOTDURABLE.
  */
 CHRON_API int chron_writer_sync_request(chron_writer *w, uint64_t seq);
 
-/* The seq that the next append will return. */
+/* The seq that the next append will return. Never fails. */
 CHRON_API uint64_t chron_writer_next_seq(const chron_writer *w);
 
-/* The last seq that survives a loss of power; CHRON_SEQ_NONE if there is none. */
+/* The last seq that survives a loss of power; CHRON_SEQ_NONE if there is none. Never fails. */
 CHRON_API uint64_t chron_writer_durable_seq(const chron_writer *w);
 
-/* What the writer's clock says: the timestamp that CHRON_NOW stands for. */
+/* What the writer's clock says: the timestamp that CHRON_NOW stands for. Never fails. */
 CHRON_API uint64_t chron_writer_now(const chron_writer *w);
 
 /*
  * Wait until back-pressure would let a new segment be made, or `timeout_ns` has passed. Returns 1 if
- * there is room, 0 if not. EINTR when a signal arrives.
+ * there is room, 0 if not.
+ * Errors: EINTR (a signal came), and as chron_writer_cleanup(), which it does.
  */
 CHRON_API int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns);
 
+/* Fill *out with the writer's counters. Errors: none of its own. */
 CHRON_API int chron_writer_stats_get(const chron_writer *w, chron_writer_stats *out);
+
+/* Fill *out with what opening this writer found. Errors: none of its own. */
 CHRON_API int chron_writer_recovery_get(const chron_writer *w, chron_recovery *out);
 
 /*
  * The keeper: one background thread that touches pages ahead of the writer, prepares the next segment,
- * syncs (DURABILITY_INTERVAL) and cleans up (retention.automatic). It takes no part in correctness.
- * start: 0 also if it runs already. stop: waits until the thread has ended; EINVAL with
- * DURABILITY_INTERVAL, which needs it.
+ * syncs (DURABILITY_INTERVAL) and cleans up (retention.automatic). It takes no part in correctness. 0 also if it runs
+ * already.
+ * Errors: those of the system (no thread could be had).
  */
 CHRON_API int chron_writer_keeper_start(chron_writer *w);
+
+/* Stop it, and wait until the thread has ended. Errors: EINVAL (durability INTERVAL needs it). */
 CHRON_API int chron_writer_keeper_stop(chron_writer *w);
 
 /* --------------------------------------------------------------------------------------- retention */
@@ -479,11 +515,18 @@ typedef struct chron_cleanup {
     uint64_t readers_behind;   /* readers that lost records they had not committed past */
 } chron_cleanup;
 
-/* Apply the writer's retention now. Up to `capacity` fates, oldest first, are stored in `fates`. */
+/*
+ * Apply the writer's retention now. Up to `capacity` fates, oldest first, are stored in `fates`. Both may be NULL.
+ * After an error they tell how far it came.
+ * Errors: ECORRUPT and EFORMAT (the newest segment cannot be read), those of the system.
+ */
 CHRON_API int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates,
                                    size_t capacity);
 
-/* The same plan for a queue that may be in use, deleting nothing. `retention` NULL: no limits. */
+/*
+ * The same plan for a queue that may be in use, deleting nothing. `retention` NULL: no limits.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta or the newest segment cannot be read), those of the system.
+ */
 CHRON_API int chron_queue_cleanup_plan(const char *path, const chron_retention *retention,
                                        chron_cleanup *out, chron_segment_fate *fates, size_t capacity);
 
@@ -515,31 +558,39 @@ typedef struct chron_reader_stats {
  * reader is registered: it has a stored position (readers/<name>.pos), retention waits for it, and a
  * second one of the same name is refused with EREADER. Without a name nothing is written anywhere, so
  * it works on a read-only file system and without write permission.
- * Errors: ENOQUEUE, EREADER, EGONE (start is deleted and on_gap is ERROR), ERANGE (start lies ahead),
- * EREWRITTEN (the committed position belongs to a history that a power cut undid: open with another
- * start), ECORRUPT, EFORMAT, EACCESS, EINVAL.
+ * Errors: EINVAL (options that make no sense), ENOQUEUE, EREADER, EGONE (start is deleted, and on_gap CHRON_GAP_ERROR),
+ * ERANGE (start lies ahead), EREWRITTEN (the committed position belongs to a history that a power cut undid: open
+ * with another start), ECORRUPT (on the way to the start, or the stored position: open with another start), EFORMAT,
+ * ENETFS, those of the system.
  */
 CHRON_API int chron_reader_open(const char *path, const chron_reader_options *options, chron_reader **out);
 
-/* Close and free. Does not commit. NULL is allowed. CHRON_EBUSY: as for chron_writer_close(). */
+/*
+ * Close and free. Does not commit. NULL is allowed, and so are a shut handle and, in a child, a forked one.
+ * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed).
+ */
 CHRON_API int chron_reader_close(chron_reader *r);
 
-/* The same, but the handle's memory stays until chron_reader_close(): see chron_writer_shut(). */
+/*
+ * The same, but the handle's memory stays until chron_reader_close(): see chron_writer_shut().
+ * Errors: as chron_reader_close().
+ */
 CHRON_API int chron_reader_shut(chron_reader *r);
 
 /*
  * The record at the position, which moves on by one. 1: *out is filled; 0: there is none yet. The CRC
  * was checked. out->payload points into the mapping and is valid until the next call that moves this
- * reader or closes it. Never blocks; no system call within a segment.
- * Errors leave the position where it is: EGONE, ECORRUPT (see chron_reader_skip_damaged), EREWRITTEN,
- * EIO.
+ * reader or closes it. Never blocks; no system call within a segment. An error leaves the position where it is.
+ * Errors: EGONE (it was deleted, and on_gap is CHRON_GAP_ERROR), ECORRUPT (see chron_reader_skip_damaged), EREWRITTEN (what
+ * this reader has read was cut off by a recovery: seek to where to go on), EFORMAT (the log goes on in a later
+ * format), those of the system.
  */
 CHRON_API int chron_reader_next(chron_reader *r, chron_view *out);
 
 /*
  * The same, with the payload copied to `buffer`, and the CRC checked over the copy: what it holds
- * cannot change afterwards. EBUFFER if it needs more than `capacity`: out->length then says how much,
- * and the position has not moved.
+ * cannot change afterwards.
+ * Errors: EBUFFER (it needs more than `capacity`: out->length says how much), and as chron_reader_next().
  */
 CHRON_API int chron_reader_next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view *out);
 
@@ -547,6 +598,7 @@ CHRON_API int chron_reader_next_copy(chron_reader *r, void *buffer, size_t capac
  * Up to `count` records in one call; returns how many. They all lie in one segment, so fewer than
  * `count` does not mean there are no more: only 0 does. Views are valid as with chron_reader_next().
  * A damaged record ends the batch before it, and is reported by the call that meets it first.
+ * Errors: as chron_reader_next().
  */
 CHRON_API int64_t chron_reader_next_batch(chron_reader *r, chron_view *out, size_t count);
 
@@ -574,15 +626,17 @@ typedef struct chron_columns {
 /*
  * Up to `count` records from the position on, their CRCs checked, as columns; returns how many. The position stays:
  * chron_reader_advance() moves it. As with next_batch they lie in one segment. If *segment is not NULL on return, it
- * is the caller's reference to that segment: see chron_segment_release(). `segment` may be NULL. EBUFFER if not even
- * the first payload is within bytes_max: columns->length_max says how much it needs.
+ * is the caller's reference to that segment: see chron_segment_release(). `segment` may be NULL.
+ * Errors: EBUFFER (not even the first payload is within bytes_max: columns->length_max says how much it needs), and
+ * as chron_reader_next().
  */
 CHRON_API int64_t chron_reader_peek_columns(chron_reader *r, chron_columns *columns, size_t count,
                                             chron_segment **segment);
 
 /*
- * Move the position over `count` of the records that the last peek found (and that were not moved over yet). Nothing
- * else may have moved this reader in between: then EINVAL.
+ * Move the position over `count` of the records that the last peek found (and that were not moved over yet).
+ * Errors: EINVAL (so many are not left, or something else has moved this reader in between), ECORRUPT and EIO (they
+ * are not there any more).
  */
 CHRON_API int chron_reader_advance(chron_reader *r, size_t count);
 
@@ -590,17 +644,24 @@ CHRON_API int chron_reader_advance(chron_reader *r, size_t count);
  * A segment's mapping stays as long as somebody holds a reference: after the reader has moved on or closed, and after
  * retention has deleted the file. These may be called by any thread, and in a forked child.
  */
+
+/* Where the mapping begins; NULL for NULL. Never fails. */
 CHRON_API const void *chron_segment_bytes(const chron_segment *s);
+/* How many bytes it has; 0 for NULL. Never fails. */
 CHRON_API uint64_t chron_segment_size(const chron_segment *s);
-/* 1 if the file went away under the mapping (it was truncated, or the disk failed): what is read there are zeros. */
+/*
+ * 1 if the file went away under the mapping (it was truncated, or the disk failed): what is read there are zeros.
+ * Never fails.
+ */
 CHRON_API int chron_segment_faulted(const chron_segment *s);
+/* Give the reference back. NULL is allowed. Never fails. */
 CHRON_API void chron_segment_release(chron_segment *s);
 
 /*
  * Describe payloads of a segment as `count` string views of 16 bytes each, as in Arrow's BinaryView layout: length
  * and, up to 12 bytes, the bytes; else length, first four bytes, buffer index, offset in that buffer. Buffer i begins
  * i GiB behind offset `from` of the segment, and goes on to the end: payloads begin in its first GiB, and may reach
- * beyond. Offsets and lengths are those that peek found, and no offset is below `from`.
+ * beyond. Offsets and lengths are those that peek found, and no offset is below `from`. Never fails.
  */
 CHRON_API void chron_segment_binary_views(const chron_segment *s, uint64_t from, const uint64_t *offset,
                                           const uint32_t *length, size_t count, void *views);
@@ -608,42 +669,59 @@ CHRON_API void chron_segment_binary_views(const chron_segment *s, uint64_t from,
 /*
  * The record before the position, which moves back by one. 0: there is none, or retention has deleted it (but in the
  * segment that the reader is in, which it still maps, it may go on).
+ * Errors: as chron_reader_next().
  */
 CHRON_API int chron_reader_previous(chron_reader *r, chron_view *out);
 
 /*
  * Wait until next() would return a record (or an error). 1: it would; 0: time is up. timeout_ns 0 only
- * looks; negative waits without limit. EINTR when a signal handler ran while it slept.
+ * looks; negative waits without limit.
+ * Errors: EINTR (a signal handler ran while it slept).
  */
 CHRON_API int chron_reader_wait(chron_reader *r, int64_t timeout_ns);
 
 /*
  * Store the position: what `resume` starts from. Nanoseconds, no system call, survives process death;
- * with `sync` != 0 it is put on disk before the call returns. EREADONLY without a name.
+ * with `sync` != 0 it is put on disk before the call returns.
+ * Errors: EREADONLY (the reader has no name), EIO (the position file went away), with `sync` those of the system.
  */
 CHRON_API int chron_reader_commit(chron_reader *r, int sync);
 
-/* Move to a seq: from the oldest up to the next one to be appended. EGONE/on_gap below, ERANGE above. */
+/*
+ * Move to a seq: from the oldest up to the next one to be appended. An error leaves the position where it is.
+ * Errors: EGONE (below, and on_gap is CHRON_GAP_ERROR), ERANGE (above), ECORRUPT and EFORMAT (on the way there), those of the
+ * system.
+ */
 CHRON_API int chron_reader_seek(chron_reader *r, uint64_t seq);
-/* Move to the first record, in seq order, whose timestamp is not below `timestamp_ns`; or to the end. */
+/*
+ * Move to the first record, in seq order, whose timestamp is not below `timestamp_ns`; or to the end.
+ * Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek().
+ */
 CHRON_API int chron_reader_seek_time(chron_reader *r, uint64_t timestamp_ns);
+/* Move to the oldest record. Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek(). */
 CHRON_API int chron_reader_seek_earliest(chron_reader *r);
+/* Move behind the newest record. Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek(). */
 CHRON_API int chron_reader_seek_latest(chron_reader *r);
 
 /*
  * After ECORRUPT: move past the damage to the next record that can be read. Returns how many seqs were
- * passed over (0 if the record at the position is fine), or ECORRUPT if nothing readable follows yet.
+ * passed over (0 if the record at the position is fine).
+ * Errors: as chron_reader_next(), ECORRUPT if nothing readable follows yet.
  */
 CHRON_API int64_t chron_reader_skip_damaged(chron_reader *r);
 
-/* seq of the record that next() returns next. */
+/* seq of the record that next() returns next. Never fails. */
 CHRON_API uint64_t chron_reader_position(const chron_reader *r);
-/* The position stored by the last commit; CHRON_SEQ_NONE if none. */
+/* The position stored by the last commit; CHRON_SEQ_NONE if none. Never fails. */
 CHRON_API uint64_t chron_reader_committed(const chron_reader *r);
-/* How many records there are behind the position. Some microseconds: it looks for the newest one. */
+/*
+ * How many records there are behind the position. Some microseconds: it looks for the newest one.
+ * Errors: ECORRUPT and EFORMAT (the newest segment cannot be read), those of the system.
+ */
 CHRON_API int64_t chron_reader_lag(chron_reader *r);
-/* 1 if a writer has the queue open, 0 if not. One system call or two. */
+/* 1 if a writer has the queue open, 0 if not. One system call or two. Errors: those of the system. */
 CHRON_API int chron_reader_writer_alive(chron_reader *r);
+/* Fill *out with the reader's counters. Errors: none of its own. */
 CHRON_API int chron_reader_stats_get(const chron_reader *r, chron_reader_stats *out);
 
 /* ------------------------------------------------------------------------------------ event loops */
@@ -659,28 +737,36 @@ CHRON_API int chron_reader_stats_get(const chron_reader *r, chron_reader_stats *
  *             return to the loop;
  *
  * A bell may ring without a record being there: others wait at the same doorbell. It may also fail to ring, when the
- * writer dies in between: look now and then, too. Bells are reference counted and outlive their handles; these
- * functions may be called by any thread, and in a forked child answer EFORKED (or 0).
+ * writer dies in between: look now and then, too. Bells are reference counted and outlive their handles; the
+ * functions that take them may be called by any thread.
  */
 
-/* Have the writer ring at its next publish. 0: it will; 1: it need not, next() would return something, or fail. */
+/*
+ * Have the writer ring at its next publish. 0: it will; 1: it need not, next() would return something, or fail.
+ * Errors: none of its own.
+ */
 CHRON_API int chron_reader_arm(chron_reader *r);
-/* The bell of the reader's queue; the reference is the caller's. EACCESS if the doorbell cannot be written to: poll. */
+/*
+ * The bell of the reader's queue; the reference is the caller's.
+ * Errors: EACCESS (the doorbell cannot be written to: poll), ENOMEM.
+ */
 CHRON_API int chron_reader_bell(chron_reader *r, chron_bell **out);
-/* The bell that rings when a sync of this writer has ended, by the keeper or not, well or not. */
+/* The bell that rings when a sync of this writer has ended, by the keeper or not, well or not. Errors: ENOMEM. */
 CHRON_API int chron_writer_bell(chron_writer *w, chron_bell **out);
-/* One of the caller's own, to end a wait with chron_bell_ring(). */
+/* One of the caller's own, to end a wait with chron_bell_ring(). Errors: ENOMEM. */
 CHRON_API int chron_bell_new(chron_bell **out);
-/* Ring a bell made by chron_bell_new(). Async-signal-safe. */
+/* Ring a bell made by chron_bell_new(). Async-signal-safe. Errors: EINVAL (it is that of a queue). */
 CHRON_API int chron_bell_ring(chron_bell *b);
-/* How often it has been rung, modulo 2^32. */
+/* How often it has been rung, modulo 2^32; 0 in a forked child. Never fails. */
 CHRON_API uint32_t chron_bell_count(const chron_bell *b);
 /*
  * Wait until the count of a bell differs from counts[i]. Returns how many differ, and stores their counts; 0 when
- * `timeout_ns` is over (negative: no limit). 1 to CHRON_BELLS_MAX bells. EINTR. Where the system cannot wait for several
- * (Linux before 5.16) it looks every millisecond.
+ * `timeout_ns` is over (negative: no limit). Where the system cannot wait for several (Linux before 5.16) it looks
+ * every millisecond.
+ * Errors: EINVAL (1 to CHRON_BELLS_MAX bells are possible), EINTR (a signal handler ran), EFORKED (a parent's bell).
  */
 CHRON_API int chron_bells_wait(chron_bell *const *bells, uint32_t *counts, size_t n, int64_t timeout_ns);
+/* Give the reference back. NULL is allowed. Never fails. */
 CHRON_API void chron_bell_release(chron_bell *b);
 
 /* ------------------------------------------------------------------------------------------ queue */
@@ -729,13 +815,26 @@ typedef struct chron_reader_info {
     uint64_t updated_ns;    /* when it last committed, or was registered */
 } chron_reader_info;
 
-/* Look at a queue, in use or not, without a handle. Read permission suffices. */
+/*
+ * Look at a queue, in use or not, without a handle. Read permission suffices.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta or the newest segment cannot be read), those of the system.
+ */
 CHRON_API int chron_queue_info_get(const char *path, chron_queue_info *out);
-/* Fill up to `capacity`; return how many there are (which may be more). Oldest first. */
+/*
+ * Fill up to `capacity`; return how many there are (which may be more). Oldest first.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta cannot be read), those of the system.
+ */
 CHRON_API int64_t chron_queue_segments(const char *path, chron_segment_info *out, size_t capacity);
-/* Registered readers, by name. Fill up to `capacity`; return how many there are. */
+/*
+ * Registered readers, by name. Fill up to `capacity`; return how many there are.
+ * Errors: as chron_queue_info_get().
+ */
 CHRON_API int64_t chron_queue_readers(const char *path, chron_reader_info *out, size_t capacity);
-/* Remove a registered reader that is not running. EREADER if it is; ENOQUEUE if there is none. */
+/*
+ * Remove a registered reader that is not running.
+ * Errors: EREADER (it is), ENOQUEUE (there is no queue, or no such reader), EINVAL (no reader has such a name),
+ * ECORRUPT and EFORMAT (queue.meta cannot be read), those of the system.
+ */
 CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 
 /* chron_problem.kind */
@@ -778,8 +877,10 @@ typedef int (*chron_problem_fn)(void *context, const chron_problem *problem);
 
 /*
  * Read everything in the queue and check it against the format: every CRC, every link. Writes nothing;
- * may run beside a live writer and readers. Returns 0 if it could look (see summary->problems), or an
- * error if it could not even begin. `report` may be NULL.
+ * may run beside a live writer and readers. Returns 0 if it could look, whatever it found: see summary->problems.
+ * `report` and `summary` may be NULL.
+ * Errors: ENOQUEUE, EFORMAT (of queue.meta), EINTR (`report` stopped it: summary tells how far it came), those of the
+ * system.
  */
 CHRON_API int chron_queue_verify(const char *path, chron_problem_fn report, void *context,
                                  chron_verify_summary *summary);
