@@ -158,8 +158,8 @@ build/lib/libchron.a: $(patsubst csrc/src/%.c,build/lib/%.o,$(SOURCES))
 	rm -f $@
 	$(AR) qcs $@ $^ # q: two members may have the same name, write/open.o and read/open.o
 
-build/lib/$(SHARED): $(patsubst csrc/src/%.c,build/lib/%.o,$(SOURCES))
-	$(CC) -shared -Wl,-soname,libchron.so.$(SONAME_MAJOR) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lpthread
+build/lib/$(SHARED): csrc/chron.map $(patsubst csrc/src/%.c,build/lib/%.o,$(SOURCES))
+	$(CC) -shared -Wl,-soname,libchron.so.$(SONAME_MAJOR) -Wl,--version-script=$< $(CFLAGS) $(LDFLAGS) $(filter %.o,$^) -o $@ -lpthread
 	ln -sf $(SHARED) build/lib/libchron.so.$(SONAME_MAJOR)
 	ln -sf libchron.so.$(SONAME_MAJOR) build/lib/libchron.so
 

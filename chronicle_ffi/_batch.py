@@ -9,7 +9,7 @@ from itertools import accumulate
 from operator import index
 from typing import Any, Final, overload
 
-from chronicle_ffi._binding import check, ffi, lib
+from chronicle_ffi._binding import check, ffi, lib, new_struct
 from chronicle_ffi.errors import InvalidArgument, StorageError
 from chronicle_ffi.model import Message
 
@@ -276,8 +276,7 @@ def read_batch(reader: Any, max_records: int) -> Batch:
     wanted = index(max_records)
     if wanted <= 0:
         raise InvalidArgument(f"{wanted} records: a batch has at least one")
-    columns = ffi.new("chron_columns *")
-    columns.bytes_max = (1 << 64) - 1
+    columns = new_struct("chron_columns")
     out = ffi.new("chron_segment **")
     if wanted > RECORDS_UNLOOKED:
         wanted = min(wanted, _capacity(reader, columns, out))

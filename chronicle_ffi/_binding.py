@@ -34,6 +34,7 @@ def error() -> errors.ChronicleError:
         offset=last.offset if file else None,
         seq=optional_seq(last.seq),
         oldest=optional_seq(last.oldest),
+        next_seq=optional_seq(last.next_seq),
         pid=last.pid or None,
     )
 
@@ -43,6 +44,20 @@ def check(status: int) -> int:
     if status < 0:
         raise error()
     return status
+
+
+def new_struct(kind: str) -> Any:
+    """A struct of C's that says its size, and is 0 otherwise."""
+    struct = ffi.new(f"{kind} *")
+    struct.struct_size = ffi.sizeof(kind)
+    return struct
+
+
+def new_array(kind: str, count: int) -> Any:
+    """An array of them, for C to fill: its first one says the size of all."""
+    array = ffi.new(f"{kind}[]", count)
+    array[0].struct_size = ffi.sizeof(kind)
+    return array
 
 
 def address_of(pointer: Any) -> int:

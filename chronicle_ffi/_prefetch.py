@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from chronicle_ffi import _fast
 from chronicle_ffi._batch import COLUMNS
-from chronicle_ffi._binding import EBUFFER, EINVAL, address_of, check, ffi, lib
+from chronicle_ffi._binding import EBUFFER, EINVAL, address_of, check, ffi, lib, new_struct
 from chronicle_ffi.errors import ConcurrentUse
 from chronicle_ffi.model import Message
 
@@ -40,7 +40,7 @@ class Prefetch:
         self._fetched = 0  # of `pending`: how many C's position has not moved over
         self._payloads_only = False
         self._want = RECORDS_MIN
-        self._columns = columns = ffi.new("chron_columns *")
+        self._columns = columns = new_struct("chron_columns")
         self._address = address_of(columns)
         self._kept = {name: ffi.new(f"{ctype}[]", RECORDS_MAX) for name, ctype, _ in COLUMNS if name != "offset"}
         for name, array in self._kept.items():

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-from chronicle_ffi._binding import check, error, ffi, lib, optional_seq, path_bytes, string
+from chronicle_ffi._binding import check, error, ffi, lib, new_struct, optional_seq, path_bytes, string
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
 from chronicle_ffi._structs import all_of, cleanup_report
@@ -114,8 +114,7 @@ class Queue:
         0
         0
         """
-        options = ffi.new("chron_writer_options *")
-        lib.chron_writer_options_init(options)
+        options = new_struct("chron_writer_options")
         options.flags = lib.CHRON_CHECKED
         if keeper:
             options.flags |= lib.CHRON_KEEPER
@@ -124,6 +123,8 @@ class Queue:
         if not create:
             options.flags |= lib.CHRON_MUST_EXIST
         options.segment_size = _count("segment_size", segment_size)
+        if not options.segment_size:  # in C that is the default; here it is a mistake
+            raise InvalidArgument("segment_size is 0: the smallest is 65536 bytes, the default SEGMENT_SIZE")
         options.durability = _choice("durability", _DURABILITY, durability)
         if durability_n is not None:
             options.durability_n = _count("durability_n", durability_n, limit=1 << 32)
@@ -132,8 +133,9 @@ class Queue:
         options.max_bytes = _limit("max_bytes", max_bytes)
         options.max_segments = _limit("max_segments", max_segments)
         if retention is not None:
-            options.retention.automatic = 1
-            _fill_retention(options.retention, retention)
+            limits = _limits(retention)
+            limits.automatic = 1
+            options.retention = limits
         wait_seconds = _backpressure(backpressure)
         out = ffi.new("chron_writer **")
         check(lib.chron_writer_open(path_bytes(path), options, out))
@@ -171,8 +173,7 @@ class Queue:
         ...     anyone.next().payload
         b'two'
         """
-        options = ffi.new("chron_reader_options *")
-        lib.chron_reader_options_init(options)
+        options = new_struct("chron_reader_options")
         options.flags = lib.CHRON_CHECKED | (lib.CHRON_DURABLE_ONLY if durable_only else 0)
         encoded = None
         if name is not None:
@@ -241,7 +242,7 @@ class Queue:
         >>> info.next_seq, info.durable_seq, info.writer_pid == os.getpid()
         (1, -1, True)
         """
-        out = ffi.new("chron_queue_info *")
+        out = new_struct("chron_queue_info")
         check(lib.chron_queue_info_get(path_bytes(path), out))
         durable = optional_seq(out.durable_seq)
         return QueueInfo(
@@ -305,8 +306,7 @@ class Queue:
         0 False reader me has not committed past it
         54 False the writer appends to it, or will
         """
-        limits = ffi.new("chron_retention *")
-        _fill_retention(limits, retention or Retention())
+        limits = _limits(retention or Retention())
         where = path_bytes(path)
         return cleanup_report(lambda out, fates, n: lib.chron_queue_cleanup_plan(where, limits, out, fates, n))
 
@@ -323,7 +323,7 @@ class Queue:
         """
         walk = _Walk(progress)
         handle = ffi.new_handle(walk)
-        summary = ffi.new("chron_verify_summary *")
+        summary = new_struct("chron_verify_summary")
         status = lib.chron_queue_verify(path_bytes(path), lib.chronicle_on_problem, handle, summary)
         if walk.raised is not None:
             raise walk.raised
@@ -421,9 +421,11 @@ def _backpressure(value: str | float) -> float:
     return float(value)
 
 
-def _fill_retention(struct: Any, retention: Retention) -> None:
+def _limits(retention: Retention) -> Any:
+    struct = new_struct("chron_retention")
     struct.max_bytes = _limit("max_bytes", retention.max_bytes)
     struct.max_segments = _limit("max_segments", retention.max_segments)
     struct.max_age_ms = _milliseconds("max_age", retention.max_age)
     struct.reader_ttl_ms = _milliseconds("reader_ttl", retention.reader_ttl)
     struct.max_reader_lag = _limit("max_reader_lag", retention.max_reader_lag)
+    return struct

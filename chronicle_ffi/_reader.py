@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 from weakref import WeakSet
 
 from chronicle_ffi._batch import Batch, read_batch
-from chronicle_ffi._binding import EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, optional_seq
+from chronicle_ffi._binding import EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, new_struct, optional_seq
 from chronicle_ffi._fast import Taker
 from chronicle_ffi._follow import follow
 from chronicle_ffi._handle import Handle
@@ -373,7 +373,7 @@ class QueueReader(Handle, Taker):
         """
         self._check_open()
         self._ahead.catch_up()
-        out = ffi.new("chron_reader_stats *")
+        out = new_struct("chron_reader_stats")
         check(lib.chron_reader_stats_get(self._handle, out))
         return fields_of(ReaderStats, out)
 

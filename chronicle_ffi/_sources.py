@@ -19,7 +19,7 @@ from itertools import accumulate, chain, islice
 from operator import index
 from typing import TYPE_CHECKING, Any, Final
 
-from chronicle_ffi._binding import NOW, ffi
+from chronicle_ffi._binding import NOW, ffi, new_struct
 from chronicle_ffi.errors import InvalidArgument, PayloadTooLarge
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def source(
 ) -> Source:
     """Put together what C reads; buffers stay where they are."""
     bytes_ = lent.enter_context(buffer_of(data))
-    struct = ffi.new("chron_source *")
+    struct = new_struct("chron_source")
     struct.bytes = bytes_
     struct.bytes_size = len(bytes_)
     struct.row_bytes = row_bytes

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from chronicle_ffi._binding import check, ffi, lib, string
+from chronicle_ffi._binding import check, lib, new_array, new_struct, string
 from chronicle_ffi.model import CleanupReport, SegmentFate
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ def all_of(kind: type[T], struct: str, fill: Callable[[Any, int], int]) -> list[
     """
     capacity = 64
     while True:
-        array = ffi.new(f"{struct}[]", capacity)
+        array = new_array(struct, capacity)
         count = check(fill(array, capacity))
         if count <= capacity:
             return [fields_of(kind, array[i]) for i in range(count)]
@@ -54,11 +54,11 @@ def all_of(kind: type[T], struct: str, fill: Callable[[Any, int], int]) -> list[
 
 def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
     """`call(out, fates, capacity)` is one of C's cleanup functions; it tells about all segments of now."""
-    out = ffi.new("chron_cleanup *")
+    out = new_struct("chron_cleanup")
     collected: list[SegmentFate] = []
     # A cleanup cannot be repeated to see more, so the room is ample: 64 Ki segments, 7 MiB, for a moment.
     capacity = 1 << 16
-    fates = ffi.new("chron_segment_fate[]", capacity)
+    fates = new_array("chron_segment_fate", capacity)
     check(call(out, fates, capacity))
     for fate in (fates[i] for i in range(min(out.segments, capacity))):
         reader = string(fate.reader) or None

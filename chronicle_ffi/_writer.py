@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chronicle_ffi import _sources
-from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, address_of, check, error, ffi, lib, optional_seq
+from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, address_of, check, error, ffi, lib, new_struct, optional_seq
 from chronicle_ffi._fast import Appender
 from chronicle_ffi._handle import Handle
 from chronicle_ffi._sources import Columns, Runs, buffer_of
@@ -351,7 +351,7 @@ class QueueWriter(Handle, Appender):
         True
         """
         self._check_open()
-        out = ffi.new("chron_recovery *")
+        out = new_struct("chron_recovery")
         check(lib.chron_writer_recovery_get(self._handle, out))
         return fields_of(Recovery, out)
 
@@ -363,7 +363,7 @@ class QueueWriter(Handle, Appender):
         1
         """
         self._check_open()
-        out = ffi.new("chron_writer_stats *")
+        out = new_struct("chron_writer_stats")
         check(lib.chron_writer_stats_get(self._handle, out))
         return fields_of(WriterStats, out)
 

@@ -32,6 +32,7 @@ class ChronicleError(Exception):
         offset: int | None = None,
         seq: int | None = None,
         oldest: int | None = None,
+        next_seq: int | None = None,
         pid: int | None = None,
     ) -> None:
         super().__init__(message)
@@ -41,7 +42,8 @@ class ChronicleError(Exception):
         self.file = file  #: the file concerned, relative to the queue's directory
         self.offset = offset  #: where in that file, in bytes
         self.seq = seq  #: the sequence number concerned
-        self.oldest = oldest  #: the oldest seq that can still be read
+        self.oldest = oldest  #: the oldest seq that can still be read, where the record wanted is gone
+        self.next_seq = next_seq  #: the next seq to be appended, where the log ends before `seq`
         self.pid = pid  #: the process that stands in the way
 
     def __str__(self) -> str:
@@ -51,7 +53,7 @@ class ChronicleError(Exception):
         return (_rebuild, (type(self), self.message, {name: getattr(self, name) for name in _FIELDS}))
 
 
-_FIELDS = ("code", "sys_errno", "file", "offset", "seq", "oldest", "pid")
+_FIELDS = ("code", "sys_errno", "file", "offset", "seq", "oldest", "next_seq", "pid")
 
 
 def _rebuild(kind: type[ChronicleError], message: str, fields: dict[str, Any]) -> ChronicleError:
@@ -165,7 +167,7 @@ class Corrupt(ChronicleError, OSError):
 
 
 class HistoryRewritten(ChronicleError, LookupError):
-    """A loss of power undid records that this reader had consumed, and others took their place."""
+    """A loss of power, or a repair, undid records that this reader had consumed: `seq` is one of them."""
 
 
 class UnsupportedFormat(ChronicleError, ValueError):
@@ -238,11 +240,13 @@ class NetworkFileSystem(ChronicleError, OSError):
 
 
 class SeqOutOfRange(ChronicleError, IndexError):
-    """There is no record with this seq yet; `oldest` is the next seq that will be appended.
+    """There is no record with this seq yet; `next_seq` is the next seq that will be appended.
 
-    >>> reader.seek(5)
-    Traceback (most recent call last):
-    chronicle_ffi.errors.SeqOutOfRange: there is no record 5 yet: the next one will be 0
+    >>> try:
+    ...     reader.seek(5)
+    ... except SeqOutOfRange as problem:
+    ...     print(f"{problem}; next_seq {problem.next_seq}")
+    there is no record 5 yet: the next one will be 0; next_seq 0
     """
 
 

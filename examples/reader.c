@@ -39,7 +39,7 @@ static int drain(chron_reader *reader)
 int main(int argc, char **argv)
 {
     int follow = argc == 4 && strcmp(argv[3], "-f") == 0;
-    chron_reader_options options;
+    chron_reader_options options = {.struct_size = sizeof options};
     chron_reader *reader;
     int status;
 
@@ -47,7 +47,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s QUEUE NAME [-f]\n", argv[0]);
         return 2;
     }
-    chron_reader_options_init(&options);
     options.name = argv[2];
     if (chron_reader_open(argv[1], &options, &reader) < 0)
         return fail("cannot open the queue");

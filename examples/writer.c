@@ -22,7 +22,7 @@ static int fail(const char *what)
 
 int main(int argc, char **argv)
 {
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *writer;
     char *line = NULL;
     size_t room = 0;
@@ -33,7 +33,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s QUEUE\n", argv[0]);
         return 2;
     }
-    chron_writer_options_init(&options);
     options.flags |= CHRON_KEEPER; /* prepare memory and segments in the background */
     if (chron_writer_open(argv[1], &options, &writer) < 0)
         return fail("cannot open the queue");

@@ -241,12 +241,14 @@ def test_history_rewritten_behind_a_reader(queue: Path) -> None:
     patch(segment(queue), 8192 + 5 * 64, bytes(5 * 64))
     with Queue.open_publisher(queue, keeper=False) as writer:
         assert writer.recovery.lost_records == 5
-        with pytest.raises(c.HistoryRewritten):
+        with pytest.raises(c.HistoryRewritten) as caught:
             Queue.open_subscriber(queue, "me")
+        assert (caught.value.seq, caught.value.next_seq) == (9, 5)
         for _ in range(10):
             writer.append(b"new")
     with pytest.raises(c.HistoryRewritten) as caught:
         Queue.open_subscriber(queue, "me")
     assert isinstance(caught.value, LookupError)
+    assert (caught.value.seq, caught.value.next_seq) == (9, None)
     assert {problem.kind for problem in Queue.verify(queue).problems} == {"position"}
     Queue.open_subscriber(queue, "me", start="earliest").close()

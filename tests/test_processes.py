@@ -374,8 +374,9 @@ def test_a_reader_is_told_when_recovery_cut_off_what_it_had_read(queue: Path, re
             assert writer.next_seq == 5
             writer.append_many([rest] * 30 if rest else [])
             for _ in range(2):
-                with pytest.raises(c.HistoryRewritten, match="record 9"):
+                with pytest.raises(c.HistoryRewritten, match="record 9") as caught:
                     reader.next()
+                assert caught.value.seq == 9
             assert reader.position == 10  # an error leaves it where it was
             reader.seek(5)
             assert [message.payload for message in reader] == ([rest] * 30 if rest else [])

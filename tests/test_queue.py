@@ -132,7 +132,7 @@ def test_every_error_is_also_a_builtin_and_can_be_pickled() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, c.ChronicleError)]
     assert len(kinds) == len(errors.BY_CODE) + 1
     for kind in kinds:
-        error = kind("what to do", code=7, file="x.seg", offset=3, seq=4, oldest=5, pid=6, sys_errno=28)
+        error = kind("what to do", code=7, file="x.seg", offset=3, seq=4, oldest=5, next_seq=7, pid=6, sys_errno=28)
         copy = pickle.loads(pickle.dumps(error))
         assert type(copy) is kind
         assert (str(copy), vars(copy)) == ("what to do", vars(error))

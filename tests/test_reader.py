@@ -115,7 +115,7 @@ def test_start(filled: Path) -> None:
             assert reader.position == position
     with pytest.raises(c.SeqOutOfRange) as caught:
         Queue.open_subscriber(filled, start=COUNT + 1)
-    assert caught.value.oldest == COUNT
+    assert caught.value.next_seq == COUNT
     assert isinstance(caught.value, IndexError)
 
 

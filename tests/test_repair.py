@@ -324,7 +324,27 @@ def test_history_rewritten_under_an_open_reader(queue: Path) -> None:
         with Queue.open_publisher(queue, keeper=False) as writer:
             assert writer.append(b"other 4") == 4
             assert writer.append(b"other 5") == 5
-        with pytest.raises(c.HistoryRewritten):
+        with pytest.raises(c.HistoryRewritten) as caught:
             reader.next()
+        assert caught.value.seq == 4
         reader.seek(4)
         assert [message.payload for message in reader] == [b"other 4", b"other 5"]
+
+
+def test_history_rewritten_where_a_reader_had_skipped_to(queue: Path) -> None:
+    """It passed over damage to the next segment, and has not looked at that one when a recovery sets it aside."""
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append_many([b"x" * 1000] * 100)
+    first = segment(queue)
+    at = 8192 + 53 * 1056
+    patch(first, at, b"\xff" * (SEGMENT - at))
+    with Queue.open_subscriber(queue, start=53) as reader:
+        assert reader.skip_damaged() == 1
+        with Queue.open_publisher(queue, keeper=False) as writer:
+            assert writer.next_seq == 53
+            with pytest.raises(c.HistoryRewritten) as caught:
+                reader.next()
+            assert (caught.value.seq, caught.value.next_seq) == (53, 53)
+            reader.seek_latest()
+            assert writer.append(b"y") == 53
+            assert [message.payload for message in reader] == [b"y"]

@@ -29,6 +29,7 @@ from chronicle_ffi import (
     SegmentFate,
     SegmentGone,
     SegmentInfo,
+    SeqOutOfRange,
     VerifyReport,
     WriterStats,
 )
@@ -132,5 +133,7 @@ def looking() -> None:
         Queue.info("q")
     except SegmentGone as problem:
         assert_type(problem.oldest, int | None)
+    except SeqOutOfRange as problem:
+        assert_type(problem.next_seq, int | None)
     except ChronicleError as problem:
         assert_type(problem.code, int)

@@ -85,7 +85,7 @@ static void sustained(const config *c, const place *where, unsigned bytes, const
     uint64_t count = total / record_bytes(bytes);
     samples value = {.count = 0};
     samples limit = {.count = 0};
-    chron_writer_stats stats = {0};
+    chron_writer_stats stats = {.struct_size = sizeof stats};
     uint64_t unprepared = 0;
     uint64_t rolls = 0;
 

@@ -100,10 +100,9 @@ static chron_reader *open_other(const char *path)
 
 static chron_writer *open_own(const char *path)
 {
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
 
-    chron_writer_options_init(&options);
     options.segment_size = 4u * SEGMENT;
     options.flags = CHRON_KEEPER;
     must(chron_writer_open(path, &options, &w), "open a writer");

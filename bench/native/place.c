@@ -25,11 +25,10 @@ const char *queue_path(const char *directory)
 
 chron_writer *queue_new(const char *directory, uint64_t segment_bytes, uint32_t flags)
 {
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
 
     queue_delete(directory);
-    chron_writer_options_init(&options);
     options.segment_size = segment_bytes;
     options.flags = flags;
     must(chron_writer_open(queue_path(directory), &options, &w), "open a writer");

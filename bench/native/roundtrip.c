@@ -110,9 +110,8 @@ static void turn(lines *shared, uint32_t number, side *raw, side *queue, int fir
 static side open_side(const char *const paths[2], int first)
 {
     side s = {.seq = 0};
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
 
-    chron_writer_options_init(&options);
     options.segment_size = SEGMENT;
     options.flags = CHRON_KEEPER;
     must(chron_writer_open(paths[first ? 0 : 1], &options, &s.writer), "open a writer");

@@ -24,12 +24,32 @@
  *  - Functions return 0 or more on success and a negative -CHRON_E... code on failure. "Nothing there
  *    yet" is not an error: it is 0. chron_last_error() then tells, for the calling thread, what was
  *    tried, on which file, and which sequence numbers were involved.
+ *  - What a function can answer stands behind "Errors:", but for what all share that have errors: EINVAL, for
+ *    a NULL where something has to be and for a wrong struct_size; and if they take a handle: EFORKED, and
+ *    with CHRON_CHECKED also EBUSY and ECLOSED. "Those of the system" are EIO, EACCESS, ENOMEM, ENOSPC and
+ *    ENOTSUP, whichever the failed system call's errno (chron_error.sys_errno) comes to; EIO also when a
+ *    file went away under its mapping.
  *  - Sequence numbers (seq) are dense: 0, 1, 2, ... They stay below 2^63. CHRON_SEQ_NONE means "none".
  *  - Timestamps are nanoseconds since 1970-01-01 00:00 UTC, as uint64_t. Timeouts are nanoseconds,
  *    negative for "no limit".
  *  - Strings are UTF-8, NUL-terminated; the library copies what it needs to keep.
  *  - The library keeps no global state but a fork counter (and, once asked for, the SIGBUS guard's
  *    table), prints nothing, never exits, and starts no thread but the keeper, when asked to.
+ *
+ * STRUCTS THAT GROW
+ *
+ *  - A struct that begins with `struct_size` may get further fields in later versions, at its end. Whoever
+ *    passes one sets struct_size to its sizeof, also if it is to be filled. Of those that are read, 0 is
+ *    the default of every field: `chron_writer_options o = {.struct_size = sizeof o};` is complete.
+ *  - So a program goes on working with later libraries, without a new compilation: what its struct lacks
+ *    counts as 0, or is not filled in. A program that was compiled with a later header than the
+ *    library's works as long as it leaves at 0 what the library does not know; else it is told so
+ *    (EINVAL). What the library does not know and should fill in is 0.
+ *  - In an array that is to be filled, struct_size of the first element is the distance from one to the
+ *    next; the library stores it in each one that it fills.
+ *  - chron_record and chron_view have no struct_size, because there are arrays of them on hot paths: they
+ *    are pinned for ever. chron_error and chron_problem are made by the library and only read by the
+ *    program: they may grow at their end, too.
  *
  * A WRITER IN FIVE LINES
  *
@@ -132,37 +152,42 @@ typedef struct chron_segment chron_segment; /* a mapped segment that views may o
 
 /* ------------------------------------------------------------------------------- errors, version */
 
-/* What went wrong last on this thread. Fields that do not apply are 0, CHRON_SEQ_NONE or "". */
+/* What went wrong last on this thread. Fields that do not apply are 0, CHRON_SEQ_NONE or "". May grow at its end. */
 typedef struct chron_error {
     int32_t code;       /* CHRON_E..., positive */
     int32_t sys_errno;  /* errno of the system call that failed, or 0 */
-    int64_t pid;        /* process that holds the lock (CHRON_EWRITER, CHRON_EREADER); 0 unknown */
-    uint64_t seq;       /* the sequence number concerned */
-    uint64_t oldest;    /* CHRON_EGONE: oldest seq that can still be read; CHRON_ERANGE: next seq */
-    uint64_t offset;    /* bytes from the start of the file */
+    int64_t pid;        /* EWRITER: the process that has the queue open; 0 unknown */
+    uint64_t seq;       /* the sequence number concerned: what was asked for, or what is damaged or was rewritten */
+    uint64_t oldest;    /* EGONE: the oldest seq that can still be read */
+    uint64_t next_seq;  /* ERANGE, EREWRITTEN: seq of the next record to be appended, if the log ends before `seq` */
+    uint64_t offset;    /* bytes from the start of `file` */
     char file[96];      /* file inside the queue directory */
     char text[512];     /* one sentence that says what was tried and what to do */
 } chron_error;
 
-/* The calling thread's last failure. Never NULL; valid until the thread's next failing call. */
+/* The calling thread's last failure. Never NULL; valid until the thread's next failing call. Never fails. */
 CHRON_API const chron_error *chron_last_error(void);
 
-/* The short, constant text for a code (either sign). Never NULL. */
+/* The short, constant text for a code (either sign). Never NULL. Never fails. */
 CHRON_API const char *chron_strerror(int code);
 
-/* "0.1.0": version of the library that is running. */
+/* "0.1.0": version of the library that is running. Never fails. */
 CHRON_API const char *chron_version(void);
 
-/* CRC-32C (Castagnoli, RFC 3720 B.4) of `len` bytes, going on from `crc` (0 to start). */
+/* CRC-32C (Castagnoli, RFC 3720 B.4) of `len` bytes, going on from `crc` (0 to start). Never fails. */
 CHRON_API uint32_t chron_crc32c(uint32_t crc, const void *data, size_t len);
 
-/* Which implementation was chosen on this machine: "sse4.2+pclmul", "sse4.2", "armv8+pmull", "armv8", "portable". */
+/*
+ * Which implementation was chosen on this machine: "sse4.2+pclmul", "sse4.2", "armv8+pmull", "armv8", "portable".
+ * Never fails.
+ */
 CHRON_API const char *chron_crc32c_name(void);
 
 /*
  * Turn SIGBUS inside mappings of this library into CHRON_EIO from the operation that met it. Installs
  * a handler that passes every other fault on to the handler that was there before. Idempotent, process
  * wide, thread-safe. Call it before opening handles: mappings made earlier are not covered.
+ * Errors: EIO (the handler cannot be installed).
  */
 CHRON_API int chron_guard_install(void);
 
@@ -193,8 +218,8 @@ CHRON_API int chron_guard_install(void);
  * 0 switches a limit off.
  */
 typedef struct chron_retention {
+    uint32_t struct_size;    /* sizeof(chron_retention) */
     uint32_t automatic;      /* 1: also run by the keeper (or, without one, at each roll) */
-    uint32_t reserved;       /* 0 */
     uint64_t max_bytes;      /* keep at most this much in segment files */
     uint64_t max_segments;   /* keep at most this many segment files, the active one included */
     uint64_t max_age_ms;     /* delete segments sealed longer ago than this */
@@ -202,19 +227,18 @@ typedef struct chron_retention {
     uint64_t max_reader_lag; /* ignore readers that are more than this many records behind */
 } chron_retention;
 
-/* Fill with chron_writer_options_init(), then change what you need. */
 typedef struct chron_writer_options {
-    uint32_t struct_size;    /* sizeof(chron_writer_options): lets the struct grow */
+    uint32_t struct_size;    /* sizeof(chron_writer_options) */
     uint32_t flags;          /* CHRON_KEEPER, ... */
-    uint64_t segment_size;   /* bytes, multiple of 64 KiB; used when the queue is created, ignored later */
+    uint64_t segment_size;   /* bytes, multiple of 64 KiB, 0 = 64 MiB; used when the queue is created, ignored later */
     uint32_t durability;     /* CHRON_DURABILITY_... */
-    uint32_t durability_n;   /* milliseconds (INTERVAL, default 100) or records (BATCH, default 1000) */
+    uint32_t durability_n;   /* milliseconds (INTERVAL, 0 = 100) or records (BATCH, 0 = 1000) */
     uint32_t clock;          /* CHRON_CLOCK_... */
     uint32_t mode;           /* permission bits for new files, 0 = 0600; directories get x where r is */
     uint64_t max_bytes;      /* back-pressure: never let segment files grow beyond this; 0 = off */
     uint64_t max_segments;   /* the same, in segments; at least 2 */
+    const chron_retention *retention; /* read only during the call; NULL: no limits */
     int64_t block_ns;        /* how long an append waits for room before CHRON_EFULL; 0 = not at all */
-    chron_retention retention;
 } chron_writer_options;
 
 /* chron_reader_options.start */
@@ -234,25 +258,25 @@ typedef struct chron_writer_options {
 #define CHRON_WAIT_SPIN   1 /* spin: lowest latency, uses a whole processor (but lets others have it who wait) */
 #define CHRON_WAIT_SLEEP  2 /* sleep until the writer rings: least work */
 
-/* Fill with chron_reader_options_init(), then change what you need. */
 typedef struct chron_reader_options {
     uint32_t struct_size;  /* sizeof(chron_reader_options) */
     uint32_t flags;        /* CHRON_CHECKED, CHRON_ALLOW_NETFS, CHRON_DURABLE_ONLY */
     const char *name;      /* [A-Za-z0-9._-]{1,64}, not starting with a dot; NULL: read-only, unregistered */
     uint32_t start;        /* CHRON_START_... */
     uint32_t on_gap;       /* CHRON_GAP_... */
-    uint64_t start_value;  /* for CHRON_START_SEQ and CHRON_START_TIME */
     uint32_t wait;         /* CHRON_WAIT_... */
     uint32_t mode;         /* permission bits for a new position file, 0 = 0600 */
+    uint64_t start_value;  /* for CHRON_START_SEQ and CHRON_START_TIME */
 } chron_reader_options;
-
-CHRON_API void chron_writer_options_init(chron_writer_options *options);
-CHRON_API void chron_reader_options_init(chron_reader_options *options);
 
 /* ----------------------------------------------------------------------------------------- writer */
 
 /* What recovery found when the writer opened. All 0 after a clean shutdown. */
 typedef struct chron_recovery {
+    uint32_t struct_size;     /* sizeof(chron_recovery) */
+    uint32_t clean;           /* 1: the last writer closed the queue properly */
+    uint32_t quarantined;     /* 1: what was cut off is in quarantine/; 0 with cut_bytes > 0: no room for a copy */
+    uint32_t reserved;        /* 0 */
     uint64_t next_seq;        /* first seq that this writer will assign */
     uint64_t epoch;           /* how often the queue has been opened for writing */
     uint64_t scanned_records; /* records whose CRC was checked */
@@ -262,11 +286,11 @@ typedef struct chron_recovery {
     uint64_t cut_segments;    /* later segment files moved to quarantine/ as a whole */
     uint64_t lost_records;    /* that the last writer had when it closed properly, and that are not there */
     uint64_t repaired_rolls;  /* rolls that a crash had left half done */
-    uint32_t clean;           /* 1: the last writer closed the queue properly */
-    uint32_t quarantined;     /* 1: what was cut off is in quarantine/; 0 with cut_bytes > 0: no room for a copy */
 } chron_recovery;
 
 typedef struct chron_writer_stats {
+    uint32_t struct_size;      /* sizeof(chron_writer_stats) */
+    uint32_t keeper_running;   /* 1 or 0 */
     uint64_t records;          /* appended through this handle */
     uint64_t payload_bytes;
     uint64_t rolls;
@@ -276,12 +300,11 @@ typedef struct chron_writer_stats {
     uint64_t wakes;            /* system calls made to wake sleeping readers */
     uint64_t touched_bytes;    /* pages prepared ahead, by the keeper or inline */
     uint64_t deleted_segments;
-    uint64_t keeper_running;   /* 1 or 0 */
     uint64_t keeper_errors;    /* background work that failed, and is tried again */
     int64_t keeper_last_error; /* the last of them, a CHRON_E... code, or 0 */
 } chron_writer_stats;
 
-/* One record of a batch. */
+/* One record of a batch. Pinned for ever. */
 typedef struct chron_record {
     const void *payload;
     size_t length;         /* bytes */
@@ -295,37 +318,46 @@ typedef struct chron_record {
  * exist), recover it if the last writer died. `options` may be NULL for the defaults: no keeper, 64 MiB
  * segments, durability none. On success *out is the handle; on failure it is NULL.
  * Blocks for as long as recovery reads: every record above the durable mark is checked.
- * Errors: EWRITER, ECORRUPT (a durable record is damaged: see CHRON_REPAIR), EFORMAT, ENOTDURABLE,
- * ENETFS, EACCESS, ENOSPC, EINVAL, EIO.
+ * Errors: EINVAL (options that make no sense; or the directory is no queue, and not empty), ENOQUEUE (with
+ * CHRON_MUST_EXIST, or the path is no directory), EWRITER, ECORRUPT (a durable record is damaged: see CHRON_REPAIR;
+ * or queue.meta is), EFORMAT, ENOTDURABLE, ENETFS, those of the system.
  */
 CHRON_API int chron_writer_open(const char *path, const chron_writer_options *options, chron_writer **out);
 
 /*
- * Close and free the handle, in every case. Aborts an open claim, stops the keeper, and (unless
- * durability is NONE) syncs; the returned status is that of the sync. NULL is allowed. With
- * CHRON_CHECKED, CHRON_EBUSY means another thread is inside: then nothing was closed or freed.
+ * Close and free the handle, in every case. Aborts an open claim, stops the keeper, and (unless durability is NONE)
+ * syncs; the returned status is that of the sync. NULL is allowed, and so are a shut handle and, in a child, a forked
+ * one.
+ * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed), those of the system
+ * (it is closed; not all that was appended is known to be on disk).
  */
 CHRON_API int chron_writer_close(chron_writer *w);
 
 /*
  * The same, but the handle's memory stays, until chron_writer_close() frees it: for language bindings, where
  * another thread may be about to use the handle. With CHRON_CHECKED every later call answers ECLOSED.
+ * Errors: as chron_writer_close().
  */
 CHRON_API int chron_writer_shut(chron_writer *w);
 
 /*
- * Append one record, stamped with the writer's clock. Returns its seq. When it returns, the record
- * survives the death of this process and readers can see it. `data` may be NULL if `length` is 0.
- * No system call, no allocation, except at the roll to a new segment, in a sync that the durability
- * asks for, and to wake a reader that sleeps. A failed append has appended nothing (but see EIO).
- * Errors: ETOOBIG, EFULL, ENOSPC (the record did not fit and no new segment could be made: try again
- * when there is room), EINTR (while blocked by back-pressure), ECLAIM, EINVAL. EPOISONED and EIO: the
- * handle can only be closed; EIO from a durability sync means: appended, but not known to be on disk.
+ * Append one record, stamped with the writer's clock. Returns its seq. When it returns, the record survives the death
+ * of this process and readers can see it. `data` may be NULL if `length` is 0. No system call, no allocation, except
+ * at the roll to a new segment, in a sync that the durability asks for, and to wake a reader that sleeps. A failed
+ * append has appended nothing. But if that sync fails (EIO, or EPOISONED if it was the keeper's that failed just
+ * then), or the segment went away under its mapping (EIO), the record is there and not known to be on disk, and the
+ * handle can only be closed.
+ * Errors: ETOOBIG, EINVAL (type_id), ECLAIM (one is open), EPOISONED (an earlier sync failed: close and open again),
+ * those of the system (when a new segment is made; ENOSPC: try again when there is room); with back-pressure EFULL,
+ * EINTR (a signal came while it waited for room), ECORRUPT and EFORMAT as chron_writer_cleanup().
  */
 CHRON_API int64_t chron_writer_append(chron_writer *w, const void *data, size_t length,
                                       uint16_t type_id, uint8_t flags);
 
-/* The same, with a given timestamp (CHRON_NOW reads the clock). Timestamps may go back. */
+/*
+ * The same, with a given timestamp (CHRON_NOW reads the clock). Timestamps may go back.
+ * Errors: as chron_writer_append().
+ */
 CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length,
                                          uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
 
@@ -334,14 +366,16 @@ CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size
  * would take more (a roll, pages to prepare, a sync) or when the record is refused: then nothing was appended, and
  * chron_writer_append_at() is the call to make next. For callers who hold a lock that others wait for, such as a
  * language's interpreter lock. The one system call that it may make wakes sleeping readers.
+ * Errors: EIO (the segment went away under its mapping: the handle can only be closed).
  */
 CHRON_API int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length,
                                           uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
 
 /*
- * Append `count` records so that readers, and recovery after a crash, see either all or none. Returns
- * the first seq; the others follow densely. The whole batch must fit one segment (ETOOBIG); it may
- * leave the rest of the current segment unused. count = 0 returns the next seq.
+ * Append `count` records so that readers, and recovery after a crash, see either all or none. Returns the first seq;
+ * the others follow densely. The whole batch must fit one segment; it may leave the rest of the current segment
+ * unused. count = 0 returns the next seq.
+ * Errors: as chron_writer_append(), ETOOBIG also for the batch, EINVAL also if it was changed while it was read.
  */
 CHRON_API int64_t chron_writer_append_batch(chron_writer *w, const chron_record *records, size_t count);
 
@@ -351,83 +385,100 @@ CHRON_API int64_t chron_writer_append_batch(chron_writer *w, const chron_record 
  * `row_bytes` each. A column that is NULL has the same value for all.
  */
 typedef struct chron_source {
+    uint32_t struct_size;         /* sizeof(chron_source) */
+    uint32_t offset_size;         /* 4 or 8: bytes of one offset, native order, unsigned */
     const void *bytes;
     uint64_t bytes_size;          /* of `bytes`: no payload may reach beyond it */
     const void *offsets;          /* count + 1 of them, ascending, aligned; NULL: rows */
-    uint32_t offset_size;         /* 4 or 8: bytes of one offset, native order, unsigned */
     uint32_t row_bytes;           /* without offsets: length of each payload */
-    const uint64_t *timestamps;   /* count of them, or NULL; CHRON_NOW among them reads the clock */
-    const uint16_t *type_ids;     /* the same */
-    const uint8_t *flags;         /* the same */
-    uint64_t timestamp_ns;        /* without timestamps; CHRON_NOW: one reading of the clock a call */
     uint16_t type_id;             /* without type_ids */
     uint8_t flag;                 /* without flags */
     uint8_t timestamps_signed;    /* 1: they are int64_t, and a negative one is refused (EINVAL) */
+    const uint64_t *timestamps;   /* count of them, or NULL; CHRON_NOW among them reads the clock */
+    const uint16_t *type_ids;     /* the same */
+    const uint8_t *flags;         /* the same */
+    uint64_t timestamp_ns;        /* without timestamps (0 is 1970); CHRON_NOW: one reading of the clock a call */
 } chron_source;
 
 /*
  * Append records [from, to) of the source; they become visible one by one. Returns how many were appended; fewer
  * than to - from if an error came up behind the first: the call for the rest then returns that error. The source
  * and its columns are read only during the call.
+ * Errors: as chron_writer_append(), EINVAL also for what the source says (nothing was appended then).
  */
 CHRON_API int64_t chron_writer_append_source(chron_writer *w, const chron_source *source, size_t from, size_t to);
 
-/* The same with all of them or none, as chron_writer_append_batch(): returns the first seq. */
+/*
+ * The same with all of them or none, as chron_writer_append_batch(): returns the first seq.
+ * Errors: as chron_writer_append_source(), and as chron_writer_append_batch().
+ */
 CHRON_API int64_t chron_writer_append_source_whole(chron_writer *w, const chron_source *source, size_t from, size_t to);
 
 /*
  * Claim room for a payload of up to `length` bytes and get a pointer into the mapped segment, to write
  * it in place: 32-byte aligned, zeroed, valid until publish or abort. One claim at a time; until it
  * ends, appends answer ECLAIM. Nobody sees anything before publish.
+ * Errors: as chron_writer_append().
  */
 CHRON_API int chron_writer_claim(chron_writer *w, size_t length, void **payload);
 
-/* Publish the first `length` bytes (not more than claimed) as a record. Returns its seq. */
+/*
+ * Publish the first `length` bytes (not more than claimed) as a record. Returns its seq.
+ * Errors: ECLAIM (none is open), EINVAL (more than claimed, or type_id), ETOOBIG (more than ever could be), EIO and
+ * EPOISONED as chron_writer_append().
+ */
 CHRON_API int64_t chron_writer_publish(chron_writer *w, size_t length, uint16_t type_id, uint8_t flags,
                                        uint64_t timestamp_ns);
 
-/* Give the claim back. The log is as if it had never been. */
+/* Give the claim back. The log is as if it had never been. Errors: ECLAIM (none is open). */
 CHRON_API int chron_writer_abort(chron_writer *w);
 
 /*
  * Put everything appended so far on disk, and advance durable_seq to it. Blocks for the disk. After the
  * first failure the handle is poisoned: a later sync could answer success for data that is gone.
- * Errors: EIO, EPOISONED, ENOTDURABLE.
+ * Errors: EIO (whatever the system said), EPOISONED (an earlier one failed), ENOTDURABLE.
  */
 CHRON_API int chron_writer_sync(chron_writer *w);
 
 /*
  * Ask the keeper to put everything up to `seq` on disk, and go on. 1: it is already; 0: asked for. The writer's bell
  * (chron_writer_bell) rings when a sync has ended: then ask again. Requests that come during a sync are
- * served together by the next one. Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED, ENOTDURABLE.
+ * served together by the next one.
+ * Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED (a sync failed), ENOTDURABLE.
  */
 CHRON_API int chron_writer_sync_request(chron_writer *w, uint64_t seq);
 
-/* The seq that the next append will return. */
+/* The seq that the next append will return. Never fails. */
 CHRON_API uint64_t chron_writer_next_seq(const chron_writer *w);
 
-/* The last seq that survives a loss of power; CHRON_SEQ_NONE if there is none. */
+/* The last seq that survives a loss of power; CHRON_SEQ_NONE if there is none. Never fails. */
 CHRON_API uint64_t chron_writer_durable_seq(const chron_writer *w);
 
-/* What the writer's clock says: the timestamp that CHRON_NOW stands for. */
+/* What the writer's clock says: the timestamp that CHRON_NOW stands for. Never fails. */
 CHRON_API uint64_t chron_writer_now(const chron_writer *w);
 
 /*
  * Wait until back-pressure would let a new segment be made, or `timeout_ns` has passed. Returns 1 if
- * there is room, 0 if not. EINTR when a signal arrives.
+ * there is room, 0 if not.
+ * Errors: EINTR (a signal came), and as chron_writer_cleanup(), which it does.
  */
 CHRON_API int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns);
 
+/* Fill *out with the writer's counters. Errors: none of its own. */
 CHRON_API int chron_writer_stats_get(const chron_writer *w, chron_writer_stats *out);
+
+/* Fill *out with what opening this writer found. Errors: none of its own. */
 CHRON_API int chron_writer_recovery_get(const chron_writer *w, chron_recovery *out);
 
 /*
  * The keeper: one background thread that touches pages ahead of the writer, prepares the next segment,
- * syncs (DURABILITY_INTERVAL) and cleans up (retention.automatic). It takes no part in correctness.
- * start: 0 also if it runs already. stop: waits until the thread has ended; EINVAL with
- * DURABILITY_INTERVAL, which needs it.
+ * syncs (DURABILITY_INTERVAL) and cleans up (retention.automatic). It takes no part in correctness. 0 also if it runs
+ * already.
+ * Errors: those of the system (no thread could be had).
  */
 CHRON_API int chron_writer_keeper_start(chron_writer *w);
+
+/* Stop it, and wait until the thread has ended. Errors: EINVAL (durability INTERVAL needs it). */
 CHRON_API int chron_writer_keeper_stop(chron_writer *w);
 
 /* --------------------------------------------------------------------------------------- retention */
@@ -444,14 +495,17 @@ CHRON_API int chron_writer_keeper_stop(chron_writer *w);
 #define CHRON_GONE_AGE        8 /* limit max_age_ms */
 
 typedef struct chron_segment_fate {
+    uint32_t struct_size;  /* sizeof(chron_segment_fate); in an array: of the first one */
+    uint32_t reason;       /* CHRON_KEPT_... or CHRON_GONE_... */
     uint64_t base_seq;     /* first seq of the segment */
     uint64_t next_seq;     /* first seq behind it */
     uint64_t bytes;        /* size of the file */
-    uint32_t reason;       /* CHRON_KEPT_... or CHRON_GONE_... */
-    char reader[68];       /* the reader that holds it, or "" */
+    char reader[72];       /* the reader that holds it, or "" */
 } chron_segment_fate;
 
 typedef struct chron_cleanup {
+    uint32_t struct_size;      /* sizeof(chron_cleanup) */
+    uint32_t reserved;         /* 0 */
     uint64_t segments;         /* looked at: fates there would be for all of them */
     uint64_t deleted_segments; /* (or that would be deleted, in a dry run) */
     uint64_t deleted_bytes;
@@ -461,17 +515,24 @@ typedef struct chron_cleanup {
     uint64_t readers_behind;   /* readers that lost records they had not committed past */
 } chron_cleanup;
 
-/* Apply the writer's retention now. Up to `capacity` fates, oldest first, are stored in `fates`. */
+/*
+ * Apply the writer's retention now. Up to `capacity` fates, oldest first, are stored in `fates`. Both may be NULL.
+ * After an error they tell how far it came.
+ * Errors: ECORRUPT and EFORMAT (the newest segment cannot be read), those of the system.
+ */
 CHRON_API int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates,
                                    size_t capacity);
 
-/* The same plan for a queue that may be in use, deleting nothing. `retention` NULL: no limits. */
+/*
+ * The same plan for a queue that may be in use, deleting nothing. `retention` NULL: no limits.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta or the newest segment cannot be read), those of the system.
+ */
 CHRON_API int chron_queue_cleanup_plan(const char *path, const chron_retention *retention,
                                        chron_cleanup *out, chron_segment_fate *fates, size_t capacity);
 
 /* ----------------------------------------------------------------------------------------- reader */
 
-/* One record. `payload` points into the mapped segment, or into the caller's buffer (next_copy). */
+/* One record. `payload` points into the mapped segment, or into the caller's buffer (next_copy). Pinned for ever. */
 typedef struct chron_view {
     uint64_t seq;
     uint64_t timestamp_ns;
@@ -482,6 +543,8 @@ typedef struct chron_view {
 } chron_view;
 
 typedef struct chron_reader_stats {
+    uint32_t struct_size;   /* sizeof(chron_reader_stats) */
+    uint32_t reserved;      /* 0 */
     uint64_t records;       /* returned through this handle */
     uint64_t payload_bytes;
     uint64_t skipped;       /* records passed over by on_gap, or by skip_damaged */
@@ -495,31 +558,39 @@ typedef struct chron_reader_stats {
  * reader is registered: it has a stored position (readers/<name>.pos), retention waits for it, and a
  * second one of the same name is refused with EREADER. Without a name nothing is written anywhere, so
  * it works on a read-only file system and without write permission.
- * Errors: ENOQUEUE, EREADER, EGONE (start is deleted and on_gap is ERROR), ERANGE (start lies ahead),
- * EREWRITTEN (the committed position belongs to a history that a power cut undid: open with another
- * start), ECORRUPT, EFORMAT, EACCESS, EINVAL.
+ * Errors: EINVAL (options that make no sense), ENOQUEUE, EREADER, EGONE (start is deleted, and on_gap CHRON_GAP_ERROR),
+ * ERANGE (start lies ahead), EREWRITTEN (the committed position belongs to a history that a power cut undid: open
+ * with another start), ECORRUPT (on the way to the start, or the stored position: open with another start), EFORMAT,
+ * ENETFS, those of the system.
  */
 CHRON_API int chron_reader_open(const char *path, const chron_reader_options *options, chron_reader **out);
 
-/* Close and free. Does not commit. NULL is allowed. CHRON_EBUSY: as for chron_writer_close(). */
+/*
+ * Close and free. Does not commit. NULL is allowed, and so are a shut handle and, in a child, a forked one.
+ * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed).
+ */
 CHRON_API int chron_reader_close(chron_reader *r);
 
-/* The same, but the handle's memory stays until chron_reader_close(): see chron_writer_shut(). */
+/*
+ * The same, but the handle's memory stays until chron_reader_close(): see chron_writer_shut().
+ * Errors: as chron_reader_close().
+ */
 CHRON_API int chron_reader_shut(chron_reader *r);
 
 /*
  * The record at the position, which moves on by one. 1: *out is filled; 0: there is none yet. The CRC
  * was checked. out->payload points into the mapping and is valid until the next call that moves this
- * reader or closes it. Never blocks; no system call within a segment.
- * Errors leave the position where it is: EGONE, ECORRUPT (see chron_reader_skip_damaged), EREWRITTEN,
- * EIO.
+ * reader or closes it. Never blocks; no system call within a segment. An error leaves the position where it is.
+ * Errors: EGONE (it was deleted, and on_gap is CHRON_GAP_ERROR), ECORRUPT (see chron_reader_skip_damaged), EREWRITTEN (what
+ * this reader has read was cut off by a recovery: seek to where to go on), EFORMAT (the log goes on in a later
+ * format), those of the system.
  */
 CHRON_API int chron_reader_next(chron_reader *r, chron_view *out);
 
 /*
  * The same, with the payload copied to `buffer`, and the CRC checked over the copy: what it holds
- * cannot change afterwards. EBUFFER if it needs more than `capacity`: out->length then says how much,
- * and the position has not moved.
+ * cannot change afterwards.
+ * Errors: EBUFFER (it needs more than `capacity`: out->length says how much), and as chron_reader_next().
  */
 CHRON_API int chron_reader_next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view *out);
 
@@ -527,6 +598,7 @@ CHRON_API int chron_reader_next_copy(chron_reader *r, void *buffer, size_t capac
  * Up to `count` records in one call; returns how many. They all lie in one segment, so fewer than
  * `count` does not mean there are no more: only 0 does. Views are valid as with chron_reader_next().
  * A damaged record ends the batch before it, and is reported by the call that meets it first.
+ * Errors: as chron_reader_next().
  */
 CHRON_API int64_t chron_reader_next_batch(chron_reader *r, chron_view *out, size_t count);
 
@@ -536,6 +608,8 @@ CHRON_API int64_t chron_reader_next_batch(chron_reader *r, chron_view *out, size
  * not NULL, from there: then payloads are copied to it, one behind the other, and the CRCs are checked over the copies.
  */
 typedef struct chron_columns {
+    uint32_t struct_size;   /* in: sizeof(chron_columns) */
+    uint32_t reserved;      /* in: 0 */
     uint64_t *seq;
     uint64_t *timestamp_ns;
     uint64_t *offset;
@@ -543,24 +617,26 @@ typedef struct chron_columns {
     uint16_t *type_id;
     uint8_t *flags;
     void *copy;             /* in: room for bytes_max bytes, or NULL */
-    uint64_t bytes_max;     /* in: stop before the payloads are more than this together */
-    uint64_t payload_bytes; /* out: of all payloads found */
+    uint64_t bytes_max;     /* in: stop before the payloads are more than this together; without `copy` 0 = no limit */
     uint32_t length_min;    /* out: shortest and longest payload found */
     uint32_t length_max;
+    uint64_t payload_bytes; /* out: of all payloads found */
 } chron_columns;
 
 /*
  * Up to `count` records from the position on, their CRCs checked, as columns; returns how many. The position stays:
  * chron_reader_advance() moves it. As with next_batch they lie in one segment. If *segment is not NULL on return, it
- * is the caller's reference to that segment: see chron_segment_release(). `segment` may be NULL. EBUFFER if not even
- * the first payload is within bytes_max: columns->length_max says how much it needs.
+ * is the caller's reference to that segment: see chron_segment_release(). `segment` may be NULL.
+ * Errors: EBUFFER (not even the first payload is within bytes_max: columns->length_max says how much it needs), and
+ * as chron_reader_next().
  */
 CHRON_API int64_t chron_reader_peek_columns(chron_reader *r, chron_columns *columns, size_t count,
                                             chron_segment **segment);
 
 /*
- * Move the position over `count` of the records that the last peek found (and that were not moved over yet). Nothing
- * else may have moved this reader in between: then EINVAL.
+ * Move the position over `count` of the records that the last peek found (and that were not moved over yet).
+ * Errors: EINVAL (so many are not left, or something else has moved this reader in between), ECORRUPT and EIO (they
+ * are not there any more).
  */
 CHRON_API int chron_reader_advance(chron_reader *r, size_t count);
 
@@ -568,17 +644,24 @@ CHRON_API int chron_reader_advance(chron_reader *r, size_t count);
  * A segment's mapping stays as long as somebody holds a reference: after the reader has moved on or closed, and after
  * retention has deleted the file. These may be called by any thread, and in a forked child.
  */
+
+/* Where the mapping begins; NULL for NULL. Never fails. */
 CHRON_API const void *chron_segment_bytes(const chron_segment *s);
+/* How many bytes it has; 0 for NULL. Never fails. */
 CHRON_API uint64_t chron_segment_size(const chron_segment *s);
-/* 1 if the file went away under the mapping (it was truncated, or the disk failed): what is read there are zeros. */
+/*
+ * 1 if the file went away under the mapping (it was truncated, or the disk failed): what is read there are zeros.
+ * Never fails.
+ */
 CHRON_API int chron_segment_faulted(const chron_segment *s);
+/* Give the reference back. NULL is allowed. Never fails. */
 CHRON_API void chron_segment_release(chron_segment *s);
 
 /*
  * Describe payloads of a segment as `count` string views of 16 bytes each, as in Arrow's BinaryView layout: length
  * and, up to 12 bytes, the bytes; else length, first four bytes, buffer index, offset in that buffer. Buffer i begins
  * i GiB behind offset `from` of the segment, and goes on to the end: payloads begin in its first GiB, and may reach
- * beyond. Offsets and lengths are those that peek found, and no offset is below `from`.
+ * beyond. Offsets and lengths are those that peek found, and no offset is below `from`. Never fails.
  */
 CHRON_API void chron_segment_binary_views(const chron_segment *s, uint64_t from, const uint64_t *offset,
                                           const uint32_t *length, size_t count, void *views);
@@ -586,42 +669,59 @@ CHRON_API void chron_segment_binary_views(const chron_segment *s, uint64_t from,
 /*
  * The record before the position, which moves back by one. 0: there is none, or retention has deleted it (but in the
  * segment that the reader is in, which it still maps, it may go on).
+ * Errors: as chron_reader_next().
  */
 CHRON_API int chron_reader_previous(chron_reader *r, chron_view *out);
 
 /*
  * Wait until next() would return a record (or an error). 1: it would; 0: time is up. timeout_ns 0 only
- * looks; negative waits without limit. EINTR when a signal handler ran while it slept.
+ * looks; negative waits without limit.
+ * Errors: EINTR (a signal handler ran while it slept).
  */
 CHRON_API int chron_reader_wait(chron_reader *r, int64_t timeout_ns);
 
 /*
  * Store the position: what `resume` starts from. Nanoseconds, no system call, survives process death;
- * with `sync` != 0 it is put on disk before the call returns. EREADONLY without a name.
+ * with `sync` != 0 it is put on disk before the call returns.
+ * Errors: EREADONLY (the reader has no name), EIO (the position file went away), with `sync` those of the system.
  */
 CHRON_API int chron_reader_commit(chron_reader *r, int sync);
 
-/* Move to a seq: from the oldest up to the next one to be appended. EGONE/on_gap below, ERANGE above. */
+/*
+ * Move to a seq: from the oldest up to the next one to be appended. An error leaves the position where it is.
+ * Errors: EGONE (below, and on_gap is CHRON_GAP_ERROR), ERANGE (above), ECORRUPT and EFORMAT (on the way there), those of the
+ * system.
+ */
 CHRON_API int chron_reader_seek(chron_reader *r, uint64_t seq);
-/* Move to the first record, in seq order, whose timestamp is not below `timestamp_ns`; or to the end. */
+/*
+ * Move to the first record, in seq order, whose timestamp is not below `timestamp_ns`; or to the end.
+ * Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek().
+ */
 CHRON_API int chron_reader_seek_time(chron_reader *r, uint64_t timestamp_ns);
+/* Move to the oldest record. Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek(). */
 CHRON_API int chron_reader_seek_earliest(chron_reader *r);
+/* Move behind the newest record. Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek(). */
 CHRON_API int chron_reader_seek_latest(chron_reader *r);
 
 /*
  * After ECORRUPT: move past the damage to the next record that can be read. Returns how many seqs were
- * passed over (0 if the record at the position is fine), or ECORRUPT if nothing readable follows yet.
+ * passed over (0 if the record at the position is fine).
+ * Errors: as chron_reader_next(), ECORRUPT if nothing readable follows yet.
  */
 CHRON_API int64_t chron_reader_skip_damaged(chron_reader *r);
 
-/* seq of the record that next() returns next. */
+/* seq of the record that next() returns next. Never fails. */
 CHRON_API uint64_t chron_reader_position(const chron_reader *r);
-/* The position stored by the last commit; CHRON_SEQ_NONE if none. */
+/* The position stored by the last commit; CHRON_SEQ_NONE if none. Never fails. */
 CHRON_API uint64_t chron_reader_committed(const chron_reader *r);
-/* How many records there are behind the position. Some microseconds: it looks for the newest one. */
+/*
+ * How many records there are behind the position. Some microseconds: it looks for the newest one.
+ * Errors: ECORRUPT and EFORMAT (the newest segment cannot be read), those of the system.
+ */
 CHRON_API int64_t chron_reader_lag(chron_reader *r);
-/* 1 if a writer has the queue open, 0 if not. One system call or two. */
+/* 1 if a writer has the queue open, 0 if not. One system call or two. Errors: those of the system. */
 CHRON_API int chron_reader_writer_alive(chron_reader *r);
+/* Fill *out with the reader's counters. Errors: none of its own. */
 CHRON_API int chron_reader_stats_get(const chron_reader *r, chron_reader_stats *out);
 
 /* ------------------------------------------------------------------------------------ event loops */
@@ -637,33 +737,45 @@ CHRON_API int chron_reader_stats_get(const chron_reader *r, chron_reader_stats *
  *             return to the loop;
  *
  * A bell may ring without a record being there: others wait at the same doorbell. It may also fail to ring, when the
- * writer dies in between: look now and then, too. Bells are reference counted and outlive their handles; these
- * functions may be called by any thread, and in a forked child answer EFORKED (or 0).
+ * writer dies in between: look now and then, too. Bells are reference counted and outlive their handles; the
+ * functions that take them may be called by any thread.
  */
 
-/* Have the writer ring at its next publish. 0: it will; 1: it need not, next() would return something, or fail. */
+/*
+ * Have the writer ring at its next publish. 0: it will; 1: it need not, next() would return something, or fail.
+ * Errors: none of its own.
+ */
 CHRON_API int chron_reader_arm(chron_reader *r);
-/* The bell of the reader's queue; the reference is the caller's. EACCESS if the doorbell cannot be written to: poll. */
+/*
+ * The bell of the reader's queue; the reference is the caller's.
+ * Errors: EACCESS (the doorbell cannot be written to: poll), ENOMEM.
+ */
 CHRON_API int chron_reader_bell(chron_reader *r, chron_bell **out);
-/* The bell that rings when a sync of this writer has ended, by the keeper or not, well or not. */
+/* The bell that rings when a sync of this writer has ended, by the keeper or not, well or not. Errors: ENOMEM. */
 CHRON_API int chron_writer_bell(chron_writer *w, chron_bell **out);
-/* One of the caller's own, to end a wait with chron_bell_ring(). */
+/* One of the caller's own, to end a wait with chron_bell_ring(). Errors: ENOMEM. */
 CHRON_API int chron_bell_new(chron_bell **out);
-/* Ring a bell made by chron_bell_new(). Async-signal-safe. */
+/* Ring a bell made by chron_bell_new(). Async-signal-safe. Errors: EINVAL (it is that of a queue). */
 CHRON_API int chron_bell_ring(chron_bell *b);
-/* How often it has been rung, modulo 2^32. */
+/* How often it has been rung, modulo 2^32; 0 in a forked child. Never fails. */
 CHRON_API uint32_t chron_bell_count(const chron_bell *b);
 /*
  * Wait until the count of a bell differs from counts[i]. Returns how many differ, and stores their counts; 0 when
- * `timeout_ns` is over (negative: no limit). 1 to CHRON_BELLS_MAX bells. EINTR. Where the system cannot wait for several
- * (Linux before 5.16) it looks every millisecond.
+ * `timeout_ns` is over (negative: no limit). Where the system cannot wait for several (Linux before 5.16) it looks
+ * every millisecond.
+ * Errors: EINVAL (1 to CHRON_BELLS_MAX bells are possible), EINTR (a signal handler ran), EFORKED (a parent's bell).
  */
 CHRON_API int chron_bells_wait(chron_bell *const *bells, uint32_t *counts, size_t n, int64_t timeout_ns);
+/* Give the reference back. NULL is allowed. Never fails. */
 CHRON_API void chron_bell_release(chron_bell *b);
 
 /* ------------------------------------------------------------------------------------------ queue */
 
 typedef struct chron_queue_info {
+    uint32_t struct_size;   /* sizeof(chron_queue_info) */
+    uint32_t format_version;
+    uint32_t writer_alive;
+    uint32_t clean;         /* no writer, and the last one closed properly */
     uint8_t uuid[16];
     uint64_t segment_size;  /* bytes */
     uint64_t created_ns;
@@ -675,14 +787,14 @@ typedef struct chron_queue_info {
     uint64_t bytes;         /* in segment files */
     int64_t writer_pid;     /* 0: none active, or unknown */
     uint64_t writer_start_ns;
-    uint32_t format_version;
-    uint32_t writer_alive;
-    uint32_t clean;         /* no writer, and the last one closed properly */
-    uint32_t reserved;
     char writer_host[64];
 } chron_queue_info;
 
 typedef struct chron_segment_info {
+    uint32_t struct_size;   /* sizeof(chron_segment_info); in an array: of the first one */
+    uint32_t sealed;
+    uint32_t damaged;       /* its header cannot be read: the other fields are 0 */
+    uint32_t reserved;      /* 0 */
     uint64_t base_seq;
     uint64_t next_seq;      /* first seq behind the segment */
     uint64_t bytes;         /* size of the file */
@@ -691,26 +803,38 @@ typedef struct chron_segment_info {
     uint64_t last_ts_ns;
     uint64_t created_ns;
     uint64_t epoch;         /* of the writer that made it */
-    uint32_t sealed;
-    uint32_t damaged;       /* its header cannot be read: the other fields are 0 */
 } chron_segment_info;
 
 typedef struct chron_reader_info {
+    uint32_t struct_size;   /* sizeof(chron_reader_info); in an array: of the first one */
+    uint32_t alive;         /* some process has it open */
+    uint32_t damaged;       /* its position file cannot be read: position and lag are 0 */
     char name[68];
     uint64_t position;      /* committed: seq it will resume from */
     uint64_t lag;           /* records between there and the end */
     uint64_t updated_ns;    /* when it last committed, or was registered */
-    uint32_t alive;         /* some process has it open */
-    uint32_t damaged;       /* its position file cannot be read: position and lag are 0 */
 } chron_reader_info;
 
-/* Look at a queue, in use or not, without a handle. Read permission suffices. */
+/*
+ * Look at a queue, in use or not, without a handle. Read permission suffices.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta or the newest segment cannot be read), those of the system.
+ */
 CHRON_API int chron_queue_info_get(const char *path, chron_queue_info *out);
-/* Fill up to `capacity`; return how many there are (which may be more). Oldest first. */
+/*
+ * Fill up to `capacity`; return how many there are (which may be more). Oldest first.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta cannot be read), those of the system.
+ */
 CHRON_API int64_t chron_queue_segments(const char *path, chron_segment_info *out, size_t capacity);
-/* Registered readers, by name. Fill up to `capacity`; return how many there are. */
+/*
+ * Registered readers, by name. Fill up to `capacity`; return how many there are.
+ * Errors: as chron_queue_info_get().
+ */
 CHRON_API int64_t chron_queue_readers(const char *path, chron_reader_info *out, size_t capacity);
-/* Remove a registered reader that is not running. EREADER if it is; ENOQUEUE if there is none. */
+/*
+ * Remove a registered reader that is not running.
+ * Errors: EREADER (it is), ENOQUEUE (there is no queue, or no such reader), EINVAL (no reader has such a name),
+ * ECORRUPT and EFORMAT (queue.meta cannot be read), those of the system.
+ */
 CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 
 /* chron_problem.kind */
@@ -725,6 +849,7 @@ CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 #define CHRON_PROBLEM_DOORBELL  9  /* the doorbell file (readers poll instead) */
 #define CHRON_PROBLEM_FILE      10 /* a file that does not belong here, or cannot be opened */
 
+/* What a verification has found. May grow at its end. */
 typedef struct chron_problem {
     uint32_t kind;       /* CHRON_PROBLEM_...; 0 is a progress report: only `file` and `seq` are set */
     uint32_t reserved;
@@ -736,6 +861,8 @@ typedef struct chron_problem {
 } chron_problem;
 
 typedef struct chron_verify_summary {
+    uint32_t struct_size; /* sizeof(chron_verify_summary) */
+    uint32_t reserved;    /* 0 */
     uint64_t records;    /* good ones */
     uint64_t payload_bytes;
     uint64_t segments;
@@ -750,8 +877,10 @@ typedef int (*chron_problem_fn)(void *context, const chron_problem *problem);
 
 /*
  * Read everything in the queue and check it against the format: every CRC, every link. Writes nothing;
- * may run beside a live writer and readers. Returns 0 if it could look (see summary->problems), or an
- * error if it could not even begin. `report` may be NULL.
+ * may run beside a live writer and readers. Returns 0 if it could look, whatever it found: see summary->problems.
+ * `report` and `summary` may be NULL.
+ * Errors: ENOQUEUE, EFORMAT (of queue.meta), EINTR (`report` stopped it: summary tells how far it came), those of the
+ * system.
  */
 CHRON_API int chron_queue_verify(const char *path, chron_problem_fn report, void *context,
                                  chron_verify_summary *summary);

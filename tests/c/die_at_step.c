@@ -120,7 +120,7 @@ static void one_operation(chron_writer *w, const char *word)
 
 int main(int argc, char **argv)
 {
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
     int dies_in;
     char line[32];
@@ -128,7 +128,6 @@ int main(int argc, char **argv)
     CHECK(argc >= 4);
     dies_in = atoi(argv[2]);
     die_at = strtoull(argv[3], NULL, 10);
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     chron__on_step = on_step;
     for (int i = 0; i < argc - 3; i++) {

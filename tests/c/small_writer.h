@@ -8,10 +8,9 @@
 
 static inline chron_writer *small_writer(const char *path, uint32_t flags, uint32_t durability)
 {
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
 
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     options.flags = flags;
     options.durability = durability;

@@ -60,7 +60,7 @@ static void sleeper(const char *path)
 static void test_no_wake_up_is_lost(void)
 {
     char path[TEMPORARY_BYTES];
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
     chron__queue q;
     chron__doorbell bell;
@@ -68,7 +68,6 @@ static void test_no_wake_up_is_lost(void)
     int status;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     CHECK_EQ(chron_writer_open(path, &options, &w), 0);
     child = fork();

@@ -37,6 +37,7 @@ static chron_source source_of(uint32_t offset_size)
         memset(data + i * BYTES, (int)i, BYTES);
     }
     return (chron_source){
+        .struct_size = sizeof(chron_source),
         .bytes = data,
         .bytes_size = sizeof data,
         .offsets = offset_size == 4 ? (const void *)short_offsets : offsets,
@@ -48,10 +49,9 @@ static chron_source source_of(uint32_t offset_size)
 
 static void begin(void)
 {
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
     options.segment_size = SEGMENT_BYTES;
     CHECK_EQ(chron_writer_open(path, &options, &w), 0);
 }
@@ -59,8 +59,8 @@ static void begin(void)
 /* The queue is in order and holds so many records; what stands behind them is zero, or recovery would cut it. */
 static void end(uint64_t records)
 {
-    chron_verify_summary summary;
-    chron_recovery recovery;
+    chron_verify_summary summary = {.struct_size = sizeof summary};
+    chron_recovery recovery = {.struct_size = sizeof recovery};
 
     chron__on_step = NULL;
     CHECK_EQ(chron_writer_next_seq(w), records);
@@ -209,13 +209,13 @@ static void all_offsets_change(void)
 static void test_the_index_of_a_batch_that_changes(void)
 {
     static uint8_t bytes[600 * 300];
-    chron_source s = {.bytes = bytes, .bytes_size = sizeof bytes, .offsets = many_offsets, .offset_size = 8};
-    chron_writer_options options;
+    chron_source s = {
+        .struct_size = sizeof s, .bytes = bytes, .bytes_size = sizeof bytes, .offsets = many_offsets, .offset_size = 8};
+    chron_writer_options options = {.struct_size = sizeof options};
 
     for (size_t i = 0; i < 601; i++)
         many_offsets[i] = i * 300;
     temporary_directory(path);
-    chron_writer_options_init(&options);
     options.segment_size = 4 * SEGMENT_BYTES;
     CHECK_EQ(chron_writer_open(path, &options, &w), 0);
     arm("record: published", 1, all_offsets_change);
@@ -266,8 +266,8 @@ static void fill(uint32_t count)
 static void test_advance_over_parts_of_a_peek(void)
 {
     static uint64_t seqs[100];
-    chron_columns c = {.seq = seqs, .bytes_max = UINT64_MAX};
-    chron_reader_stats stats;
+    chron_columns c = {.struct_size = sizeof c, .seq = seqs};
+    chron_reader_stats stats = {.struct_size = sizeof stats};
     chron_segment *segment;
     chron_reader *r;
     chron_view v;
@@ -307,7 +307,7 @@ static void test_copies_stay_within_bytes_max(void)
 {
     static uint8_t copy[200];
     static uint32_t lengths[100];
-    chron_columns c = {.length = lengths, .copy = copy};
+    chron_columns c = {.struct_size = sizeof c, .length = lengths, .copy = copy};
     chron_reader *r;
 
     fill(100);

@@ -73,9 +73,8 @@ static void one_operation(chron_writer *w, int i)
 
 static void open_writer(const char *path, int keeper, chron_writer **w)
 {
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
 
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     options.flags = keeper ? CHRON_KEEPER : 0;
     CHECK_EQ(chron_writer_open(path, &options, w), 0);
@@ -120,8 +119,8 @@ static void kill_everywhere(int sync_every, uint64_t stride)
 
     for (; died; kill_at += stride) {
         char path[TEMPORARY_BYTES];
-        chron_verify_summary summary;
-        chron_recovery recovery;
+        chron_verify_summary summary = {.struct_size = sizeof summary};
+        chron_recovery recovery = {.struct_size = sizeof recovery};
         chron_writer *w;
         uint64_t seen;
 

@@ -140,15 +140,14 @@ static int one_run(uint64_t at, int with, int on_existing)
 {
     char path[TEMPORARY_BYTES];
     chron__io io = faulty_io();
-    chron_writer_options options;
-    chron_verify_summary summary;
+    chron_writer_options options = {.struct_size = sizeof options};
+    chron_verify_summary summary = {.struct_size = sizeof summary};
     chron_writer *w = NULL;
     uint64_t end = on_existing ? 10 : 0;
     uint64_t durable = 0;
     int status;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     if (on_existing)
         prepare(path, &options);
@@ -191,12 +190,11 @@ static void test_network_file_systems_are_refused(void)
 {
     char path[TEMPORARY_BYTES];
     chron__io io = chron__io_posix;
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
 
     temporary_directory(path);
     io.fs_kind = on_a_network;
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), -CHRON_ENETFS);
     options.flags = CHRON_ALLOW_NETFS;
@@ -220,11 +218,10 @@ static void test_a_failed_sync_is_an_input_output_error(void)
 {
     char path[TEMPORARY_BYTES];
     chron__io io = chron__io_posix;
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     options.durability = CHRON_DURABILITY_ALWAYS;
     CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);

@@ -35,11 +35,10 @@ static void wait_until_durable(const chron_writer *w, uint64_t seq)
 static void test_syncs_go_on_when_the_wall_clock_is_set_back(void)
 {
     char path[TEMPORARY_BYTES];
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     options.flags = CHRON_KEEPER;
     options.durability = CHRON_DURABILITY_INTERVAL;
@@ -56,7 +55,7 @@ static void test_syncs_go_on_when_the_wall_clock_is_set_back(void)
 
 static uint64_t is_running(const chron_writer *w)
 {
-    chron_writer_stats stats;
+    chron_writer_stats stats = {.struct_size = sizeof stats};
 
     CHECK_EQ(chron_writer_stats_get(w, &stats), 0);
     return stats.keeper_running;

@@ -118,13 +118,12 @@ static void read_one_by_one(void)
 /* One record at a time, at another moment of the reader's arming each time, and none after it to make up for it. */
 static void test_no_record_falls_between_a_look_and_arming(void)
 {
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
     int status;
     pid_t child;
 
     temporary_directory(paths[0]);
-    chron_writer_options_init(&options);
     CHECK_EQ(chron_writer_open(paths[0], &options, &w), 0);
     child = fork();
     CHECK(child >= 0);
@@ -197,7 +196,7 @@ static void test_bells_of_ones_own(void)
 static void test_syncs_by_the_keeper(void)
 {
     char path[TEMPORARY_BYTES];
-    chron_writer_stats stats;
+    chron_writer_stats stats = {.struct_size = sizeof stats};
     chron_writer *w;
     chron_bell *bell;
     uint32_t count;

@@ -45,18 +45,16 @@ static void test_a_synced_commit_puts_the_names_on_disk(void)
     char path[TEMPORARY_BYTES];
     char readers[TEMPORARY_BYTES + 16];
     chron__io io = chron__io_posix;
-    chron_writer_options writer_options;
-    chron_reader_options options;
+    chron_writer_options writer_options = {.struct_size = sizeof writer_options};
+    chron_reader_options options = {.struct_size = sizeof options};
     chron_writer *w;
     chron_reader *r;
 
     temporary_directory(path);
     (void)snprintf(readers, sizeof readers, "%s/readers", path);
-    chron_writer_options_init(&writer_options);
     writer_options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     CHECK_EQ(chron_writer_open(path, &writer_options, &w), 0);
     CHECK_EQ(chron_writer_close(w), 0);
-    chron_reader_options_init(&options);
     options.name = "me";
     io.sync_dir = sync_dir;
     for (int life = 0; life < 2; life++) { /* the one that made the file may have died without a sync */
@@ -91,11 +89,10 @@ static void test_the_queues_own_name_is_on_disk(void)
 {
     char path[TEMPORARY_BYTES];
     chron__io io = chron__io_posix;
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     io.sync_dir = sync_dir;
     io.rename = rename_meta;

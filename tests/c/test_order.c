@@ -119,10 +119,9 @@ static size_t find(const char *begin, size_t from)
 
 static chron_writer *open_writer(void)
 {
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
 
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     options.durability = CHRON_DURABILITY_BATCH;
     options.durability_n = 1000000; /* syncs only when told to */
@@ -159,12 +158,11 @@ static void test_a_sync_over_a_roll(void)
 static void test_positions_before_deletions(void)
 {
     chron_writer *w = open_writer();
-    chron_reader_options options;
+    chron_reader_options options = {.struct_size = sizeof options};
     chron_reader *r;
     size_t position;
     size_t first;
 
-    chron_reader_options_init(&options);
     options.name = "me";
     options.start = CHRON_START_LATEST;
     CHECK_EQ(chron_reader_open(path, &options, &r), 0);
@@ -185,7 +183,7 @@ static void test_positions_before_deletions(void)
 /* A record behind the end, as after a loss of power. */
 static void plant_torn_tail(void)
 {
-    chron_segment_info segments[16];
+    chron_segment_info segments[16] = {{.struct_size = sizeof *segments}};
     char file[TEMPORARY_BYTES + 32];
     int count = (int)chron_queue_segments(path, segments, 16);
     int fd;
@@ -200,7 +198,7 @@ static void plant_torn_tail(void)
 static void test_the_copy_before_the_zeros(void)
 {
     chron_writer *w = open_writer();
-    chron_recovery recovery;
+    chron_recovery recovery = {.struct_size = sizeof recovery};
     size_t at;
 
     append(w, 3);

@@ -325,12 +325,11 @@ static void append_some(chron_writer *w)
 static uint64_t live(const char *path, uint64_t must_be_there, chron_writer **out)
 {
     static const uint32_t durabilities[] = {CHRON_DURABILITY_NONE, CHRON_DURABILITY_BATCH, CHRON_DURABILITY_ALWAYS};
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
     uint64_t operations = dice(120);
     uint64_t durable;
 
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     options.durability = durabilities[dice(3)];
     options.durability_n = 7;
@@ -383,7 +382,7 @@ static uint64_t generation(const char *path, const char *next, uint64_t must_be_
 
 static void check_survivor(const char *path, uint64_t durable)
 {
-    chron_verify_summary summary;
+    chron_verify_summary summary = {.struct_size = sizeof summary};
     chron_writer *w;
     char command[TEMPORARY_BYTES * 3];
     uint64_t end;

@@ -17,10 +17,9 @@ static uint8_t expected[RECORD_PAYLOAD_MAX];
 
 static chron_writer *fill(const char *path, uint64_t count)
 {
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
 
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     CHECK_EQ(chron_writer_open(path, &options, &w), 0);
     for (uint64_t seq = 0; seq < count; seq++)
@@ -121,8 +120,8 @@ static void test_batches(void)
 {
     static chron_view views[BATCH];
     char path[TEMPORARY_BYTES];
-    chron_reader_stats stats;
-    chron_writer_stats written;
+    chron_reader_stats stats = {.struct_size = sizeof stats};
+    chron_writer_stats written = {.struct_size = sizeof written};
     chron_writer *w;
     chron_reader *r;
     uint64_t seq = 0;
@@ -174,7 +173,7 @@ static void test_a_batch_ends_at_the_durable_mark(void)
 {
     chron_view views[BATCH];
     char path[TEMPORARY_BYTES];
-    chron_reader_options options;
+    chron_reader_options options = {.struct_size = sizeof options};
     chron_writer *w;
     chron_reader *r;
 
@@ -183,7 +182,6 @@ static void test_a_batch_ends_at_the_durable_mark(void)
     CHECK_EQ(chron_writer_sync(w), 0);
     for (uint64_t seq = 6; seq < 9; seq++)
         CHECK_EQ(chron_writer_append_at(w, buffer, record_fill(seq, buffer), 1, 2, seq), (int64_t)seq);
-    chron_reader_options_init(&options);
     options.flags = CHRON_DURABLE_ONLY;
     CHECK_EQ(chron_reader_open(path, &options, &r), 0);
     CHECK_EQ(chron_reader_next_batch(r, views, BATCH), 6);

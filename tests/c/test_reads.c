@@ -20,12 +20,11 @@ static void make_queue(void)
 {
     uint8_t payload[RECORD_BYTES - 32u];
     char file[TEMPORARY_BYTES + 32];
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
     int fd;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     CHECK_EQ(chron_writer_open(path, &options, &w), 0);
     for (uint64_t seq = 0; seq < RECORDS; seq++) {
@@ -60,7 +59,7 @@ static int by_columns(chron_reader *r, chron_view *views)
 {
     static uint64_t seqs[RECORDS];
     static uint64_t offsets[RECORDS];
-    chron_columns columns = {.seq = seqs, .offset = offsets, .bytes_max = UINT64_MAX};
+    chron_columns columns = {.struct_size = sizeof columns, .seq = seqs, .offset = offsets};
     chron_segment *segment;
     int count = (int)chron_reader_peek_columns(r, &columns, RECORDS, &segment);
 

@@ -36,12 +36,11 @@ static void write_batch(chron_writer *w, uint64_t seq)
 static void write_all(void)
 {
     static uint8_t payload[RECORD_PAYLOAD_MAX];
-    chron_writer_options options;
+    chron_writer_options options = {.struct_size = sizeof options};
     chron_writer *w;
     uint64_t seq;
     void *room;
 
-    chron_writer_options_init(&options);
     options.flags = CHRON_KEEPER;
     CHECK_EQ(chron_writer_open(path, &options, &w), 0);
     while ((seq = chron_writer_next_seq(w)) < records) {
@@ -97,9 +96,8 @@ static void read_some(chron_reader *r, uint64_t seq, uint64_t until)
 
 static void open_reader(char *name, chron_reader **r)
 {
-    chron_reader_options options;
+    chron_reader_options options = {.struct_size = sizeof options};
 
-    chron_reader_options_init(&options);
     options.name = name;
     CHECK_EQ(chron_reader_open(path, &options, r), 0);
 }
@@ -124,8 +122,8 @@ static void read_all(char *name)
 static void test_processes(void)
 {
     static char names[READERS][2] = {"a", "b", "c"};
-    chron_verify_summary summary;
-    chron_cleanup cleanup;
+    chron_verify_summary summary = {.struct_size = sizeof summary};
+    chron_cleanup cleanup = {.struct_size = sizeof cleanup};
     chron_reader *r;
     chron_writer *w;
 

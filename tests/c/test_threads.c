@@ -131,12 +131,11 @@ static void *write_all(void *argument)
 static void *read_all(void *argument)
 {
     static _Thread_local uint8_t expected[RECORD_PAYLOAD_MAX];
-    chron_reader_options options;
+    chron_reader_options options = {.struct_size = sizeof options};
     chron_reader *r;
     chron_view v;
     uint64_t seq = 0;
 
-    chron_reader_options_init(&options);
     options.name = argument;
     CHECK_EQ(chron__reader_open_with(&io, path, &options, &r), 0);
     while (seq < records) {
@@ -165,8 +164,9 @@ static void *read_all(void *argument)
 static void test_writer_keeper_and_readers(void)
 {
     static char names[READERS][2] = {"a", "b", "c"};
-    chron_writer_options options;
-    chron_writer_stats stats;
+    chron_writer_options options = {.struct_size = sizeof options};
+    chron_retention retention = {.struct_size = sizeof retention, .automatic = 1};
+    chron_writer_stats stats = {.struct_size = sizeof stats};
     pthread_t threads[READERS + 1];
     chron_writer *w;
 
@@ -176,12 +176,11 @@ static void test_writer_keeper_and_readers(void)
     io.unmap = unmap_shared;
     io.open_file = open_writable;
     io.rename = rename_told;
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     options.flags = CHRON_KEEPER;
     options.durability = CHRON_DURABILITY_INTERVAL;
     options.durability_n = 2;
-    options.retention.automatic = 1;
+    options.retention = &retention;
     CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
     for (int i = 0; i < READERS; i++)
         CHECK_EQ(pthread_create(&threads[i], NULL, read_all, names[i]), 0);

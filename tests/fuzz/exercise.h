@@ -27,19 +27,17 @@ static char path[TEMPORARY_BYTES];
 static inline void make_queue(void)
 {
     static uint8_t payload[3000];
-    chron_writer_options options;
-    chron_reader_options reading;
+    chron_writer_options options = {.struct_size = sizeof options};
+    chron_reader_options reading = {.struct_size = sizeof reading};
     chron_writer *w;
     chron_reader *r;
 
     temporary_directory(path);
-    chron_writer_options_init(&options);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     CHECK_EQ(chron_writer_open(path, &options, &w), 0);
     for (uint64_t seq = 0; seq < 40; seq++)
         CHECK(chron_writer_append_at(w, payload, seq * 77 % sizeof payload, 1, 0, seq) >= 0);
     CHECK_EQ(chron_writer_close(w), 0);
-    chron_reader_options_init(&reading);
     reading.name = "me";
     reading.start = CHRON_START_SEQ;
     reading.start_value = 7;
@@ -111,12 +109,11 @@ static inline int remove_extra(const char *file, const struct stat *info, int ki
 
 static inline void read_everything(const char *name)
 {
-    chron_reader_options options;
+    chron_reader_options options = {.struct_size = sizeof options};
     chron_reader *r;
     chron_view v;
     uint64_t last = CHRON_SEQ_NONE;
 
-    chron_reader_options_init(&options);
     options.name = name;
     options.on_gap = name ? CHRON_GAP_OLDEST : CHRON_GAP_ERROR;
     if (chron_reader_open(path, &options, &r) < 0)
@@ -150,7 +147,7 @@ static inline void read_batches(void)
     static uint64_t seqs[64];
     static uint64_t offsets[64];
     static uint32_t lengths[64];
-    chron_columns columns = {.seq = seqs, .offset = offsets, .length = lengths, .bytes_max = UINT64_MAX};
+    chron_columns columns = {.struct_size = sizeof columns, .seq = seqs, .offset = offsets, .length = lengths};
     chron_segment *segment = NULL;
     chron_view views[16];
     chron_reader *r;
@@ -172,11 +169,11 @@ static inline void read_batches(void)
 
 static inline void look_and_write(void)
 {
-    chron_writer_options options;
-    chron_queue_info info;
-    chron_segment_info segments[4];
-    chron_reader_info readers[4];
-    chron_cleanup cleanup;
+    chron_writer_options options = {.struct_size = sizeof options};
+    chron_queue_info info = {.struct_size = sizeof info};
+    chron_segment_info segments[4] = {{.struct_size = sizeof *segments}};
+    chron_reader_info readers[4] = {{.struct_size = sizeof *readers}};
+    chron_cleanup cleanup = {.struct_size = sizeof cleanup};
     chron_writer *w;
 
     (void)chron_queue_info_get(path, &info);
@@ -184,7 +181,6 @@ static inline void look_and_write(void)
     (void)chron_queue_readers(path, readers, 4);
     (void)chron_queue_cleanup_plan(path, NULL, &cleanup, NULL, 0);
     (void)chron_queue_verify(path, NULL, NULL, NULL);
-    chron_writer_options_init(&options);
     options.flags = CHRON_REPAIR;
     if (chron_writer_open(path, &options, &w) < 0)
         return;

@@ -55,7 +55,7 @@ static void make_and_keep(void)
     keep("queue.meta");
     keep("readers/me.pos");
 #if !defined(FUZZ_SEGMENT)
-    chron_segment_info segments[2];
+    chron_segment_info segments[2] = {{.struct_size = sizeof *segments}};
     char name[80];
 
     keep(SEGMENT_0);

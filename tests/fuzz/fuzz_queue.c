@@ -29,7 +29,7 @@ static void keep(size_t index, const char *name)
 
 static void make_and_keep(void)
 {
-    chron_segment_info segments[2];
+    chron_segment_info segments[2] = {{.struct_size = sizeof *segments}};
     char name[80];
 
     make_queue();

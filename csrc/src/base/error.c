@@ -22,7 +22,7 @@
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
 
-static _Thread_local chron_error last = {.seq = CHRON_SEQ_NONE, .oldest = CHRON_SEQ_NONE};
+static _Thread_local chron_error last = {.seq = CHRON_SEQ_NONE, .oldest = CHRON_SEQ_NONE, .next_seq = CHRON_SEQ_NONE};
 
 /* Cut text that fills its buffer back to whole UTF-8 characters; `length` is what it would have needed. */
 static void end_text(char *text, size_t capacity, int length)
@@ -52,6 +52,7 @@ static void begin(int code, size_t capacity, const char *format, va_list argumen
     last.code = code;
     last.seq = CHRON_SEQ_NONE;
     last.oldest = CHRON_SEQ_NONE;
+    last.next_seq = CHRON_SEQ_NONE;
     memcpy(last.text, text, strlen(text) + 1u);
 }
 
@@ -123,7 +124,7 @@ int chron__fail_range(uint64_t seq, uint64_t next_seq)
 {
     (void)chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq, next_seq);
     last.seq = seq;
-    last.oldest = next_seq;
+    last.next_seq = next_seq;
     return -CHRON_ERANGE;
 }
 

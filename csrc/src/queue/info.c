@@ -9,18 +9,19 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/struct.h"
 #include "format/header.h"
 #include "format/position.h"
 #include "format/segment.h"
 
-static int open_path(const char *path, const void *out, chron__queue *q)
+/* `checked`: 0, or what was found wrong with the other arguments. Afterwards chron__queue_close in every case. */
+static int open_path(const char *path, int checked, chron__queue *q)
 {
-    if (!path || !out) {
-        memset(q, 0, sizeof *q);
-        q->dir = q->meta_fd = -1;
-        return chron__fail(CHRON_EINVAL, "the %s is NULL", path ? "result" : "path");
-    }
-    return chron__queue_open(q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
+    if (checked == 0 && path)
+        return chron__queue_open(q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
+    memset(q, 0, sizeof *q);
+    q->dir = q->meta_fd = -1;
+    return checked < 0 ? checked : chron__fail(CHRON_EINVAL, "the path is NULL");
 }
 
 static int fill_info(const chron__queue *q, chron_queue_info *out)
@@ -64,13 +65,14 @@ static int fill_info(const chron__queue *q, chron_queue_info *out)
 
 int chron_queue_info_get(const char *path, chron_queue_info *out)
 {
+    chron_queue_info info = {0};
     chron__queue q;
-    int status = open_path(path, out, &q);
+    int status = open_path(path, chron__struct_check("chron_queue_info", out), &q);
 
-    if (status == 0) {
-        memset(out, 0, sizeof *out);
-        status = fill_info(&q, out);
-    }
+    if (status == 0)
+        status = fill_info(&q, &info);
+    if (status == 0)
+        chron__struct_give(&info, sizeof info, out);
     chron__queue_close(&q);
     return status;
 }
@@ -127,17 +129,25 @@ static int fill_segment(const chron__queue *q, uint64_t base_seq, chron_segment_
 
 int64_t chron_queue_segments(const char *path, chron_segment_info *out, size_t capacity)
 {
+    chron__array array;
     chron__bases bases;
     chron__queue q;
     int64_t count = 0;
-    int status = open_path(path, capacity ? (const void *)out : path, &q);
+    int status = open_path(path, chron__array_take("chron_segment_info", out, capacity, &array), &q);
 
     if (status == 0)
         status = chron__queue_list(&q, &bases);
     if (status == 0) {
-        for (size_t i = 0; i < bases.count; i++)
-            if ((uint64_t)count >= capacity || fill_segment(&q, bases.at[i], &out[count]))
-                count++;
+        for (size_t i = 0; i < bases.count; i++) {
+            chron_segment_info info;
+
+            if ((size_t)count < capacity) {
+                if (!fill_segment(&q, bases.at[i], &info))
+                    continue;
+                chron__array_put(&array, (size_t)count, &info, sizeof info);
+            }
+            count++;
+        }
         chron__bases_free(&bases);
     }
     chron__queue_close(&q);
@@ -162,7 +172,7 @@ static int log_bounds(const chron__queue *q, uint64_t *oldest, uint64_t *next_se
     return chron__log_end(q, NULL, next_seq);
 }
 
-static int fill_readers(const chron__queue *q, chron_reader_info *out, size_t capacity, int64_t *count)
+static int fill_readers(const chron__queue *q, const chron__array *array, int64_t *count)
 {
     chron__registered_list readers;
     uint64_t oldest;
@@ -174,18 +184,17 @@ static int fill_readers(const chron__queue *q, chron_reader_info *out, size_t ca
     *count = (int64_t)readers.count;
     /* After the positions: so that none of them lies beyond it. */
     status = log_bounds(q, &oldest, &next_seq);
-    for (size_t i = 0; status == 0 && i < readers.count && i < capacity; i++) {
+    for (size_t i = 0; status == 0 && i < readers.count; i++) {
         const chron__registered *one = &readers.at[i];
+        chron_reader_info info = {.alive = (uint32_t)one->alive, .damaged = (uint32_t)one->damaged};
 
-        memset(&out[i], 0, sizeof out[i]);
-        memcpy(out[i].name, one->name, sizeof out[i].name);
-        out[i].alive = (uint32_t)one->alive;
-        out[i].damaged = (uint32_t)one->damaged;
-        if (one->damaged)
-            continue;
-        out[i].position = one->value.next_seq == CHRON_SEQ_NONE ? oldest : one->value.next_seq;
-        out[i].lag = next_seq > out[i].position ? next_seq - out[i].position : 0;
-        out[i].updated_ns = one->value.time_ns;
+        memcpy(info.name, one->name, sizeof info.name);
+        if (!one->damaged) {
+            info.position = one->value.next_seq == CHRON_SEQ_NONE ? oldest : one->value.next_seq;
+            info.lag = next_seq > info.position ? next_seq - info.position : 0;
+            info.updated_ns = one->value.time_ns;
+        }
+        chron__array_put(array, i, &info, sizeof info);
     }
     chron__registered_free(&readers);
     return status;
@@ -193,12 +202,13 @@ static int fill_readers(const chron__queue *q, chron_reader_info *out, size_t ca
 
 int64_t chron_queue_readers(const char *path, chron_reader_info *out, size_t capacity)
 {
+    chron__array array;
     chron__queue q;
     int64_t count = 0;
-    int status = open_path(path, capacity ? (const void *)out : path, &q);
+    int status = open_path(path, chron__array_take("chron_reader_info", out, capacity, &array), &q);
 
     if (status == 0)
-        status = fill_readers(&q, out, capacity, &count);
+        status = fill_readers(&q, &array, &count);
     chron__queue_close(&q);
     return status < 0 ? status : count;
 }
@@ -250,10 +260,9 @@ static int remove_reader(const chron__queue *q, const char *name)
 int chron_queue_reader_remove(const char *path, const char *name)
 {
     chron__queue q;
-    int status = open_path(path, name, &q);
+    int status =
+        open_path(path, name ? chron__reader_name_check(name) : chron__fail(CHRON_EINVAL, "the name is NULL"), &q);
 
-    if (status == 0)
-        status = chron__reader_name_check(name);
     if (status == 0)
         status = remove_reader(&q, name);
     chron__queue_close(&q);

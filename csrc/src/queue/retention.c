@@ -177,7 +177,7 @@ static uint64_t count_behind(const look *l, uint64_t first_deleted, uint64_t old
     return behind;
 }
 
-static int walk(look *l, chron_cleanup *out, chron_segment_fate *fates, size_t capacity)
+static int walk(look *l, chron_cleanup *out, const chron__array *fates)
 {
     int stopped = 0;
     int status = 0;
@@ -200,8 +200,8 @@ static int walk(look *l, chron_cleanup *out, chron_segment_fate *fates, size_t c
         } else {
             stopped = 1;
         }
-        if (fates && i < capacity)
-            fates[i] = fate;
+        if (fates)
+            chron__array_put(fates, i, &fate, sizeof fate);
         out->segments++;
     }
     out->readers_behind = count_behind(l, l->bases.count ? l->bases.at[0] : 0, out->oldest_seq);
@@ -226,10 +226,9 @@ static int sync_positions(const look *l)
 }
 
 int chron__retention_apply(const chron__queue *q, const chron_retention *limits, int flags, chron_cleanup *out,
-                           chron_segment_fate *fates, size_t capacity)
+                           const chron__array *fates)
 {
-    static const chron_retention none;
-    look l = {.q = q, .limits = limits ? limits : &none, .delete_too = (flags & CHRON__RETAIN_DELETE) != 0};
+    look l = {.q = q, .limits = limits, .delete_too = (flags & CHRON__RETAIN_DELETE) != 0};
     int status;
 
     memset(out, 0, sizeof *out);
@@ -245,25 +244,41 @@ int chron__retention_apply(const chron__queue *q, const chron_retention *limits,
         if (status == 0 && (flags & CHRON__RETAIN_SYNC_POSITIONS))
             status = sync_positions(&l);
         if (status == 0)
-            status = walk(&l, out, fates, capacity);
+            status = walk(&l, out, fates);
     }
     chron__bases_free(&l.bases);
     chron__registered_free(&l.readers);
     return status;
 }
 
+int chron__cleanup_check(const chron_cleanup *out, chron_segment_fate *fates, size_t capacity, chron__array *array)
+{
+    int status = out ? chron__struct_check("chron_cleanup", out) : 0;
+
+    return status < 0 ? status : chron__array_take("chron_segment_fate", fates, fates ? capacity : 0, array);
+}
+
 int chron_queue_cleanup_plan(const char *path, const chron_retention *retention, chron_cleanup *out,
                              chron_segment_fate *fates, size_t capacity)
 {
-    chron_cleanup own;
+    chron_retention limits = {0};
+    chron_cleanup plan;
+    chron__array array;
     chron__queue q;
-    int status;
+    int status = path ? 0 : chron__fail(CHRON_EINVAL, "the path is NULL");
 
-    if (!path)
-        return chron__fail(CHRON_EINVAL, "the path is NULL");
-    status = chron__queue_open(&q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
+    if (status == 0 && retention)
+        status = chron__struct_take("chron_retention", retention, &limits, sizeof limits);
     if (status == 0)
-        status = chron__retention_apply(&q, retention, 0, out ? out : &own, fates, capacity);
+        status = chron__cleanup_check(out, fates, capacity, &array);
+    if (status < 0)
+        return status;
+    status = chron__queue_open(&q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
+    if (status == 0) {
+        status = chron__retention_apply(&q, &limits, 0, &plan, &array);
+        if (out)
+            chron__struct_give(&plan, sizeof plan, out);
+    }
     chron__queue_close(&q);
     return status;
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "base/struct.h"
 #include "format/header.h"
 
 #define LIST_TRIES 100 /* a writer may delete and roll while we read, but not for ever */
@@ -207,13 +208,14 @@ static int check_queue(chron__verify *v)
 
 int chron_queue_verify(const char *path, chron_problem_fn report, void *context, chron_verify_summary *summary)
 {
-    chron_verify_summary own;
-    chron__verify v = {.report = report, .context = context, .summary = summary ? summary : &own};
-    int status;
+    chron_verify_summary found = {0};
+    chron__verify v = {.report = report, .context = context, .summary = &found};
+    int status = summary ? chron__struct_check("chron_verify_summary", summary) : 0;
 
-    if (!path)
-        return chron__fail(CHRON_EINVAL, "the path is NULL");
-    memset(v.summary, 0, sizeof *v.summary);
+    if (status == 0 && !path)
+        status = chron__fail(CHRON_EINVAL, "the path is NULL");
+    if (status < 0)
+        return status;
     status = chron__queue_open_dir(&v.q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
     if (status == 0) {
         status = chron__queue_open_meta(&v.q, path, 0);
@@ -226,6 +228,8 @@ int chron_queue_verify(const char *path, chron_problem_fn report, void *context,
             status = 0;
         }
     }
+    if (summary)
+        chron__struct_give(&found, sizeof found, summary);
     chron__registered_free(&v.readers);
     chron__queue_close(&v.q);
     return status;

@@ -128,9 +128,26 @@ static int attach_near(chron_reader *r, chron__seg *nearby)
     return status;
 }
 
+/* `end`: where the log ends, if that is before the record; else CHRON_SEQ_NONE. */
+static int rewritten(uint64_t seq, uint64_t end)
+{
+    int status =
+        chron__at(chron__fail(CHRON_EREWRITTEN,
+                              "record %" PRIu64 ", which this reader has passed, is no longer in the log: a "
+                              "writer recovered from damage by cutting it off. Seek to where you want to go on",
+                              seq),
+                  "", 0, seq);
+
+    chron__error()->next_seq = end;
+    return status;
+}
+
 int chron__reader_attach(chron_reader *r)
 {
-    return attach_near(r, NULL);
+    int status = attach_near(r, NULL);
+
+    /* The position was in the log when the reader came to it. */
+    return status == -CHRON_ERANGE ? rewritten(r->next_seq - 1u, chron__error()->next_seq) : status;
 }
 
 int chron__reader_missing(chron_reader *r)
@@ -224,15 +241,6 @@ int chron__reader_fingerprint(chron_reader *r, uint32_t *crc)
     return status;
 }
 
-static int rewritten(uint64_t seq)
-{
-    return chron__at(chron__fail(CHRON_EREWRITTEN,
-                                 "record %" PRIu64 ", which this reader has read, is no longer in the log: a writer "
-                                 "recovered from damage by cutting it off. Seek to where you want to go on",
-                                 seq),
-                     "", 0, seq);
-}
-
 int chron__reader_reattach(chron_reader *r)
 {
     chron_reader before = *r;
@@ -243,12 +251,12 @@ int chron__reader_reattach(chron_reader *r)
         (void)chron__seg_retain(before.seg); /* until it is clear whether we stay */
     status = chron__reader_move_to(r, before.next_seq, NULL);
     if (status == -CHRON_ERANGE) {
-        status = rewritten(before.next_seq - 1u);
+        status = rewritten(before.next_seq - 1u, chron__error()->next_seq);
     } else if (status >= 0 && before.has_last && r->next_seq == before.next_seq) {
         if (chron__reader_fingerprint(r, &crc) && crc != before.last_crc) {
             chron__seg_release(r->seg);
             *r = before;
-            return rewritten(before.next_seq - 1u);
+            return rewritten(before.next_seq - 1u, CHRON_SEQ_NONE);
         }
         r->last_crc = before.last_crc; /* out of sight now, but it is what was read */
         r->has_last = 1;

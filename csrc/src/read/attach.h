@@ -3,7 +3,7 @@
  * attach.h - finding and entering the segment of a position (attach.c).
  *
  * What "attach" answers: 1, the segment of r->next_seq is entered; 0, there is none yet; EGONE, or what on_gap says
- * instead, if it was deleted; ERANGE if the log ends before it.
+ * instead, if it was deleted; EREWRITTEN if the log ends before it, though it did not when the reader came there.
  */
 #ifndef CHRON_ATTACH_H
 #define CHRON_ATTACH_H
@@ -18,7 +18,10 @@ int chron__reader_attach(chron_reader *r);
 int chron__reader_reattach(chron_reader *r);
 /* The segment that END leads to is not there. As attach. */
 int chron__reader_missing(chron_reader *r);
-/* Be at `seq`, or stay and say why. As attach. `nearby` (may be NULL) saves mapping that segment anew. */
+/*
+ * Be at `seq`, or stay and say why. As attach, but ERANGE if the log ends before it. `nearby` (may be NULL) saves mapping
+ * that segment anew.
+ */
 int chron__reader_move_to(chron_reader *r, uint64_t seq, chron__seg *nearby);
 
 /* The record before the position: 1 with *seg (a reference) and *offset; 0 if there is none any more. */

@@ -15,6 +15,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "base/struct.h"
 
 #define VIEW_BYTES 16u
 #define VIEW_INLINE 12u
@@ -124,15 +125,36 @@ static int64_t peek_columns(chron_reader *r, chron_columns *c, size_t count, chr
     return (int64_t)n;
 }
 
+/* With what the caller left at 0. */
+static int64_t peek_defaults(chron_reader *r, chron_columns *c, size_t count, chron_segment **segment)
+{
+    const int unlimited = !c->bytes_max && !c->copy;
+    int64_t n;
+
+    if (__builtin_expect(c->reserved != 0, 0))
+        return chron__fail(CHRON_EINVAL, "reserved is %u: it has to be 0", (unsigned)c->reserved);
+    if (unlimited)
+        c->bytes_max = UINT64_MAX;
+    n = peek_columns(r, c, count, segment);
+    if (unlimited)
+        c->bytes_max = 0; /* it is the caller's */
+    return n;
+}
+
 int64_t chron_reader_peek_columns(chron_reader *r, chron_columns *columns, size_t count, chron_segment **segment)
 {
+    chron_columns own;
+    chron_columns *c;
     int64_t status = chron__reader_enter(r);
 
     if (segment)
         *segment = NULL;
     if (status < 0)
         return status;
-    status = columns ? peek_columns(r, columns, count, segment) : chron__fail(CHRON_EINVAL, "there are no columns");
+    c = chron__struct_use("chron_columns", columns, &own, sizeof own);
+    status = c ? peek_defaults(r, c, count, segment) : -CHRON_EINVAL;
+    if (c && c != columns)
+        chron__struct_give(c, sizeof *c, columns);
     chron__reader_leave(r);
     return status;
 }

@@ -28,10 +28,11 @@ static int check_history(const chron_reader *r)
         return 0;
     if (chron__rec_load(r->base, r->size, r->last_offset, &rec) == CHRON__REC_DATA && rec.crc == r->last_crc)
         return 0;
-    return chron__fail(CHRON_EREWRITTEN,
-                       "record %" PRIu64 ", which this reader has read, was replaced: a writer recovered "
-                       "from damage by cutting it off. Seek to where you want to go on",
-                       r->next_seq - 1u);
+    return chron__at(chron__fail(CHRON_EREWRITTEN,
+                                 "record %" PRIu64 ", which this reader has read, was replaced: a writer recovered "
+                                 "from damage by cutting it off. Seek to where you want to go on",
+                                 r->next_seq - 1u),
+                     "", 0, r->next_seq - 1u);
 }
 
 /*

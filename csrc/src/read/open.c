@@ -8,30 +8,9 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/struct.h"
 
 #define DEFAULT_MODE 0600u
-
-void chron_reader_options_init(chron_reader_options *options)
-{
-    if (!options)
-        return;
-    memset(options, 0, sizeof *options);
-    options->struct_size = (uint32_t)sizeof *options;
-    options->mode = DEFAULT_MODE;
-}
-
-/* The caller's, or the defaults. No more of the caller's is read than it says there is. */
-static int take_options(const chron_reader_options *from, chron_reader_options *to)
-{
-    if (!from)
-        chron_reader_options_init(to);
-    else if (from->struct_size != sizeof *from)
-        return chron__fail(CHRON_EINVAL, "struct_size is %u: fill the options with chron_reader_options_init()",
-                           (unsigned)from->struct_size);
-    else
-        *to = *from;
-    return 0;
-}
 
 static int check_options(chron_reader_options *o)
 {
@@ -101,7 +80,7 @@ int chron__reader_open_with(const chron__io *io, const char *path, const chron_r
     r->position.dir = -1;
     r->position.fd = -1;
     r->position.lock.fd = -1;
-    status = take_options(options, &r->options);
+    status = options ? chron__struct_take("chron_reader_options", options, &r->options, sizeof r->options) : 0;
     if (status == 0)
         status = check_options(&r->options);
     if (status == 0) {

@@ -4,6 +4,8 @@
 
 #include <inttypes.h>
 
+#include "base/struct.h"
+
 int chron__reader_damaged(const chron_reader *r, const char *why)
 {
     char name[CHRON__NAME_BYTES];
@@ -43,10 +45,11 @@ int chron_reader_writer_alive(chron_reader *r)
 
 int chron_reader_stats_get(const chron_reader *r, chron_reader_stats *out)
 {
-    if (!r || !out)
-        return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
-    *out = r->stats;
-    return 0;
+    int status = r ? chron__struct_check("chron_reader_stats", out) : chron__fail(CHRON_EINVAL, "the reader is NULL");
+
+    if (status == 0)
+        chron__struct_give(&r->stats, sizeof r->stats, out);
+    return status;
 }
 
 int64_t chron_reader_lag(chron_reader *r)

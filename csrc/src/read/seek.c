@@ -107,6 +107,7 @@ static int seek_time(chron_reader *r, uint64_t timestamp_ns)
 
 static int previous(chron_reader *r, chron_view *out)
 {
+    char name[CHRON__NAME_BYTES];
     chron__seg *seg;
     chron__rec rec;
     uint64_t offset;
@@ -119,11 +120,12 @@ static int previous(chron_reader *r, chron_view *out)
         return status;
     if (chron__rec_load(seg->map.base, seg->size, offset, &rec) != CHRON__REC_DATA ||
         chron__rec_seq(&rec) != r->next_seq - 1u || !chron__rec_crc_ok(&rec, rec.payload)) {
+        chron__segment_name(seg->base_seq, name);
         status = chron__map_faulted(&seg->map)
                      ? chron__seg_fail_fault(seg, "")
                      : chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is damaged: seek to one before it",
                                              r->next_seq - 1u),
-                                 "", offset, r->next_seq - 1u);
+                                 name, offset, r->next_seq - 1u);
         chron__seg_release(seg);
         return status;
     }
@@ -216,14 +218,15 @@ static int resume(chron_reader *r)
         return seek_earliest(r);
     status = chron__reader_move_to(r, at->next_seq, r->seg);
     if (status == -CHRON_ERANGE) {
-        uint64_t end = chron__error()->oldest;
+        uint64_t end = chron__error()->next_seq;
 
         status = chron__fail(CHRON_EREWRITTEN,
                              "this reader had committed up to seq %" PRIu64 ", but the log ends before "
                              "%" PRIu64 ": a loss of power undid records that were not durable. Open it with another "
                              "start",
                              at->next_seq, end);
-        chron__error()->seq = at->next_seq;
+        chron__error()->seq = at->next_seq - 1u;
+        chron__error()->next_seq = end;
         return status;
     }
     /* After a gap the position is another one, and the fingerprint of no use. */

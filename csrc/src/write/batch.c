@@ -7,6 +7,8 @@
 
 #include <inttypes.h>
 
+#include "base/struct.h"
+
 /* Where the records of a batch come from. */
 typedef chron_record (*record_at)(const void *source, size_t i);
 
@@ -195,7 +197,7 @@ static int check_stamps(const chron_source *s, size_t from, size_t to)
 /* Before anything is appended: do all payloads of [from, to) lie within the buffer? */
 static int check_source(const chron_source *s, size_t from, size_t to)
 {
-    if (!s || (!s->bytes && s->bytes_size > 0) || from > to)
+    if ((!s->bytes && s->bytes_size > 0) || from > to)
         return chron__fail(CHRON_EINVAL, "a source needs bytes, and a range that does not go back");
     if (s->timestamps && s->timestamps_signed) {
         int status = check_stamps(s, from, to);
@@ -220,6 +222,14 @@ static int check_source(const chron_source *s, size_t from, size_t to)
     return 0;
 }
 
+/* The caller's, or a copy in `own`; NULL: EINVAL. */
+static const chron_source *use_source(const chron_source *source, size_t from, size_t to, chron_source *own)
+{
+    const chron_source *s = chron__struct_use("chron_source", source, own, sizeof *own);
+
+    return s && check_source(s, from, to) == 0 ? s : NULL;
+}
+
 static int64_t append_each(chron_writer *w, const chron_source *source, size_t from, size_t to)
 {
     uint64_t now = 0;
@@ -239,26 +249,28 @@ static int64_t append_each(chron_writer *w, const chron_source *source, size_t f
 
 int64_t chron_writer_append_source(chron_writer *w, const chron_source *source, size_t from, size_t to)
 {
+    const chron_source *s;
+    chron_source own;
     int64_t status = chron__writer_enter(w);
 
     if (status < 0)
         return status;
-    status = check_source(source, from, to);
-    if (status == 0)
-        status = append_each(w, source, from, to);
+    s = use_source(source, from, to, &own);
+    status = s ? append_each(w, s, from, to) : -CHRON_EINVAL;
     chron__writer_leave(w);
     return status;
 }
 
 int64_t chron_writer_append_source_whole(chron_writer *w, const chron_source *source, size_t from, size_t to)
 {
+    const chron_source *s;
+    chron_source own;
     int64_t status = chron__writer_enter(w);
 
     if (status < 0)
         return status;
-    status = check_source(source, from, to);
-    if (status == 0)
-        status = append_whole(w, record_of_source, source, from, to);
+    s = use_source(source, from, to, &own);
+    status = s ? append_whole(w, record_of_source, s, from, to) : -CHRON_EINVAL;
     chron__writer_leave(w);
     return status;
 }

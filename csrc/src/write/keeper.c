@@ -114,13 +114,14 @@ static void sync_if_due(chron_writer *w, round_state *state, uint64_t now)
 
 static void clean_if_due(chron_writer *w, chron__seg *seg, round_state *state, uint64_t now)
 {
+    chron_cleanup done;
     int status;
 
-    if (!w->options.retention.automatic || (seg->base_seq == state->cleaned_base && now < state->next_clean_ns))
+    if (!w->retention.automatic || (seg->base_seq == state->cleaned_base && now < state->next_clean_ns))
         return;
     state->cleaned_base = seg->base_seq;
     state->next_clean_ns = now + CLEAN_EVERY_NS;
-    status = chron__writer_clean(w, NULL, NULL, 0);
+    status = chron__writer_clean(w, &done, NULL);
     if (status < 0)
         note_failure(w, status);
 }

@@ -18,6 +18,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
+#include "base/struct.h"
 #include "format/bell.h"
 #include "format/segment.h"
 #include "write/keeper.h"
@@ -32,16 +33,6 @@
 #define LOCK_LINE_BYTES 256 /* always as long: rewriting it needs no room on a full disk */
 #define LOCK_LINE_TRIES 50
 #define LOCK_LINE_WAIT_NS 2000000u
-
-void chron_writer_options_init(chron_writer_options *options)
-{
-    if (!options)
-        return;
-    memset(options, 0, sizeof *options);
-    options->struct_size = (uint32_t)sizeof *options;
-    options->segment_size = CHRON_SEGMENT_SIZE_DEFAULT;
-    options->mode = DEFAULT_MODE;
-}
 
 static int check_limits(chron_writer *w, uint64_t segment_size)
 {
@@ -59,17 +50,16 @@ static int check_limits(chron_writer *w, uint64_t segment_size)
     return 0;
 }
 
-/* The caller's, or the defaults. No more of the caller's is read than it says there is. */
-static int take_options(const chron_writer_options *from, chron_writer_options *to)
+/* The caller's, or the defaults, which are all 0. */
+static int take_options(const chron_writer_options *from, chron_writer *w)
 {
-    if (!from)
-        chron_writer_options_init(to);
-    else if (from->struct_size != sizeof *from)
-        return chron__fail(CHRON_EINVAL, "struct_size is %u: fill the options with chron_writer_options_init()",
-                           (unsigned)from->struct_size);
-    else
-        *to = *from;
-    return 0;
+    chron_writer_options *o = &w->options;
+    int status = from ? chron__struct_take("chron_writer_options", from, o, sizeof *o) : 0;
+
+    if (status == 0 && o->retention)
+        status = chron__struct_take("chron_retention", o->retention, &w->retention, sizeof w->retention);
+    o->retention = NULL; /* it is the caller's */
+    return status;
 }
 
 static int check_options(chron_writer_options *o)
@@ -78,6 +68,8 @@ static int check_options(chron_writer_options *o)
 
     if (o->flags & ~known)
         return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
+    if (o->segment_size == 0)
+        o->segment_size = CHRON_SEGMENT_SIZE_DEFAULT;
     if (o->segment_size < CHRON_SEGMENT_SIZE_MIN || o->segment_size > (uint64_t)CHRON_SEGMENT_SIZE_MAX ||
         o->segment_size % CHRON_SEGMENT_SIZE_MIN)
         return chron__fail(CHRON_EINVAL, "segment_size %" PRIu64 " is not a multiple of 65536 from 65536 to %" PRIu64,
@@ -430,7 +422,7 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
     pthread_mutex_init(&w->clean_lock, NULL);
     chron__cond_init(&w->keeper_wake);
     pthread_cond_init(&w->keeper_done, NULL);
-    status = take_options(options, &w->options);
+    status = take_options(options, w);
     if (status == 0)
         status = check_options(&w->options);
     if (status == 0)

@@ -136,6 +136,7 @@ static int roll(chron_writer *w)
     char name[CHRON__NAME_BYTES];
     chron__seg *old = w->seg;
     chron__seg *next;
+    chron_cleanup done;
     uint64_t offset = chron__get64(&w->tail);
     uint64_t seq = chron__get64(&w->next_seq);
     int status = get_next(w, &next);
@@ -165,8 +166,8 @@ static int roll(chron_writer *w)
     w->rolls++;
     w->wakes += (uint64_t)chron__doorbell_ring(&w->bell);
     status = leave(w, old);
-    if (status == 0 && !w->keeper_running && w->options.retention.automatic)
-        (void)chron__writer_clean(w, NULL, NULL, 0); /* tried again at the next roll */
+    if (status == 0 && !w->keeper_running && w->retention.automatic)
+        (void)chron__writer_clean(w, &done, NULL); /* tried again at the next roll */
     return status;
 }
 

@@ -10,20 +10,17 @@
 
 #define ROOM_POLL_NS 1000000u /* how often a blocked append looks whether readers went on: 1 ms */
 
-int chron__writer_clean(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates, size_t capacity)
+int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array *fates)
 {
-    chron_cleanup own;
     int flags = CHRON__RETAIN_DELETE;
     int status;
 
-    if (!out)
-        out = &own;
     /* Where power loss matters, no position may fall back to before what was deleted. */
     if (w->options.durability != CHRON_DURABILITY_NONE)
         flags |= CHRON__RETAIN_SYNC_POSITIONS;
     pthread_mutex_lock(&w->clean_lock);
     CHRON__ASSERT_LOCKED(&w->clean_lock);
-    status = chron__retention_apply(&w->q, &w->options.retention, flags, out, fates, capacity);
+    status = chron__retention_apply(&w->q, &w->retention, flags, out, fates);
     pthread_mutex_unlock(&w->clean_lock);
     chron__add64(&w->deleted_segments, out->deleted_segments); /* [COUNT] */
     return status;
@@ -31,11 +28,18 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, chron_segment_fate 
 
 int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates, size_t capacity)
 {
+    chron_cleanup done;
+    chron__array array;
     int status = chron__writer_enter(w);
 
     if (status < 0)
         return status;
-    status = chron__writer_clean(w, out, fates, capacity);
+    status = chron__cleanup_check(out, fates, capacity, &array);
+    if (status == 0) {
+        status = chron__writer_clean(w, &done, &array);
+        if (out)
+            chron__struct_give(&done, sizeof done, out);
+    }
     chron__writer_leave(w);
     return status;
 }
@@ -61,6 +65,7 @@ int chron__writer_has_room(chron_writer *w)
 int chron__writer_make_room(chron_writer *w, int64_t timeout_ns)
 {
     uint64_t start = chron__monotonic_ns();
+    chron_cleanup done;
     int waited = 0;
 
     for (;;) {
@@ -69,7 +74,7 @@ int chron__writer_make_room(chron_writer *w, int64_t timeout_ns)
 
         if (status != 0)
             return status;
-        status = chron__writer_clean(w, NULL, NULL, 0);
+        status = chron__writer_clean(w, &done, NULL);
         if (status >= 0)
             status = chron__writer_has_room(w);
         if (status != 0)

@@ -3,10 +3,11 @@
 #ifndef CHRON_ROOM_H
 #define CHRON_ROOM_H
 
+#include "base/struct.h"
 #include "write/writer.h"
 
-/* Retention as the options say. Any thread. The last three as for chron_writer_cleanup(). */
-int chron__writer_clean(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates, size_t capacity);
+/* Retention as the options say. Any thread. As chron__retention_apply(). */
+int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array *fates);
 /* May another segment file be made? 1, 0, or a failure. Lists the directory if there is a limit. Any thread. */
 int chron__writer_has_room(chron_writer *w);
 /*

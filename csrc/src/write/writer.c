@@ -3,6 +3,7 @@
 #include "write/writer.h"
 
 #include "base/assert.h"
+#include "base/struct.h"
 
 int chron__writer_fail_poisoned(void)
 {
@@ -56,28 +57,32 @@ uint64_t chron_writer_now(const chron_writer *w)
 
 int chron_writer_recovery_get(const chron_writer *w, chron_recovery *out)
 {
-    if (!w || !out)
-        return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
-    *out = w->recovery;
-    return 0;
+    int status = w ? chron__struct_check("chron_recovery", out) : chron__fail(CHRON_EINVAL, "the writer is NULL");
+
+    if (status == 0)
+        chron__struct_give(&w->recovery, sizeof w->recovery, out);
+    return status;
 }
 
 int chron_writer_stats_get(const chron_writer *w, chron_writer_stats *out)
 {
-    if (!w || !out)
-        return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
-    memset(out, 0, sizeof *out);
-    out->records = chron__get64(&w->next_seq) - w->first_seq;
-    out->payload_bytes = w->payload_bytes;
-    out->rolls = w->rolls;
-    out->rolls_unprepared = w->rolls_unprepared;
-    out->full_waits = w->full_waits;
-    out->syncs = chron__get64(&w->syncs);
-    out->wakes = w->wakes;
-    out->touched_bytes = chron__get64(&w->touched_bytes);
-    out->deleted_segments = chron__get64(&w->deleted_segments);
-    out->keeper_running = (uint64_t)w->keeper_running;
-    out->keeper_errors = chron__get64(&w->keeper_errors);
-    out->keeper_last_error = (int64_t)chron__get32(&w->keeper_last_error);
+    chron_writer_stats stats = {0};
+    int status = w ? chron__struct_check("chron_writer_stats", out) : chron__fail(CHRON_EINVAL, "the writer is NULL");
+
+    if (status < 0)
+        return status;
+    stats.keeper_running = (uint32_t)w->keeper_running;
+    stats.records = chron__get64(&w->next_seq) - w->first_seq;
+    stats.payload_bytes = w->payload_bytes;
+    stats.rolls = w->rolls;
+    stats.rolls_unprepared = w->rolls_unprepared;
+    stats.full_waits = w->full_waits;
+    stats.syncs = chron__get64(&w->syncs);
+    stats.wakes = w->wakes;
+    stats.touched_bytes = chron__get64(&w->touched_bytes);
+    stats.deleted_segments = chron__get64(&w->deleted_segments);
+    stats.keeper_errors = chron__get64(&w->keeper_errors);
+    stats.keeper_last_error = (int64_t)chron__get32(&w->keeper_last_error);
+    chron__struct_give(&stats, sizeof stats, out);
     return 0;
 }

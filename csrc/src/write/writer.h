@@ -52,7 +52,8 @@ struct chron_writer {
 
     /* Everything else. */
     chron__queue q;
-    chron_writer_options options;
+    chron_writer_options options; /* retention is not kept: it is the caller's */
+    chron_retention retention;
     chron__lock writer_lock;
     chron__lock meta_lock; /* on queue.meta, in case somebody deletes writer.lock */
     chron_recovery recovery;

@@ -1,0 +1,898 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * This is chronicle.h as version 0.1 had it. It is never edited: tests/test_abi.py compiles programs with it, as everybody
+ * did who used that version, and they have to go on working with the library of today.
+ */
+/*
+ * chronicle.h - a persistent, brokerless message log for one host.
+ *
+ * This is the only public header of libchron, and its manual.
+ *
+ * CAVEATS FIRST
+ *
+ *  - One queue is one directory. Exactly one process at a time writes to it (the kernel's lock on
+ *    writer.lock sees to that); any number of processes read from it.
+ *  - A handle belongs to one thread at a time. Different handles are independent. A handle opened with
+ *    CHRON_CHECKED refuses concurrent use with CHRON_EBUSY; without it, concurrent use is undefined.
+ *  - After fork(), every handle answers CHRON_EFORKED in the child. Close it there (that frees memory
+ *    and touches nothing of the parent's), then open a new one.
+ *  - Segments are memory-mapped. If a file is truncated by somebody else, or the disk under it fails,
+ *    the kernel sends SIGBUS. Call chron_guard_install() once to turn that into CHRON_EIO.
+ *  - "Survives" has two meanings here. A record that an append returned for survives the death of every
+ *    process. Only a record at or below chron_writer_durable_seq() survives the loss of power.
+ *  - Network file systems are refused (CHRON_ENETFS) unless CHRON_ALLOW_NETFS is given: mapped memory
+ *    and kernel locks are not coherent there.
+ *
+ * CONVENTIONS
+ *
+ *  - Functions return 0 or more on success and a negative -CHRON_E... code on failure. "Nothing there
+ *    yet" is not an error: it is 0. chron_last_error() then tells, for the calling thread, what was
+ *    tried, on which file, and which sequence numbers were involved.
+ *  - What a function can answer stands behind "Errors:", but for what all share that have errors: EINVAL, for
+ *    a NULL where something has to be and for a wrong struct_size; and if they take a handle: EFORKED, and
+ *    with CHRON_CHECKED also EBUSY and ECLOSED. "Those of the system" are EIO, EACCESS, ENOMEM, ENOSPC and
+ *    ENOTSUP, whichever the failed system call's errno (chron_error.sys_errno) comes to; EIO also when a
+ *    file went away under its mapping.
+ *  - Sequence numbers (seq) are dense: 0, 1, 2, ... They stay below 2^63. CHRON_SEQ_NONE means "none".
+ *  - Timestamps are nanoseconds since 1970-01-01 00:00 UTC, as uint64_t. Timeouts are nanoseconds,
+ *    negative for "no limit".
+ *  - Strings are UTF-8, NUL-terminated; the library copies what it needs to keep.
+ *  - The library keeps no global state but a fork counter (and, once asked for, the SIGBUS guard's
+ *    table), prints nothing, never exits, and starts no thread but the keeper, when asked to.
+ *
+ * STRUCTS THAT GROW
+ *
+ *  - A struct that begins with `struct_size` may get further fields in later versions, at its end. Whoever
+ *    passes one sets struct_size to its sizeof, also if it is to be filled. Of those that are read, 0 is
+ *    the default of every field: `chron_writer_options o = {.struct_size = sizeof o};` is complete.
+ *  - So a program goes on working with later libraries, without a new compilation: what its struct lacks
+ *    counts as 0, or is not filled in. A program that was compiled with a later header than the
+ *    library's works as long as it leaves at 0 what the library does not know; else it is told so
+ *    (EINVAL). What the library does not know and should fill in is 0.
+ *  - In an array that is to be filled, struct_size of the first element is the distance from one to the
+ *    next; the library stores it in each one that it fills.
+ *  - chron_record and chron_view have no struct_size, because there are arrays of them on hot paths: they
+ *    are pinned for ever. chron_error and chron_problem are made by the library and only read by the
+ *    program: they may grow at their end, too.
+ *
+ * A WRITER IN FIVE LINES
+ *
+ *     chron_writer *w;
+ *     if (chron_writer_open("/tmp/q", NULL, &w) < 0)
+ *         die(chron_last_error()->text);
+ *     chron_writer_append(w, "hello", 5, 0, 0);
+ *     chron_writer_close(w);
+ *
+ * A READER
+ *
+ *     chron_reader *r;
+ *     chron_view v;
+ *     int n;
+ *     if (chron_reader_open("/tmp/q", NULL, &r) < 0)
+ *         die(chron_last_error()->text);
+ *     while ((n = chron_reader_next(r, &v)) == 1)
+ *         printf("%llu %.*s\n", (unsigned long long)v.seq, (int)v.length, (const char *)v.payload);
+ *     chron_reader_close(r);
+ */
+#ifndef CHRONICLE_H
+#define CHRONICLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define CHRON_API
+#elif defined(__GNUC__)
+#define CHRON_API __attribute__((visibility("default")))
+#else
+#define CHRON_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Error codes. The numbers are pinned for ever. X(NAME, VALUE, TEXT): functions return -CHRON_NAME.
+ */
+#define CHRON_ERRORS(X)                                                             \
+    X(EINVAL, 1, "invalid argument")                                                \
+    X(ENOMEM, 2, "out of memory")                                                   \
+    X(EIO, 3, "input/output error")                                                 \
+    X(ENOSPC, 4, "no space left on the file system")                                \
+    X(EACCESS, 5, "permission denied")                                              \
+    X(ENOQUEUE, 6, "there is no queue here")                                        \
+    X(EWRITER, 7, "another writer is active")                                       \
+    X(EREADER, 8, "another reader of this name is active")                          \
+    X(EFULL, 9, "the queue is full")                                                \
+    X(ETOOBIG, 10, "the payload is larger than a segment holds")                    \
+    X(EGONE, 11, "the records asked for have been deleted")                         \
+    X(ECORRUPT, 12, "damaged data")                                                 \
+    X(EREWRITTEN, 13, "history was rewritten behind this reader")                   \
+    X(EFORMAT, 14, "unsupported file format")                                       \
+    X(EFORKED, 15, "this handle was opened before a fork, in the parent process")   \
+    X(ECLOSED, 16, "this handle is closed")                                         \
+    X(ENOTDURABLE, 17, "this file system cannot keep anything over a loss of power")\
+    X(EPOISONED, 18, "an earlier sync failed: reopen the writer")                   \
+    X(EINTR, 19, "interrupted by a signal")                                         \
+    X(EBUSY, 20, "the handle is in use by another thread")                          \
+    X(EBUFFER, 21, "the buffer is too small for this payload")                      \
+    X(ENETFS, 22, "network file systems are refused")                               \
+    X(ERANGE, 23, "no such sequence number yet")                                    \
+    X(EREADONLY, 24, "a reader without a name has no stored position")              \
+    X(ECLAIM, 25, "a claim is open, or none is")                                    \
+    X(ENOTSUP, 26, "not supported on this system")
+
+/* Values of the error codes, positive. */
+enum chron_errcode {
+    CHRON_OK = 0,
+#define CHRON_ENUM_ITEM(name, value, text) CHRON_##name = value,
+    CHRON_ERRORS(CHRON_ENUM_ITEM)
+#undef CHRON_ENUM_ITEM
+};
+
+/* cdef: begin (build_ffi.py takes everything from here to "cdef: end") */
+
+#define CHRON_VERSION_MAJOR 0
+#define CHRON_VERSION_MINOR 1
+#define CHRON_VERSION_PATCH 0
+#define CHRON_FORMAT_VERSION 1
+
+#define CHRON_SEGMENT_SIZE_DEFAULT 67108864      /* bytes: 64 MiB */
+#define CHRON_SEGMENT_SIZE_MIN     65536         /* bytes: 64 KiB; sizes are multiples of this */
+#define CHRON_SEGMENT_SIZE_MAX     68719476736   /* bytes: 64 GiB */
+#define CHRON_PAYLOAD_MAX          1073741824    /* bytes: 1 GiB, or less if a segment holds less */
+#define CHRON_READER_NAME_MAX      64            /* bytes, without the NUL */
+#define CHRON_SEQ_NONE             0xFFFFFFFFFFFFFFFF
+#define CHRON_NOW                  0xFFFFFFFFFFFFFFFF /* as a timestamp: read the clock */
+#define CHRON_TYPE_MAX             0xFFFE        /* type_id 0xFFFF is the library's */
+#define CHRON_BELLS_MAX            128           /* that one call waits at */
+#define CHRON_NOT_READY            (-1000)       /* of chron_writer_try_append() */
+
+typedef struct chron_writer chron_writer;
+typedef struct chron_reader chron_reader;
+typedef struct chron_bell chron_bell;       /* what a thread waits at, for an event loop */
+typedef struct chron_segment chron_segment; /* a mapped segment that views may outlive their reader with */
+
+/* ------------------------------------------------------------------------------- errors, version */
+
+/* What went wrong last on this thread. Fields that do not apply are 0, CHRON_SEQ_NONE or "". May grow at its end. */
+typedef struct chron_error {
+    int32_t code;       /* CHRON_E..., positive */
+    int32_t sys_errno;  /* errno of the system call that failed, or 0 */
+    int64_t pid;        /* EWRITER: the process that has the queue open; 0 unknown */
+    uint64_t seq;       /* the sequence number concerned: what was asked for, or what is damaged or was rewritten */
+    uint64_t oldest;    /* EGONE: the oldest seq that can still be read */
+    uint64_t next_seq;  /* ERANGE, EREWRITTEN: seq of the next record to be appended, if the log ends before `seq` */
+    uint64_t offset;    /* bytes from the start of `file` */
+    char file[96];      /* file inside the queue directory */
+    char text[512];     /* one sentence that says what was tried and what to do */
+} chron_error;
+
+/* The calling thread's last failure. Never NULL; valid until the thread's next failing call. Never fails. */
+CHRON_API const chron_error *chron_last_error(void);
+
+/* The short, constant text for a code (either sign). Never NULL. Never fails. */
+CHRON_API const char *chron_strerror(int code);
+
+/* "0.1.0": version of the library that is running. Never fails. */
+CHRON_API const char *chron_version(void);
+
+/* CRC-32C (Castagnoli, RFC 3720 B.4) of `len` bytes, going on from `crc` (0 to start). Never fails. */
+CHRON_API uint32_t chron_crc32c(uint32_t crc, const void *data, size_t len);
+
+/*
+ * Which implementation was chosen on this machine: "sse4.2+pclmul", "sse4.2", "armv8+pmull", "armv8", "portable".
+ * Never fails.
+ */
+CHRON_API const char *chron_crc32c_name(void);
+
+/*
+ * Turn SIGBUS inside mappings of this library into CHRON_EIO from the operation that met it. Installs
+ * a handler that passes every other fault on to the handler that was there before. Idempotent, process
+ * wide, thread-safe. Call it before opening handles: mappings made earlier are not covered.
+ * Errors: EIO (the handler cannot be installed).
+ */
+CHRON_API int chron_guard_install(void);
+
+/* ---------------------------------------------------------------------------------------- options */
+
+/* Flags for chron_writer_options.flags and chron_reader_options.flags */
+#define CHRON_KEEPER       0x01 /* writer: start the keeper thread */
+#define CHRON_CHECKED      0x02 /* refuse concurrent use of the handle with CHRON_EBUSY (costs ~6 ns a call) */
+#define CHRON_ALLOW_NETFS  0x04 /* do not refuse a network file system */
+#define CHRON_REPAIR       0x08 /* writer: cut off, into quarantine/, even records that were durable */
+#define CHRON_MUST_EXIST   0x10 /* writer: do not create the queue */
+#define CHRON_DURABLE_ONLY 0x20 /* reader: see only records at or below durable_seq */
+
+/* chron_writer_options.durability: when are records put on disk? */
+#define CHRON_DURABILITY_NONE     0 /* by chron_writer_sync() only: survives process death, not power loss */
+#define CHRON_DURABILITY_INTERVAL 1 /* every durability_n milliseconds, by the keeper (which is required) */
+#define CHRON_DURABILITY_BATCH    2 /* inside append, after every durability_n records */
+#define CHRON_DURABILITY_ALWAYS   3 /* inside every append, before it returns */
+
+/* chron_writer_options.clock */
+#define CHRON_CLOCK_REALTIME 0 /* CLOCK_REALTIME: about 25 ns a reading */
+#define CHRON_CLOCK_COARSE   1 /* the kernel tick's time: 1 to 4 ms resolution, about 2 ns a reading */
+
+/*
+ * Retention. cleanup deletes sealed segments only, oldest first. Without limits it deletes those that
+ * every registered (named) reader has committed past; with no registered reader, none. A limit deletes
+ * in spite of the readers; one who is left behind meets CHRON_EGONE, or what its on_gap says.
+ * 0 switches a limit off.
+ */
+typedef struct chron_retention {
+    uint32_t struct_size;    /* sizeof(chron_retention) */
+    uint32_t automatic;      /* 1: also run by the keeper (or, without one, at each roll) */
+    uint64_t max_bytes;      /* keep at most this much in segment files */
+    uint64_t max_segments;   /* keep at most this many segment files, the active one included */
+    uint64_t max_age_ms;     /* delete segments sealed longer ago than this */
+    uint64_t reader_ttl_ms;  /* ignore readers that are not running and committed longer ago than this */
+    uint64_t max_reader_lag; /* ignore readers that are more than this many records behind */
+} chron_retention;
+
+typedef struct chron_writer_options {
+    uint32_t struct_size;    /* sizeof(chron_writer_options) */
+    uint32_t flags;          /* CHRON_KEEPER, ... */
+    uint64_t segment_size;   /* bytes, multiple of 64 KiB, 0 = 64 MiB; used when the queue is created, ignored later */
+    uint32_t durability;     /* CHRON_DURABILITY_... */
+    uint32_t durability_n;   /* milliseconds (INTERVAL, 0 = 100) or records (BATCH, 0 = 1000) */
+    uint32_t clock;          /* CHRON_CLOCK_... */
+    uint32_t mode;           /* permission bits for new files, 0 = 0600; directories get x where r is */
+    uint64_t max_bytes;      /* back-pressure: never let segment files grow beyond this; 0 = off */
+    uint64_t max_segments;   /* the same, in segments; at least 2 */
+    const chron_retention *retention; /* read only during the call; NULL: no limits */
+    int64_t block_ns;        /* how long an append waits for room before CHRON_EFULL; 0 = not at all */
+} chron_writer_options;
+
+/* chron_reader_options.start */
+#define CHRON_START_RESUME   0 /* the committed position, or the oldest record if there is none */
+#define CHRON_START_EARLIEST 1 /* the oldest record there is */
+#define CHRON_START_LATEST   2 /* behind the newest record: only what comes from now on */
+#define CHRON_START_SEQ      3 /* start_value is a seq */
+#define CHRON_START_TIME     4 /* start_value is a timestamp: the first record not older than it */
+
+/* chron_reader_options.on_gap: the record wanted next has been deleted by retention */
+#define CHRON_GAP_ERROR  0 /* CHRON_EGONE; chron_error.oldest says where reading could go on */
+#define CHRON_GAP_OLDEST 1 /* go on with the oldest record there is; stats count what was skipped */
+#define CHRON_GAP_LATEST 2 /* go on behind the newest record; stats count what was skipped */
+
+/* chron_reader_options.wait */
+#define CHRON_WAIT_HYBRID 0 /* spin for a few microseconds, then sleep until the writer rings */
+#define CHRON_WAIT_SPIN   1 /* spin: lowest latency, uses a whole processor (but lets others have it who wait) */
+#define CHRON_WAIT_SLEEP  2 /* sleep until the writer rings: least work */
+
+typedef struct chron_reader_options {
+    uint32_t struct_size;  /* sizeof(chron_reader_options) */
+    uint32_t flags;        /* CHRON_CHECKED, CHRON_ALLOW_NETFS, CHRON_DURABLE_ONLY */
+    const char *name;      /* [A-Za-z0-9._-]{1,64}, not starting with a dot; NULL: read-only, unregistered */
+    uint32_t start;        /* CHRON_START_... */
+    uint32_t on_gap;       /* CHRON_GAP_... */
+    uint32_t wait;         /* CHRON_WAIT_... */
+    uint32_t mode;         /* permission bits for a new position file, 0 = 0600 */
+    uint64_t start_value;  /* for CHRON_START_SEQ and CHRON_START_TIME */
+} chron_reader_options;
+
+/* ----------------------------------------------------------------------------------------- writer */
+
+/* What recovery found when the writer opened. All 0 after a clean shutdown. */
+typedef struct chron_recovery {
+    uint32_t struct_size;     /* sizeof(chron_recovery) */
+    uint32_t clean;           /* 1: the last writer closed the queue properly */
+    uint32_t quarantined;     /* 1: what was cut off is in quarantine/; 0 with cut_bytes > 0: no room for a copy */
+    uint32_t reserved;        /* 0 */
+    uint64_t next_seq;        /* first seq that this writer will assign */
+    uint64_t epoch;           /* how often the queue has been opened for writing */
+    uint64_t scanned_records; /* records whose CRC was checked */
+    uint64_t scanned_bytes;
+    uint64_t cut_bytes;       /* bytes cut off behind the last good record, and kept in quarantine/ */
+    uint64_t cut_records;     /* whole records among them that could still be recognised */
+    uint64_t cut_segments;    /* later segment files moved to quarantine/ as a whole */
+    uint64_t lost_records;    /* that the last writer had when it closed properly, and that are not there */
+    uint64_t repaired_rolls;  /* rolls that a crash had left half done */
+} chron_recovery;
+
+typedef struct chron_writer_stats {
+    uint32_t struct_size;      /* sizeof(chron_writer_stats) */
+    uint32_t keeper_running;   /* 1 or 0 */
+    uint64_t records;          /* appended through this handle */
+    uint64_t payload_bytes;
+    uint64_t rolls;
+    uint64_t rolls_unprepared; /* rolls at which the next segment was not ready and was made on the spot */
+    uint64_t full_waits;       /* appends that met back-pressure */
+    uint64_t syncs;            /* completed syncs */
+    uint64_t wakes;            /* system calls made to wake sleeping readers */
+    uint64_t touched_bytes;    /* pages prepared ahead, by the keeper or inline */
+    uint64_t deleted_segments;
+    uint64_t keeper_errors;    /* background work that failed, and is tried again */
+    int64_t keeper_last_error; /* the last of them, a CHRON_E... code, or 0 */
+} chron_writer_stats;
+
+/* One record of a batch. Pinned for ever. */
+typedef struct chron_record {
+    const void *payload;
+    size_t length;         /* bytes */
+    uint64_t timestamp_ns; /* or CHRON_NOW: all such records of a batch share one reading of the clock */
+    uint16_t type_id;      /* 0 to CHRON_TYPE_MAX */
+    uint8_t flags;         /* the user's */
+} chron_record;
+
+/*
+ * Open the queue at `path` for writing; create it if it is not there (the directory's parent must
+ * exist), recover it if the last writer died. `options` may be NULL for the defaults: no keeper, 64 MiB
+ * segments, durability none. On success *out is the handle; on failure it is NULL.
+ * Blocks for as long as recovery reads: every record above the durable mark is checked.
+ * Errors: EINVAL (options that make no sense; or the directory is no queue, and not empty), ENOQUEUE (with
+ * CHRON_MUST_EXIST, or the path is no directory), EWRITER, ECORRUPT (a durable record is damaged: see CHRON_REPAIR;
+ * or queue.meta is), EFORMAT, ENOTDURABLE, ENETFS, those of the system.
+ */
+CHRON_API int chron_writer_open(const char *path, const chron_writer_options *options, chron_writer **out);
+
+/*
+ * Close and free the handle, in every case. Aborts an open claim, stops the keeper, and (unless durability is NONE)
+ * syncs; the returned status is that of the sync. NULL is allowed, and so are a shut handle and, in a child, a forked
+ * one.
+ * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed), those of the system
+ * (it is closed; not all that was appended is known to be on disk).
+ */
+CHRON_API int chron_writer_close(chron_writer *w);
+
+/*
+ * The same, but the handle's memory stays, until chron_writer_close() frees it: for language bindings, where
+ * another thread may be about to use the handle. With CHRON_CHECKED every later call answers ECLOSED.
+ * Errors: as chron_writer_close().
+ */
+CHRON_API int chron_writer_shut(chron_writer *w);
+
+/*
+ * Append one record, stamped with the writer's clock. Returns its seq. When it returns, the record survives the death
+ * of this process and readers can see it. `data` may be NULL if `length` is 0. No system call, no allocation, except
+ * at the roll to a new segment, in a sync that the durability asks for, and to wake a reader that sleeps. A failed
+ * append has appended nothing. But if that sync fails (EIO, or EPOISONED if it was the keeper's that failed just
+ * then), or the segment went away under its mapping (EIO), the record is there and not known to be on disk, and the
+ * handle can only be closed.
+ * Errors: ETOOBIG, EINVAL (type_id), ECLAIM (one is open), EPOISONED (an earlier sync failed: close and open again),
+ * those of the system (when a new segment is made; ENOSPC: try again when there is room); with back-pressure EFULL,
+ * EINTR (a signal came while it waited for room), ECORRUPT and EFORMAT as chron_writer_cleanup().
+ */
+CHRON_API int64_t chron_writer_append(chron_writer *w, const void *data, size_t length,
+                                      uint16_t type_id, uint8_t flags);
+
+/*
+ * The same, with a given timestamp (CHRON_NOW reads the clock). Timestamps may go back.
+ * Errors: as chron_writer_append().
+ */
+CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length,
+                                         uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
+
+/*
+ * The same, but only if it takes no more than copying. CHRON_NOT_READY, which is no error and leaves no detail, when it
+ * would take more (a roll, pages to prepare, a sync) or when the record is refused: then nothing was appended, and
+ * chron_writer_append_at() is the call to make next. For callers who hold a lock that others wait for, such as a
+ * language's interpreter lock. The one system call that it may make wakes sleeping readers.
+ * Errors: EIO (the segment went away under its mapping: the handle can only be closed).
+ */
+CHRON_API int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length,
+                                          uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
+
+/*
+ * Append `count` records so that readers, and recovery after a crash, see either all or none. Returns the first seq;
+ * the others follow densely. The whole batch must fit one segment; it may leave the rest of the current segment
+ * unused. count = 0 returns the next seq.
+ * Errors: as chron_writer_append(), ETOOBIG also for the batch, EINVAL also if it was changed while it was read.
+ */
+CHRON_API int64_t chron_writer_append_batch(chron_writer *w, const chron_record *records, size_t count);
+
+/*
+ * Many payloads in one buffer, with what belongs to them in columns. Payload i is bytes[offset i] up to
+ * bytes[offset i + 1] (the layout of Arrow's Binary and LargeBinary arrays), or, without offsets, row i of
+ * `row_bytes` each. A column that is NULL has the same value for all.
+ */
+typedef struct chron_source {
+    uint32_t struct_size;         /* sizeof(chron_source) */
+    uint32_t offset_size;         /* 4 or 8: bytes of one offset, native order, unsigned */
+    const void *bytes;
+    uint64_t bytes_size;          /* of `bytes`: no payload may reach beyond it */
+    const void *offsets;          /* count + 1 of them, ascending, aligned; NULL: rows */
+    uint32_t row_bytes;           /* without offsets: length of each payload */
+    uint16_t type_id;             /* without type_ids */
+    uint8_t flag;                 /* without flags */
+    uint8_t timestamps_signed;    /* 1: they are int64_t, and a negative one is refused (EINVAL) */
+    const uint64_t *timestamps;   /* count of them, or NULL; CHRON_NOW among them reads the clock */
+    const uint16_t *type_ids;     /* the same */
+    const uint8_t *flags;         /* the same */
+    uint64_t timestamp_ns;        /* without timestamps (0 is 1970); CHRON_NOW: one reading of the clock a call */
+} chron_source;
+
+/*
+ * Append records [from, to) of the source; they become visible one by one. Returns how many were appended; fewer
+ * than to - from if an error came up behind the first: the call for the rest then returns that error. The source
+ * and its columns are read only during the call.
+ * Errors: as chron_writer_append(), EINVAL also for what the source says (nothing was appended then).
+ */
+CHRON_API int64_t chron_writer_append_source(chron_writer *w, const chron_source *source, size_t from, size_t to);
+
+/*
+ * The same with all of them or none, as chron_writer_append_batch(): returns the first seq.
+ * Errors: as chron_writer_append_source(), and as chron_writer_append_batch().
+ */
+CHRON_API int64_t chron_writer_append_source_whole(chron_writer *w, const chron_source *source, size_t from, size_t to);
+
+/*
+ * Claim room for a payload of up to `length` bytes and get a pointer into the mapped segment, to write
+ * it in place: 32-byte aligned, zeroed, valid until publish or abort. One claim at a time; until it
+ * ends, appends answer ECLAIM. Nobody sees anything before publish.
+ * Errors: as chron_writer_append().
+ */
+CHRON_API int chron_writer_claim(chron_writer *w, size_t length, void **payload);
+
+/*
+ * Publish the first `length` bytes (not more than claimed) as a record. Returns its seq.
+ * Errors: ECLAIM (none is open), EINVAL (more than claimed, or type_id), ETOOBIG (more than ever could be), EIO and
+ * EPOISONED as chron_writer_append().
+ */
+CHRON_API int64_t chron_writer_publish(chron_writer *w, size_t length, uint16_t type_id, uint8_t flags,
+                                       uint64_t timestamp_ns);
+
+/* Give the claim back. The log is as if it had never been. Errors: ECLAIM (none is open). */
+CHRON_API int chron_writer_abort(chron_writer *w);
+
+/*
+ * Put everything appended so far on disk, and advance durable_seq to it. Blocks for the disk. After the
+ * first failure the handle is poisoned: a later sync could answer success for data that is gone.
+ * Errors: EIO (whatever the system said), EPOISONED (an earlier one failed), ENOTDURABLE.
+ */
+CHRON_API int chron_writer_sync(chron_writer *w);
+
+/*
+ * Ask the keeper to put everything up to `seq` on disk, and go on. 1: it is already; 0: asked for. The writer's bell
+ * (chron_writer_bell) rings when a sync has ended: then ask again. Requests that come during a sync are
+ * served together by the next one.
+ * Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED (a sync failed), ENOTDURABLE.
+ */
+CHRON_API int chron_writer_sync_request(chron_writer *w, uint64_t seq);
+
+/* The seq that the next append will return. Never fails. */
+CHRON_API uint64_t chron_writer_next_seq(const chron_writer *w);
+
+/* The last seq that survives a loss of power; CHRON_SEQ_NONE if there is none. Never fails. */
+CHRON_API uint64_t chron_writer_durable_seq(const chron_writer *w);
+
+/* What the writer's clock says: the timestamp that CHRON_NOW stands for. Never fails. */
+CHRON_API uint64_t chron_writer_now(const chron_writer *w);
+
+/*
+ * Wait until back-pressure would let a new segment be made, or `timeout_ns` has passed. Returns 1 if
+ * there is room, 0 if not.
+ * Errors: EINTR (a signal came), and as chron_writer_cleanup(), which it does.
+ */
+CHRON_API int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns);
+
+/* Fill *out with the writer's counters. Errors: none of its own. */
+CHRON_API int chron_writer_stats_get(const chron_writer *w, chron_writer_stats *out);
+
+/* Fill *out with what opening this writer found. Errors: none of its own. */
+CHRON_API int chron_writer_recovery_get(const chron_writer *w, chron_recovery *out);
+
+/*
+ * The keeper: one background thread that touches pages ahead of the writer, prepares the next segment,
+ * syncs (DURABILITY_INTERVAL) and cleans up (retention.automatic). It takes no part in correctness. 0 also if it runs
+ * already.
+ * Errors: those of the system (no thread could be had).
+ */
+CHRON_API int chron_writer_keeper_start(chron_writer *w);
+
+/* Stop it, and wait until the thread has ended. Errors: EINVAL (durability INTERVAL needs it). */
+CHRON_API int chron_writer_keeper_stop(chron_writer *w);
+
+/* --------------------------------------------------------------------------------------- retention */
+
+/* chron_segment_fate.reason: why a segment is kept, or was deleted */
+#define CHRON_KEPT_ACTIVE     0 /* the writer appends to it, or it is not sealed */
+#define CHRON_KEPT_READER     1 /* a registered reader has not committed past it: `reader` */
+#define CHRON_KEPT_NO_READERS 2 /* no reader is registered, and no limit asks for its deletion */
+#define CHRON_KEPT_EARLIER    3 /* an older segment is kept; deletion goes oldest first */
+#define CHRON_KEPT_DAMAGED    4 /* a reader's position file is damaged: `reader` */
+#define CHRON_GONE_CONSUMED   5 /* every registered reader has committed past it */
+#define CHRON_GONE_BYTES      6 /* limit max_bytes */
+#define CHRON_GONE_SEGMENTS   7 /* limit max_segments */
+#define CHRON_GONE_AGE        8 /* limit max_age_ms */
+
+typedef struct chron_segment_fate {
+    uint32_t struct_size;  /* sizeof(chron_segment_fate); in an array: of the first one */
+    uint32_t reason;       /* CHRON_KEPT_... or CHRON_GONE_... */
+    uint64_t base_seq;     /* first seq of the segment */
+    uint64_t next_seq;     /* first seq behind it */
+    uint64_t bytes;        /* size of the file */
+    char reader[72];       /* the reader that holds it, or "" */
+} chron_segment_fate;
+
+typedef struct chron_cleanup {
+    uint32_t struct_size;      /* sizeof(chron_cleanup) */
+    uint32_t reserved;         /* 0 */
+    uint64_t segments;         /* looked at: fates there would be for all of them */
+    uint64_t deleted_segments; /* (or that would be deleted, in a dry run) */
+    uint64_t deleted_bytes;
+    uint64_t oldest_seq;       /* oldest seq there is afterwards */
+    uint64_t readers;          /* registered readers */
+    uint64_t readers_ignored;  /* passed over because of reader_ttl_ms or max_reader_lag */
+    uint64_t readers_behind;   /* readers that lost records they had not committed past */
+} chron_cleanup;
+
+/*
+ * Apply the writer's retention now. Up to `capacity` fates, oldest first, are stored in `fates`. Both may be NULL.
+ * After an error they tell how far it came.
+ * Errors: ECORRUPT and EFORMAT (the newest segment cannot be read), those of the system.
+ */
+CHRON_API int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates,
+                                   size_t capacity);
+
+/*
+ * The same plan for a queue that may be in use, deleting nothing. `retention` NULL: no limits.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta or the newest segment cannot be read), those of the system.
+ */
+CHRON_API int chron_queue_cleanup_plan(const char *path, const chron_retention *retention,
+                                       chron_cleanup *out, chron_segment_fate *fates, size_t capacity);
+
+/* ----------------------------------------------------------------------------------------- reader */
+
+/* One record. `payload` points into the mapped segment, or into the caller's buffer (next_copy). Pinned for ever. */
+typedef struct chron_view {
+    uint64_t seq;
+    uint64_t timestamp_ns;
+    const void *payload;
+    uint32_t length;  /* bytes */
+    uint16_t type_id;
+    uint8_t flags;    /* the user's */
+} chron_view;
+
+typedef struct chron_reader_stats {
+    uint32_t struct_size;   /* sizeof(chron_reader_stats) */
+    uint32_t reserved;      /* 0 */
+    uint64_t records;       /* returned through this handle */
+    uint64_t payload_bytes;
+    uint64_t skipped;       /* records passed over by on_gap, or by skip_damaged */
+    uint64_t gaps;          /* how often that happened */
+    uint64_t rolls;         /* segments entered */
+    uint64_t sleeps;        /* waits that went to sleep */
+} chron_reader_stats;
+
+/*
+ * Open the queue at `path` for reading. `options` may be NULL: no name, from the oldest record. A named
+ * reader is registered: it has a stored position (readers/<name>.pos), retention waits for it, and a
+ * second one of the same name is refused with EREADER. Without a name nothing is written anywhere, so
+ * it works on a read-only file system and without write permission.
+ * Errors: EINVAL (options that make no sense), ENOQUEUE, EREADER, EGONE (start is deleted, and on_gap CHRON_GAP_ERROR),
+ * ERANGE (start lies ahead), EREWRITTEN (the committed position belongs to a history that a power cut undid: open
+ * with another start), ECORRUPT (on the way to the start, or the stored position: open with another start), EFORMAT,
+ * ENETFS, those of the system.
+ */
+CHRON_API int chron_reader_open(const char *path, const chron_reader_options *options, chron_reader **out);
+
+/*
+ * Close and free. Does not commit. NULL is allowed, and so are a shut handle and, in a child, a forked one.
+ * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed).
+ */
+CHRON_API int chron_reader_close(chron_reader *r);
+
+/*
+ * The same, but the handle's memory stays until chron_reader_close(): see chron_writer_shut().
+ * Errors: as chron_reader_close().
+ */
+CHRON_API int chron_reader_shut(chron_reader *r);
+
+/*
+ * The record at the position, which moves on by one. 1: *out is filled; 0: there is none yet. The CRC
+ * was checked. out->payload points into the mapping and is valid until the next call that moves this
+ * reader or closes it. Never blocks; no system call within a segment. An error leaves the position where it is.
+ * Errors: EGONE (it was deleted, and on_gap is CHRON_GAP_ERROR), ECORRUPT (see chron_reader_skip_damaged), EREWRITTEN (what
+ * this reader has read was cut off by a recovery: seek to where to go on), EFORMAT (the log goes on in a later
+ * format), those of the system.
+ */
+CHRON_API int chron_reader_next(chron_reader *r, chron_view *out);
+
+/*
+ * The same, with the payload copied to `buffer`, and the CRC checked over the copy: what it holds
+ * cannot change afterwards.
+ * Errors: EBUFFER (it needs more than `capacity`: out->length says how much), and as chron_reader_next().
+ */
+CHRON_API int chron_reader_next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view *out);
+
+/*
+ * Up to `count` records in one call; returns how many. They all lie in one segment, so fewer than
+ * `count` does not mean there are no more: only 0 does. Views are valid as with chron_reader_next().
+ * A damaged record ends the batch before it, and is reported by the call that meets it first.
+ * Errors: as chron_reader_next().
+ */
+CHRON_API int64_t chron_reader_next_batch(chron_reader *r, chron_view *out, size_t count);
+
+/*
+ * Where chron_reader_peek_columns() puts what it finds: each pointer leads to room for `count` elements, or is NULL
+ * if that column is not wanted. Offsets are those of payloads, in bytes from the start of the segment; or, if `copy` is
+ * not NULL, from there: then payloads are copied to it, one behind the other, and the CRCs are checked over the copies.
+ */
+typedef struct chron_columns {
+    uint32_t struct_size;   /* in: sizeof(chron_columns) */
+    uint32_t reserved;      /* in: 0 */
+    uint64_t *seq;
+    uint64_t *timestamp_ns;
+    uint64_t *offset;
+    uint32_t *length;
+    uint16_t *type_id;
+    uint8_t *flags;
+    void *copy;             /* in: room for bytes_max bytes, or NULL */
+    uint64_t bytes_max;     /* in: stop before the payloads are more than this together; without `copy` 0 = no limit */
+    uint32_t length_min;    /* out: shortest and longest payload found */
+    uint32_t length_max;
+    uint64_t payload_bytes; /* out: of all payloads found */
+} chron_columns;
+
+/*
+ * Up to `count` records from the position on, their CRCs checked, as columns; returns how many. The position stays:
+ * chron_reader_advance() moves it. As with next_batch they lie in one segment. If *segment is not NULL on return, it
+ * is the caller's reference to that segment: see chron_segment_release(). `segment` may be NULL.
+ * Errors: EBUFFER (not even the first payload is within bytes_max: columns->length_max says how much it needs), and
+ * as chron_reader_next().
+ */
+CHRON_API int64_t chron_reader_peek_columns(chron_reader *r, chron_columns *columns, size_t count,
+                                            chron_segment **segment);
+
+/*
+ * Move the position over `count` of the records that the last peek found (and that were not moved over yet).
+ * Errors: EINVAL (so many are not left, or something else has moved this reader in between), ECORRUPT and EIO (they
+ * are not there any more).
+ */
+CHRON_API int chron_reader_advance(chron_reader *r, size_t count);
+
+/*
+ * A segment's mapping stays as long as somebody holds a reference: after the reader has moved on or closed, and after
+ * retention has deleted the file. These may be called by any thread, and in a forked child.
+ */
+
+/* Where the mapping begins; NULL for NULL. Never fails. */
+CHRON_API const void *chron_segment_bytes(const chron_segment *s);
+/* How many bytes it has; 0 for NULL. Never fails. */
+CHRON_API uint64_t chron_segment_size(const chron_segment *s);
+/*
+ * 1 if the file went away under the mapping (it was truncated, or the disk failed): what is read there are zeros.
+ * Never fails.
+ */
+CHRON_API int chron_segment_faulted(const chron_segment *s);
+/* Give the reference back. NULL is allowed. Never fails. */
+CHRON_API void chron_segment_release(chron_segment *s);
+
+/*
+ * Describe payloads of a segment as `count` string views of 16 bytes each, as in Arrow's BinaryView layout: length
+ * and, up to 12 bytes, the bytes; else length, first four bytes, buffer index, offset in that buffer. Buffer i begins
+ * i GiB behind offset `from` of the segment, and goes on to the end: payloads begin in its first GiB, and may reach
+ * beyond. Offsets and lengths are those that peek found, and no offset is below `from`. Never fails.
+ */
+CHRON_API void chron_segment_binary_views(const chron_segment *s, uint64_t from, const uint64_t *offset,
+                                          const uint32_t *length, size_t count, void *views);
+
+/*
+ * The record before the position, which moves back by one. 0: there is none, or retention has deleted it (but in the
+ * segment that the reader is in, which it still maps, it may go on).
+ * Errors: as chron_reader_next().
+ */
+CHRON_API int chron_reader_previous(chron_reader *r, chron_view *out);
+
+/*
+ * Wait until next() would return a record (or an error). 1: it would; 0: time is up. timeout_ns 0 only
+ * looks; negative waits without limit.
+ * Errors: EINTR (a signal handler ran while it slept).
+ */
+CHRON_API int chron_reader_wait(chron_reader *r, int64_t timeout_ns);
+
+/*
+ * Store the position: what `resume` starts from. Nanoseconds, no system call, survives process death;
+ * with `sync` != 0 it is put on disk before the call returns.
+ * Errors: EREADONLY (the reader has no name), EIO (the position file went away), with `sync` those of the system.
+ */
+CHRON_API int chron_reader_commit(chron_reader *r, int sync);
+
+/*
+ * Move to a seq: from the oldest up to the next one to be appended. An error leaves the position where it is.
+ * Errors: EGONE (below, and on_gap is CHRON_GAP_ERROR), ERANGE (above), ECORRUPT and EFORMAT (on the way there), those of the
+ * system.
+ */
+CHRON_API int chron_reader_seek(chron_reader *r, uint64_t seq);
+/*
+ * Move to the first record, in seq order, whose timestamp is not below `timestamp_ns`; or to the end.
+ * Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek().
+ */
+CHRON_API int chron_reader_seek_time(chron_reader *r, uint64_t timestamp_ns);
+/* Move to the oldest record. Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek(). */
+CHRON_API int chron_reader_seek_earliest(chron_reader *r);
+/* Move behind the newest record. Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek(). */
+CHRON_API int chron_reader_seek_latest(chron_reader *r);
+
+/*
+ * After ECORRUPT: move past the damage to the next record that can be read. Returns how many seqs were
+ * passed over (0 if the record at the position is fine).
+ * Errors: as chron_reader_next(), ECORRUPT if nothing readable follows yet.
+ */
+CHRON_API int64_t chron_reader_skip_damaged(chron_reader *r);
+
+/* seq of the record that next() returns next. Never fails. */
+CHRON_API uint64_t chron_reader_position(const chron_reader *r);
+/* The position stored by the last commit; CHRON_SEQ_NONE if none. Never fails. */
+CHRON_API uint64_t chron_reader_committed(const chron_reader *r);
+/*
+ * How many records there are behind the position. Some microseconds: it looks for the newest one.
+ * Errors: ECORRUPT and EFORMAT (the newest segment cannot be read), those of the system.
+ */
+CHRON_API int64_t chron_reader_lag(chron_reader *r);
+/* 1 if a writer has the queue open, 0 if not. One system call or two. Errors: those of the system. */
+CHRON_API int chron_reader_writer_alive(chron_reader *r);
+/* Fill *out with the reader's counters. Errors: none of its own. */
+CHRON_API int chron_reader_stats_get(const chron_reader *r, chron_reader_stats *out);
+
+/* ------------------------------------------------------------------------------------ event loops */
+
+/*
+ * An event loop must not sleep in chron_reader_wait(). It arms the reader, goes on, and looks again when another thread
+ * has told it that the reader's bell was rung:
+ *
+ *     loop's thread                                   one thread for all handles
+ *     chron_reader_bell(r, &bell);                    counts[i] = chron_bell_count(bells[i]);   (before the first arm)
+ *     while (chron_reader_next(r, &v) == 0)           while (chron_bells_wait(bells, counts, n, -1) > 0)
+ *         if (chron_reader_arm(r) == 0)                   tell the loops of those whose count changed;
+ *             return to the loop;
+ *
+ * A bell may ring without a record being there: others wait at the same doorbell. It may also fail to ring, when the
+ * writer dies in between: look now and then, too. Bells are reference counted and outlive their handles; the
+ * functions that take them may be called by any thread.
+ */
+
+/*
+ * Have the writer ring at its next publish. 0: it will; 1: it need not, next() would return something, or fail.
+ * Errors: none of its own.
+ */
+CHRON_API int chron_reader_arm(chron_reader *r);
+/*
+ * The bell of the reader's queue; the reference is the caller's.
+ * Errors: EACCESS (the doorbell cannot be written to: poll), ENOMEM.
+ */
+CHRON_API int chron_reader_bell(chron_reader *r, chron_bell **out);
+/* The bell that rings when a sync of this writer has ended, by the keeper or not, well or not. Errors: ENOMEM. */
+CHRON_API int chron_writer_bell(chron_writer *w, chron_bell **out);
+/* One of the caller's own, to end a wait with chron_bell_ring(). Errors: ENOMEM. */
+CHRON_API int chron_bell_new(chron_bell **out);
+/* Ring a bell made by chron_bell_new(). Async-signal-safe. Errors: EINVAL (it is that of a queue). */
+CHRON_API int chron_bell_ring(chron_bell *b);
+/* How often it has been rung, modulo 2^32; 0 in a forked child. Never fails. */
+CHRON_API uint32_t chron_bell_count(const chron_bell *b);
+/*
+ * Wait until the count of a bell differs from counts[i]. Returns how many differ, and stores their counts; 0 when
+ * `timeout_ns` is over (negative: no limit). Where the system cannot wait for several (Linux before 5.16) it looks
+ * every millisecond.
+ * Errors: EINVAL (1 to CHRON_BELLS_MAX bells are possible), EINTR (a signal handler ran), EFORKED (a parent's bell).
+ */
+CHRON_API int chron_bells_wait(chron_bell *const *bells, uint32_t *counts, size_t n, int64_t timeout_ns);
+/* Give the reference back. NULL is allowed. Never fails. */
+CHRON_API void chron_bell_release(chron_bell *b);
+
+/* ------------------------------------------------------------------------------------------ queue */
+
+typedef struct chron_queue_info {
+    uint32_t struct_size;   /* sizeof(chron_queue_info) */
+    uint32_t format_version;
+    uint32_t writer_alive;
+    uint32_t clean;         /* no writer, and the last one closed properly */
+    uint8_t uuid[16];
+    uint64_t segment_size;  /* bytes */
+    uint64_t created_ns;
+    uint64_t oldest_seq;    /* oldest that can be read; equals next_seq if there is none */
+    uint64_t next_seq;      /* seq of the next record to be appended */
+    uint64_t durable_seq;   /* or CHRON_SEQ_NONE */
+    uint64_t epoch;         /* how often it was opened for writing */
+    uint64_t segments;
+    uint64_t bytes;         /* in segment files */
+    int64_t writer_pid;     /* 0: none active, or unknown */
+    uint64_t writer_start_ns;
+    char writer_host[64];
+} chron_queue_info;
+
+typedef struct chron_segment_info {
+    uint32_t struct_size;   /* sizeof(chron_segment_info); in an array: of the first one */
+    uint32_t sealed;
+    uint32_t damaged;       /* its header cannot be read: the other fields are 0 */
+    uint32_t reserved;      /* 0 */
+    uint64_t base_seq;
+    uint64_t next_seq;      /* first seq behind the segment */
+    uint64_t bytes;         /* size of the file */
+    uint64_t used_bytes;    /* up to the end of its last record */
+    uint64_t first_ts_ns;   /* of its first and last record; 0 if it has none */
+    uint64_t last_ts_ns;
+    uint64_t created_ns;
+    uint64_t epoch;         /* of the writer that made it */
+} chron_segment_info;
+
+typedef struct chron_reader_info {
+    uint32_t struct_size;   /* sizeof(chron_reader_info); in an array: of the first one */
+    uint32_t alive;         /* some process has it open */
+    uint32_t damaged;       /* its position file cannot be read: position and lag are 0 */
+    char name[68];
+    uint64_t position;      /* committed: seq it will resume from */
+    uint64_t lag;           /* records between there and the end */
+    uint64_t updated_ns;    /* when it last committed, or was registered */
+} chron_reader_info;
+
+/*
+ * Look at a queue, in use or not, without a handle. Read permission suffices.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta or the newest segment cannot be read), those of the system.
+ */
+CHRON_API int chron_queue_info_get(const char *path, chron_queue_info *out);
+/*
+ * Fill up to `capacity`; return how many there are (which may be more). Oldest first.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta cannot be read), those of the system.
+ */
+CHRON_API int64_t chron_queue_segments(const char *path, chron_segment_info *out, size_t capacity);
+/*
+ * Registered readers, by name. Fill up to `capacity`; return how many there are.
+ * Errors: as chron_queue_info_get().
+ */
+CHRON_API int64_t chron_queue_readers(const char *path, chron_reader_info *out, size_t capacity);
+/*
+ * Remove a registered reader that is not running.
+ * Errors: EREADER (it is), ENOQUEUE (there is no queue, or no such reader), EINVAL (no reader has such a name),
+ * ECORRUPT and EFORMAT (queue.meta cannot be read), those of the system.
+ */
+CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
+
+/* chron_problem.kind */
+#define CHRON_PROBLEM_META      1  /* queue.meta */
+#define CHRON_PROBLEM_HEADER    2  /* a segment's header */
+#define CHRON_PROBLEM_RECORD    3  /* a record: CRC, length, seq or epoch */
+#define CHRON_PROBLEM_CHAIN     4  /* a segment is missing, or does not follow the one before it */
+#define CHRON_PROBLEM_SEAL      5  /* a seal does not match its segment */
+#define CHRON_PROBLEM_INDEX     6  /* a block index entry is wrong (readers fall back to a scan) */
+#define CHRON_PROBLEM_TAIL      7  /* bytes behind the last record, and no writer active: recovery will cut them */
+#define CHRON_PROBLEM_POSITION  8  /* a reader's position file */
+#define CHRON_PROBLEM_DOORBELL  9  /* the doorbell file (readers poll instead) */
+#define CHRON_PROBLEM_FILE      10 /* a file that does not belong here, or cannot be opened */
+
+/* What a verification has found. May grow at its end. */
+typedef struct chron_problem {
+    uint32_t kind;       /* CHRON_PROBLEM_...; 0 is a progress report: only `file` and `seq` are set */
+    uint32_t reserved;
+    uint64_t seq;        /* first seq concerned, or CHRON_SEQ_NONE */
+    uint64_t seq_end;    /* behind the last seq concerned, if known; else CHRON_SEQ_NONE */
+    uint64_t offset;     /* bytes from the start of the file */
+    char file[96];       /* relative to the queue directory */
+    char text[256];
+} chron_problem;
+
+typedef struct chron_verify_summary {
+    uint32_t struct_size; /* sizeof(chron_verify_summary) */
+    uint32_t reserved;    /* 0 */
+    uint64_t records;    /* good ones */
+    uint64_t payload_bytes;
+    uint64_t segments;
+    uint64_t readers;
+    uint64_t problems;
+    uint64_t oldest_seq;
+    uint64_t next_seq;
+} chron_verify_summary;
+
+/* Called for each problem, and with kind 0 now and then. A nonzero result stops the walk (EINTR). */
+typedef int (*chron_problem_fn)(void *context, const chron_problem *problem);
+
+/*
+ * Read everything in the queue and check it against the format: every CRC, every link. Writes nothing;
+ * may run beside a live writer and readers. Returns 0 if it could look, whatever it found: see summary->problems.
+ * `report` and `summary` may be NULL.
+ * Errors: ENOQUEUE, EFORMAT (of queue.meta), EINTR (`report` stopped it: summary tells how far it came), those of the
+ * system.
+ */
+CHRON_API int chron_queue_verify(const char *path, chron_problem_fn report, void *context,
+                                 chron_verify_summary *summary);
+
+/* cdef: end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* CHRONICLE_H */
