@@ -76,6 +76,7 @@ static int code_of(int sys_errno)
     switch (sys_errno) {
     case ENOSPC:
     case EDQUOT:
+    case EFBIG: /* beyond the limit of the process: ulimit -f */
         return CHRON_ENOSPC;
     case EACCES:
     case EPERM:

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 #if defined(__APPLE__)
@@ -104,7 +105,22 @@ void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
 
 #endif
 
-/* -------------------------------------------------------------------------------------- processes */
+/* ------------------------------------------------------------------------------ threads, processes */
+
+int chron__thread_start(pthread_t *thread, void *(*main)(void *), void *argument)
+{
+    sigset_t all;
+    sigset_t before;
+    int error;
+
+    (void)sigfillset(&all);
+    (void)sigdelset(&all, SIGBUS);
+    (void)sigdelset(&all, SIGSEGV);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(thread, NULL, main, argument);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}
 
 chron__a32 chron__fork_count; /* [FORK] */
 

@@ -31,6 +31,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -106,6 +107,90 @@ int64_t chron__os_next_data(int fd, uint64_t offset)
     if (at >= 0)
         return at;
     return errno == EINVAL ? -ENOSYS : -errno;
+}
+
+/* ---------------------------------------------------------------------------------------- places */
+
+int chron__os_rename_new(int dir, const char *from, const char *to)
+{
+    const unsigned no_replace = 1;
+
+    if (syscall(SYS_renameat2, dir, from, dir, to, no_replace) == 0)
+        return 0;
+    return errno == EINVAL ? -ENOSYS : -errno; /* EINVAL: this file system does not know the flag */
+}
+
+/* All of a small file of the kernel's; "" if it cannot be read. */
+static void read_text(const char *path, char *text, size_t capacity)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, capacity - 1u) : -1;
+
+    text[n > 0 ? n : 0] = '\0';
+    if (fd >= 0)
+        close(fd);
+}
+
+/* "8c3a61ce-..." as 16 bytes. */
+static void read_boot(uint8_t *boot)
+{
+    static const char digits[] = "0123456789abcdef";
+    char text[64];
+    unsigned count = 0;
+
+    read_text("/proc/sys/kernel/random/boot_id", text, sizeof text);
+    for (const char *c = text; *c && count < 32; c++) {
+        const char *digit = strchr(digits, *c);
+
+        if (!digit)
+            continue;
+        boot[count / 2u] = (uint8_t)(boot[count / 2u] << 4 | (digit - digits));
+        count++;
+    }
+    if (count < 32)
+        memset(boot, 0, 16);
+}
+
+/* Of the disk that a partition lies on, if it is one (Linux 5.15). A disk that goes and comes back gets another. */
+static uint64_t read_disk_seq(unsigned device_major, unsigned device_minor)
+{
+    static const char *const places[] = {"", "/.."};
+    char path[64];
+    char text[32];
+
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        (void)snprintf(path, sizeof path, "/sys/dev/block/%u:%u%s/diskseq", device_major, device_minor, places[i]);
+        read_text(path, text, sizeof text);
+        if (text[0])
+            return strtoull(text, NULL, 10);
+    }
+    return 0;
+}
+
+void chron__os_place(int fd, chron__place *out)
+{
+    struct statx st;
+
+    read_boot(out->boot);
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) < 0)
+        return;
+    if (st.stx_mask & STATX_BTIME)
+        out->birth_ns = (uint64_t)st.stx_btime.tv_sec * NS_PER_SECOND + st.stx_btime.tv_nsec;
+    out->disk_seq = read_disk_seq(st.stx_dev_major, st.stx_dev_minor);
+}
+
+void chron__os_start_sync(int fd)
+{
+    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
+int chron__os_open_direct(int dir, const char *name)
+{
+    int fd = openat(dir, name, O_RDONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
+
+    if (fd < 0)
+        return errno == EINVAL ? -ENOTSUP : -errno;
+    return fd;
 }
 
 /* ---------------------------------------------------------------------------------------- locks */

@@ -25,6 +25,12 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#if defined(__APPLE__)
+#include <stdio.h> /* renameatx_np */
+#include <sys/stat.h>
+#include <sys/sysctl.h>
+#include <uuid/uuid.h>
+#endif
 #include <sys/param.h>
 #if defined(__NetBSD__)
 #include <sys/statvfs.h>
@@ -40,6 +46,49 @@ int chron__os_allocate(int fd, uint64_t bytes)
     (void)fd;
     (void)bytes;
     return -ENOSYS;
+}
+
+int chron__os_rename_new(int dir, const char *from, const char *to)
+{
+#if defined(RENAME_EXCL) /* macOS */
+    if (renameatx_np(dir, from, dir, to, RENAME_EXCL) == 0)
+        return 0;
+    return errno == ENOTSUP || errno == EINVAL ? -ENOSYS : -errno;
+#else
+    (void)dir;
+    (void)from;
+    (void)to;
+    return -ENOSYS;
+#endif
+}
+
+void chron__os_place(int fd, chron__place *out)
+{
+#if defined(__APPLE__)
+    struct stat st;
+    char text[64] = "";
+    size_t length = sizeof text - 1u;
+
+    if (fstat(fd, &st) == 0)
+        out->birth_ns = (uint64_t)st.st_birthtimespec.tv_sec * 1000000000u + (uint64_t)st.st_birthtimespec.tv_nsec;
+    if (sysctlbyname("kern.bootsessionuuid", text, &length, NULL, 0) == 0)
+        (void)uuid_parse(text, out->boot);
+#else
+    (void)fd; /* these systems have no name for a boot: every opening is judged as after another one */
+    (void)out;
+#endif
+}
+
+void chron__os_start_sync(int fd)
+{
+    (void)fd;
+}
+
+int chron__os_open_direct(int dir, const char *name)
+{
+    (void)dir;
+    (void)name;
+    return -ENOTSUP;
 }
 
 int64_t chron__os_next_data(int fd, uint64_t offset)

@@ -32,6 +32,15 @@ typedef struct chron__lock {
     int fd;    /* where a mapping cannot do that (linux.c says where); else -1 */
 } chron__lock;
 
+/* Where a file lies, now. Equal in all: the same file, on the same device, since the same boot. */
+typedef struct chron__place {
+    uint8_t boot[16]; /* the kernel's name for this boot; zeros: it has none */
+    uint64_t device;
+    uint64_t inode;
+    uint64_t birth_ns; /* when the file was made; 0: not known */
+    uint64_t disk_seq; /* counts the disks that this machine has been given; 0: not known */
+} chron__place;
+
 /* open_file flags */
 #define CHRON__OPEN_READ 0
 #define CHRON__OPEN_WRITE 1     /* for reading and writing */
@@ -39,6 +48,8 @@ typedef struct chron__lock {
 #define CHRON__OPEN_EXCLUSIVE 4 /* with CREATE: must not exist */
 
 /* map flags */
+#define CHRON__DIRECT_ALIGN 4096u
+
 #define CHRON__MAP_WRITE 1
 #define CHRON__MAP_DONTFORK 2 /* not inherited by a fork, where the system can do that */
 
@@ -73,6 +84,8 @@ struct chron__io {
     int (*sync_file)(const chron__io *io, int fd);
     int (*sync_dir)(const chron__io *io, int dir);
     int (*rename)(const chron__io *io, int from_dir, const char *from, int to_dir, const char *to);
+    /* The same, but never replaces: -EEXIST. */
+    int (*rename_new)(const chron__io *io, int dir, const char *from, const char *to);
     int (*unlink)(const chron__io *io, int dir, const char *name);
     /* Calls visit for each name but "." and ".."; a nonzero result ends the walk and is returned. */
     int (*list)(const chron__io *io, int dir, int (*visit)(void *context, const char *name), void *context);
@@ -87,6 +100,20 @@ struct chron__io {
     /* First offset >= `offset` that may hold something but zeros; the file's size if none. */
     int64_t (*next_data)(const chron__io *io, int fd, uint64_t offset);
     int (*same_file)(const chron__io *io, int fd, int dir, const char *name); /* 1 if the name leads to fd */
+    int (*place)(const chron__io *io, int fd, chron__place *out);
+    /* How many names lead to an open file. 0: it was removed. */
+    int64_t (*links)(const chron__io *io, int fd);
+    /* A second descriptor of the same open file: what it is told of failed writes, it is told as the first. */
+    int (*copy_fd)(const chron__io *io, int fd);
+    /* Of an empty directory. */
+    int (*remove_dir)(const chron__io *io, int at, const char *path);
+    /* Begin to put a file on disk, and do not wait for it. Best effort. */
+    void (*start_sync)(const chron__io *io, int fd);
+    /*
+     * What the device holds at [offset, offset + bytes) of a file that was synced, past the page cache: offset, bytes and
+     * the buffer are multiples of CHRON__DIRECT_ALIGN. Returns how many bytes; -ENOTSUP where that cannot be read.
+     */
+    int64_t (*read_device)(const chron__io *io, int dir, const char *name, void *buffer, size_t bytes, uint64_t offset);
 };
 
 /* The real disk. */
@@ -116,6 +143,9 @@ uint64_t chron__monotonic_ns(void);
 int chron__sleep_ns(uint64_t ns);
 /* Let other threads have the processor, if any wait for it. */
 void chron__yield(void);
+
+/* Start a thread that gets no signals but SIGBUS and SIGSEGV: the program's own threads get them. */
+int chron__thread_start(pthread_t *thread, void *(*main)(void *), void *argument);
 
 /* A condition variable for chron__cond_wait, which waits `ns` at most, whatever becomes of the wall clock. */
 void chron__cond_init(pthread_cond_t *cond);
@@ -158,7 +188,11 @@ int chron__os_sync_map(int fd, void *address, size_t bytes);
 int chron__os_sync_file(int fd);
 int64_t chron__os_next_data(int fd, uint64_t offset); /* -ENOSYS if only reading can tell */
 void chron__os_dont_fork(void *address, size_t bytes);
-int chron__os_populate(void *address, size_t bytes); /* 0 done as far as possible, -ENOSYS: touch the pages */
+int chron__os_rename_new(int dir, const char *from, const char *to); /* -ENOSYS: link and unlink will do */
+void chron__os_place(int fd, chron__place *out);                     /* boot, birth_ns, disk_seq: what it can */
+void chron__os_start_sync(int fd);
+int chron__os_open_direct(int dir, const char *name); /* a descriptor that reads past the page cache, or -ENOTSUP */
+int chron__os_populate(void *address, size_t bytes);  /* 0 done as far as possible, -ENOSYS: touch the pages */
 
 /*
  * guard.c: the SIGBUS guard. add sets map->fault in every case, and map->guard_slot if the guard is

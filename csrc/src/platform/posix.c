@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,6 +45,23 @@ static size_t page_bytes(void)
 
 /* ------------------------------------------------------------------------------ names and files */
 
+/*
+ * Descriptors 0 to 2 belong to the program, also if it was started with them closed: what it prints would land in a
+ * file of the queue.
+ */
+static int away_from_standard(int fd)
+{
+    int other;
+
+    if (fd > 2)
+        return fd;
+    other = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (other < 0)
+        other = fail_errno();
+    close(fd);
+    return other;
+}
+
 static int open_dir(const chron__io *io, int at, const char *path)
 {
     int fd;
@@ -52,7 +70,7 @@ static int open_dir(const chron__io *io, int at, const char *path)
     do {
         fd = openat(at < 0 ? AT_FDCWD : at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     } while (fd < 0 && errno == EINTR);
-    return fd < 0 ? fail_errno() : fd;
+    return fd < 0 ? fail_errno() : away_from_standard(fd);
 }
 
 static int make_dir(const chron__io *io, int at, const char *path, unsigned mode)
@@ -97,6 +115,9 @@ static int open_file(const chron__io *io, int dir, const char *name, int flags, 
     } while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return open_error();
+    fd = away_from_standard(fd);
+    if (fd < 0)
+        return fd;
     if (fstat(fd, &st) < 0)
         status = fail_errno();
     else if (!S_ISREG(st.st_mode))
@@ -131,6 +152,19 @@ static int rename_file(const chron__io *io, int from_dir, const char *from, int 
 {
     (void)io;
     return renameat(from_dir, from, to_dir, to) < 0 ? fail_errno() : 0;
+}
+
+static int rename_new(const chron__io *io, int dir, const char *from, const char *to)
+{
+    int status = chron__os_rename_new(dir, from, to);
+
+    (void)io;
+    if (status != -ENOSYS)
+        return status;
+    if (linkat(dir, from, dir, to, 0) < 0)
+        return fail_errno();
+    (void)unlinkat(dir, from, 0);
+    return 0;
 }
 
 static int unlink_file(const chron__io *io, int dir, const char *name)
@@ -190,6 +224,42 @@ static int same_file(const chron__io *io, int fd, int dir, const char *name)
     return open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
+static int place(const chron__io *io, int fd, chron__place *out)
+{
+    struct stat st;
+
+    (void)io;
+    memset(out, 0, sizeof *out);
+    if (fstat(fd, &st) < 0)
+        return fail_errno();
+    out->device = (uint64_t)st.st_dev;
+    out->inode = (uint64_t)st.st_ino;
+    chron__os_place(fd, out);
+    return 0;
+}
+
+static int64_t links(const chron__io *io, int fd)
+{
+    struct stat st;
+
+    (void)io;
+    return fstat(fd, &st) < 0 ? fail_errno() : (int64_t)st.st_nlink;
+}
+
+static int copy_fd(const chron__io *io, int fd)
+{
+    int other = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+    (void)io;
+    return other < 0 ? fail_errno() : other;
+}
+
+static int remove_dir(const chron__io *io, int at, const char *path)
+{
+    (void)io;
+    return unlinkat(at < 0 ? AT_FDCWD : at, path, AT_REMOVEDIR) < 0 ? fail_errno() : 0;
+}
+
 /* ------------------------------------------------------------------------------------- contents */
 
 static int write_zeros(int fd, uint64_t bytes)
@@ -211,6 +281,14 @@ static int write_zeros(int fd, uint64_t bytes)
     return 0;
 }
 
+/* A file that grows beyond the process's limit (ulimit -f) would cost a signal that kills. */
+static int within_limit(uint64_t bytes)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || bytes <= limit.rlim_cur;
+}
+
 static int allocate(const chron__io *io, int fd, uint64_t bytes)
 {
     uint64_t before = 0;
@@ -218,7 +296,7 @@ static int allocate(const chron__io *io, int fd, uint64_t bytes)
 
     if (status < 0)
         return status;
-    if (bytes > INT64_MAX)
+    if (bytes > INT64_MAX || !within_limit(bytes))
         return -EFBIG;
     status = chron__os_allocate(fd, bytes);
     if (status == -ENOSYS)
@@ -282,6 +360,24 @@ static int64_t next_data(const chron__io *io, int fd, uint64_t offset)
     if (at == -ENXIO)
         return (int64_t)bytes;
     return at == -ENOSYS ? (int64_t)offset : at;
+}
+
+static void start_sync(const chron__io *io, int fd)
+{
+    (void)io;
+    chron__os_start_sync(fd);
+}
+
+static int64_t read_device(const chron__io *io, int dir, const char *name, void *buffer, size_t bytes, uint64_t offset)
+{
+    int64_t n;
+    int fd = chron__os_open_direct(dir, name);
+
+    if (fd < 0)
+        return fd;
+    n = read_at(io, fd, buffer, bytes, offset);
+    close(fd);
+    return n == -EINVAL ? -ENOTSUP : n; /* a device with larger blocks than we align to */
 }
 
 static int fs_kind(const chron__io *io, int fd)
@@ -403,6 +499,7 @@ const chron__io chron__io_posix = {
     .sync_file = sync_file,
     .sync_dir = sync_file, /* a directory is synced like a file */
     .rename = rename_file,
+    .rename_new = rename_new,
     .unlink = unlink_file,
     .list = list,
     .lock = lock,
@@ -413,4 +510,10 @@ const chron__io chron__io_posix = {
     .fs_kind = fs_kind,
     .next_data = next_data,
     .same_file = same_file,
+    .place = place,
+    .links = links,
+    .copy_fd = copy_fd,
+    .remove_dir = remove_dir,
+    .start_sync = start_sync,
+    .read_device = read_device,
 };
