@@ -239,7 +239,7 @@ def check(fact: bool) -> None:
 
 def consume(path: Path, done: Any) -> None:
     data = payloads(64)
-    with Queue.open_subscriber(path, wait="hybrid") as reader:
+    with Queue.open_subscriber(path, waiting="hybrid") as reader:
         done.send(None)
         seen = 0
         for message in reader.follow():

@@ -35,6 +35,7 @@ def error() -> errors.ChronicleError:
         seq=optional_seq(last.seq),
         oldest=optional_seq(last.oldest),
         next_seq=optional_seq(last.next_seq),
+        appended=last.appended if last.code == lib.CHRON_EUNSYNCED else None,
         pid=last.pid or None,
     )
 

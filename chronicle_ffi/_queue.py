@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
+import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-from chronicle_ffi._binding import check, error, ffi, lib, new_struct, optional_seq, path_bytes, string
+from chronicle_ffi._binding import check, deadline_ns, error, ffi, lib, new_struct, optional_seq, path_bytes, string
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
 from chronicle_ffi._structs import all_of, cleanup_report
 from chronicle_ffi._writer import QueueWriter
-from chronicle_ffi.errors import InvalidArgument
+from chronicle_ffi.errors import InvalidArgument, RecoveryWarning
 from chronicle_ffi.model import (
     CleanupReport,
     Problem,
@@ -37,6 +39,7 @@ _DURABILITY = {
     "batch": lib.CHRON_DURABILITY_BATCH,
     "always": lib.CHRON_DURABILITY_ALWAYS,
 }
+_TORN = {"ask": 0, "cut": lib.CHRON_TORN_CUT, "skip": lib.CHRON_TORN_SKIP}
 _CLOCK = {"realtime": lib.CHRON_CLOCK_REALTIME, "coarse": lib.CHRON_CLOCK_COARSE}
 _START = {
     "resume": lib.CHRON_START_RESUME,
@@ -84,8 +87,10 @@ class Queue:
         retention: Retention | None = None,
         clock: Literal["realtime", "coarse"] = "realtime",
         mode: int | None = None,
+        torn: Literal["ask", "cut", "skip"] = "ask",
         repair: bool = False,
         create: bool = True,
+        wait: float | None = 0.0,
     ) -> QueueWriter:
         """Open a queue for writing; create it if it is not there, recover it if the last writer died.
 
@@ -102,11 +107,17 @@ class Queue:
             deleted before a call of cleanup(), which then deletes what all readers have consumed.
         :param clock: for timestamps: "coarse" is cheaper and 1 to 4 ms rough.
         :param mode: permission bits of new files, default 0o600.
-        :param repair: cut off, into quarantine/, even damaged records that were on disk once.
+        :param torn: what to do about a hole that a loss of power may have left, with more good records behind it than
+            in front of it since the last sync: "ask" raises Corrupt, "cut" sets aside what is behind, "skip" keeps it
+            and accepts the gap. A shorter torn tail is cut off in any case, with a `RecoveryWarning`.
+        :param repair: accept damage: keep all whole records, and give up the others for good, as a gap.
         :param create: False raises QueueNotFound instead of making a queue.
+        :param wait: seconds to wait for another writer to close; None: without limit. Ctrl-C ends it.
 
-        Raises WriterAlreadyActive, Corrupt (a durable record is damaged: restore it, or `repair`), NotDurable,
-        NoSpace, AccessDenied, UnsupportedFormat, NetworkFileSystem, QueueNotFound, InvalidArgument.
+        Warns with RecoveryWarning if records are missing since the last writer (`QueueWriter.recovery`).
+
+        Raises WriterAlreadyActive, Corrupt (something is damaged: restore it, or `repair`), NotDurable, NoSpace,
+        AccessDenied, UnsupportedFormat, NetworkFileSystem, QueueNotFound, InvalidArgument.
 
         >>> with Queue.open_publisher("orders", durability="always") as orders:
         ...     orders.append(b"buy 100")
@@ -120,6 +131,7 @@ class Queue:
             options.flags |= lib.CHRON_KEEPER
         if repair:
             options.flags |= lib.CHRON_REPAIR
+        options.flags |= _choice("torn", _TORN, torn)
         if not create:
             options.flags |= lib.CHRON_MUST_EXIST
         options.segment_size = _count("segment_size", segment_size)
@@ -137,9 +149,17 @@ class Queue:
             limits.automatic = 1
             options.retention = limits
         wait_seconds = _backpressure(backpressure)
+        where = path_bytes(path)
         out = ffi.new("chron_writer **")
-        check(lib.chron_writer_open(path_bytes(path), options, out))
-        return QueueWriter(out[0], os.fspath(path), wait_seconds)
+        _retry(lambda: lib.chron_writer_open(where, options, out), lib.CHRON_EWRITER, wait)
+        writer = QueueWriter(out[0], os.fspath(path), wait_seconds)
+        try:
+            if loss := writer.recovery.loss():
+                warnings.warn(f"{os.fspath(path)}: {loss}", RecoveryWarning, stacklevel=2)
+        except BaseException:  # the filter may make it an exception
+            writer.close()
+            raise
+        return writer
 
     @staticmethod
     def open_subscriber(
@@ -149,8 +169,9 @@ class Queue:
         start: Literal["resume", "earliest", "latest"] | int | datetime = "resume",
         on_gap: Literal["error", "oldest", "latest"] = "error",
         durable_only: bool = False,
-        wait: Literal["hybrid", "spin", "sleep"] = "hybrid",
+        waiting: Literal["hybrid", "spin", "sleep"] = "hybrid",
         mode: int | None = None,
+        wait: float | None = 0.0,
     ) -> QueueReader:
         """Open a queue for reading.
 
@@ -161,9 +182,10 @@ class Queue:
         :param on_gap: what to do if the record wanted next was deleted: raise SegmentGone, or go on at the "oldest" or
             "latest" one; `QueueReader.stats` counts what was skipped.
         :param durable_only: see only records that survive a loss of power.
-        :param wait: how `QueueReader.wait` waits: "spin" has the lowest latency and uses a whole processor, "sleep" the
-            least work, "hybrid" spins for some microseconds first.
+        :param waiting: how `QueueReader.wait` waits: "spin" has the lowest latency and uses a whole processor, "sleep"
+            the least work, "hybrid" spins for some microseconds first.
         :param mode: permission bits of a new position file, default 0o600.
+        :param wait: seconds to wait for the queue to exist; None: without limit. Ctrl-C ends it.
 
         Raises QueueNotFound, ReaderAlreadyActive, SegmentGone, SeqOutOfRange, HistoryRewritten, Corrupt,
         UnsupportedFormat, AccessDenied, InvalidArgument.
@@ -190,10 +212,11 @@ class Queue:
             options.start = lib.CHRON_START_SEQ
             options.start_value = _count("start", start)
         options.on_gap = _choice("on_gap", _ON_GAP, on_gap)
-        options.wait = _choice("wait", _WAIT, wait)
+        options.wait = _choice("waiting", _WAIT, waiting)
         options.mode = 0 if mode is None else _count("mode", mode, limit=0o1000)
         out = ffi.new("chron_reader **")
-        check(lib.chron_reader_open(path_bytes(path), options, out))
+        where = path_bytes(path)
+        _retry(lambda: lib.chron_reader_open(where, options, out), lib.CHRON_ENOQUEUE, wait)
         return QueueReader(out[0], os.fspath(path), name)
 
     @staticmethod
@@ -411,6 +434,19 @@ def _milliseconds(what: str, value: float | timedelta | None) -> int:
     if not 0.001 <= seconds < 1e12:
         raise InvalidArgument(f"{what} is {value}: a time of at least a millisecond, or None")
     return int(seconds * 1000)
+
+
+_RETRY_SECONDS = 0.01
+
+
+def _retry(call: Callable[[], int], code: int, wait: float | None) -> None:
+    """Until the call succeeds, or fails for another reason than `code`, or `wait` is over."""
+    if wait is not None and not (isinstance(wait, int | float) and wait >= 0):
+        raise InvalidArgument(f"wait is {wait!r}: a number of seconds, or None for no limit")
+    deadline = deadline_ns(wait, time.monotonic_ns())
+    while (status := call()) == -code and (deadline is None or time.monotonic_ns() < deadline):
+        time.sleep(_RETRY_SECONDS)
+    check(status)
 
 
 def _backpressure(value: str | float) -> float:

@@ -33,6 +33,7 @@ class ChronicleError(Exception):
         seq: int | None = None,
         oldest: int | None = None,
         next_seq: int | None = None,
+        appended: int | None = None,
         pid: int | None = None,
     ) -> None:
         super().__init__(message)
@@ -44,6 +45,7 @@ class ChronicleError(Exception):
         self.seq = seq  #: the sequence number concerned
         self.oldest = oldest  #: the oldest seq that can still be read, where the record wanted is gone
         self.next_seq = next_seq  #: the next seq to be appended, where the log ends before `seq`
+        self.appended = appended  #: NotSynced: how many records of the call are in the log
         self.pid = pid  #: the process that stands in the way
 
     def __str__(self) -> str:
@@ -53,7 +55,7 @@ class ChronicleError(Exception):
         return (_rebuild, (type(self), self.message, {name: getattr(self, name) for name in _FIELDS}))
 
 
-_FIELDS = ("code", "sys_errno", "file", "offset", "seq", "oldest", "next_seq", "pid")
+_FIELDS = ("code", "sys_errno", "file", "offset", "seq", "oldest", "next_seq", "appended", "pid")
 
 
 def _rebuild(kind: type[ChronicleError], message: str, fields: dict[str, Any]) -> ChronicleError:
@@ -270,6 +272,29 @@ class ClaimError(ChronicleError, RuntimeError):
     """
 
 
+class QueueRemoved(ChronicleError, FileNotFoundError):
+    """The queue's files were removed while a handle had them open: what is appended has no name any more.
+
+    A writer sees it at its next sync, and when it goes on to another segment.
+
+    >>> shutil.rmtree("q")
+    >>> writer.sync()
+    Traceback (most recent call last):
+    chronicle_ffi.errors.QueueRemoved: the queue was removed while this writer had it open: ...
+    """
+
+
+class NotSynced(ChronicleError, OSError):
+    """What was appended is in the log, but not known to be on disk: a sync that `durability` asks for has failed.
+
+    `appended` says how many records of the call that is, `seq` which was the last one. Do not append them again.
+    """
+
+
+class RecoveryWarning(UserWarning):
+    """An opening found that records are missing since the last writer: see `QueueWriter.recovery`."""
+
+
 class NotSupported(ChronicleError, NotImplementedError):
     """This system cannot do that."""
 
@@ -302,4 +327,6 @@ BY_CODE: dict[str, type[ChronicleError]] = {
     "EREADONLY": ReadOnly,
     "ECLAIM": ClaimError,
     "ENOTSUP": NotSupported,
+    "EREMOVED": QueueRemoved,
+    "EUNSYNCED": NotSynced,
 }

@@ -117,13 +117,43 @@ class Recovery:
     epoch: int  #: how often the queue has been opened for writing
     scanned_records: int  #: whose CRC was checked
     scanned_bytes: int  #: of segments read for that
-    cut_bytes: int  #: cut off behind the last good record
+    cut_bytes: int  #: cut off behind the last good record, and kept in quarantine/
     cut_records: int  #: whole records among them
     cut_segments: int  #: later segments, moved to quarantine/ as a whole
     lost_records: int  #: that the last writer had when it closed properly, and that are not there
-    repaired_rolls: int  #: that a crash had left half done
+    repaired_rolls: int  #: that a crash had left half done, or damaged seals
+    repaired_headers: int  #: of segments, made anew from what is known elsewhere
+    unfinished_bytes: int  #: of an append that a dying process had not published: erased
+    gaps: int  #: accepted as lost, now
+    gap_records: int  #: seqs in those
     clean: bool  #: the last writer closed properly
+    copied: bool  #: this is a copy, or the disk is another one: nothing counts as durable yet
     quarantined: bool  #: what was cut off is in quarantine/
+
+    def loss(self) -> str | None:
+        """In words, what is missing since the last writer; None if nothing is.
+
+        >>> writer.recovery.loss() is None
+        True
+        """
+        found = []
+        if self.cut_bytes or self.cut_segments:
+            found.append(
+                f"{self.cut_bytes} bytes behind the end of the log, {self.cut_segments} later segments, with"
+                f" {self.cut_records} whole records, were cut off: the log goes on at seq {self.next_seq}"
+            )
+        if self.gaps:
+            found.append(f"{self.gap_records} records in {self.gaps} gaps were accepted as lost")
+        if self.lost_records:
+            found.append(f"{self.lost_records} records that the last writer had appended are missing")
+        if not found:
+            return None
+        kept = (
+            ""
+            if not (self.cut_bytes or self.cut_segments)
+            else ("; a copy is in quarantine/" if self.quarantined else "; there was no room for a copy")
+        )
+        return "; ".join(found) + kept
 
 
 @dataclass(frozen=True)

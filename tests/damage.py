@@ -43,6 +43,12 @@ def patch_header(file: Path, offset: int, data: bytes) -> None:
     patch(file, 0, bytes(head))
 
 
+def restart(path: Path) -> None:
+    """As another boot of the machine finds the queue: where it lay when its state was stored is not known."""
+    for slot in (512, 1024):
+        patch(path / "queue.meta", slot + 64, bytes(64))
+
+
 def segment(path: Path, index: int = 0) -> Path:
     return sorted(path.glob("*.seg"))[index]
 

@@ -35,10 +35,15 @@ MUTANTS = [
     ),
     Mutant(
         "recovery skips the CRC",
-        "write/recovery.c",
-        "if (!chron__seg_step(s->seg, &s->walk, 1, &rec, &s->stop))",
-        "if (!chron__seg_step(s->seg, &s->walk, 0, &rec, &s->stop))",
-        ("test_power", "test_crash", REPAIR, DAMAGE),
+        "queue/survey.c",
+        "if (!chron__seg_step(p->seg, &p->walk, 1, &rec, &p->one.stop))",
+        "if (!chron__seg_step(p->seg, &p->walk, 0, &rec, &p->one.stop))",
+        (
+            "test_power",
+            "test_crash",
+            REPAIR,
+            DAMAGE,
+        ),
     ),
     Mutant(
         "commit word before the payload",
@@ -119,17 +124,19 @@ MUTANTS = [
     Mutant(
         "sync forgets older segments",
         "write/sync.c",
-        "            status = sync_sealed(&w->q, bases.at[i]);",
-        "            status = 0;",
+        "        status = sync_sealed(w, bases.at[i]);",
+        "        status = 0;",
         ("test_power",),
     ),
     Mutant(
         "durable mark too early",
         "write/sync.c",
-        "    status = sync_older(w, seg->base_seq);\n",
-        "    chron__set64(&w->durable_next, next_seq + 1u);\n    status = sync_older(w, seg->base_seq);\n"
-        "    next_seq++;\n",
-        (WRITER, "test_power"),
+        "    status = chron__writer_check_place(w, seg);\n",
+        "    chron__set64(&w->durable_next, next_seq + 1u);\n    status = chron__writer_check_place(w, seg);\n",
+        (
+            WRITER,
+            "test_power",
+        ),
     ),
     Mutant(
         "epochs are not compared",
@@ -141,16 +148,23 @@ MUTANTS = [
     Mutant(
         "an END that is taken back is not synced",
         "write/recovery.c",
-        "        status = io->sync_map(io, s->seg->fd, &s->seg->map, s->walk.offset, CHRON__RECORD_HEADER);\n",
+        "        status = io->sync_map(io, seg->fd, &seg->map, one->offset, CHRON__RECORD_HEADER);\n",
         "",
-        (REPAIR, DAMAGE),
+        (
+            REPAIR,
+            DAMAGE,
+        ),
     ),
     Mutant(
         "the torn tail is not zeroed",
         "write/recovery.c",
-        "    return chron__quarantine_tail(s->q, s->seg, s->walk.offset, s->walk.next_seq, epoch, &out->report);",
-        "    return 0;",
-        ("test_crash", REPAIR, DAMAGE),
+        "    if (status == 0)\n        status = chron__quarantine_tail(",
+        "    if (status != 0)\n        status = chron__quarantine_tail(",
+        (
+            "test_crash",
+            REPAIR,
+            DAMAGE,
+        ),
     ),
     Mutant(
         "writer rings without a fence",
@@ -241,8 +255,8 @@ MUTANTS = [
     Mutant(
         "back-pressure off by one",
         "write/room.c",
-        "bases.count < w->limit_segments",
-        "bases.count <= w->limit_segments",
+        "w->segments < w->limit_segments",
+        "w->segments <= w->limit_segments",
         (WRITER,),
     ),
     Mutant(
@@ -280,17 +294,24 @@ MUTANTS = [
     Mutant(
         "what recovery cuts off is not kept",
         "queue/quarantine.c",
-        "        status = copy_out(q, seg, tail, end, epoch);\n",
+        "        status = copy_out(q, &p);\n",
         "        status = 0;\n",
-        (CRASHES, REPAIR, DAMAGE),
+        (
+            CRASHES,
+            REPAIR,
+            DAMAGE,
+        ),
     ),
     Mutant(
         "zeroed before it is copied",
         "queue/quarantine.c",
-        "        status = copy_out(q, seg, tail, end, epoch);\n",
-        "        memset(seg->map.base + tail, 0, (size_t)(end - tail));\n"
-        "        status = copy_out(q, seg, tail, end, epoch);\n",
-        (CRASHES, REPAIR, DAMAGE),
+        "        status = copy_out(q, &p);\n",
+        "        memset(seg->map.base + tail, 0, (size_t)(end - tail));\n        status = copy_out(q, &p);\n",
+        (
+            CRASHES,
+            REPAIR,
+            DAMAGE,
+        ),
     ),
     Mutant(
         "the zeroed tail is not synced",
@@ -322,12 +343,24 @@ MUTANTS = [
     ),
     Mutant(
         "durable records may be missing",
-        "write/recovery.c",
-        "    if (!s->seg || s->walk.next_seq >= s->state->durable_next)\n        return 0;\n",
+        "queue/survey.c",
+        "    if (s->next_seq >= end)\n        return 0;\n",
         "    return 0;\n",
-        (REPAIR, DAMAGE),
+        (
+            REPAIR,
+            DAMAGE,
+        ),
     ),
-    Mutant("a roll is left half done", "write/recovery.c", "        finish_roll(s);\n", "", ("test_crash", CRASHES)),
+    Mutant(
+        "a roll is left half done",
+        "write/recovery.c",
+        "        status = mend(s, seg, one, report);",
+        "        status = 0;",
+        (
+            "test_crash",
+            CRASHES,
+        ),
+    ),
     # ------------------------------------------------------------------------------ readers, positions, gaps
     Mutant(
         "slots without a CRC",
@@ -594,7 +627,7 @@ MUTANTS = [
     ),
     Mutant(
         "the keeper does not sync",
-        "write/keeper.c",
+        "write/syncer.c",
         "    status = chron__writer_sync(w);\n",
         "    status = 0;\n",
         (WRITER,),

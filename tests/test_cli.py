@@ -213,9 +213,12 @@ def test_verify_and_repair(lines: Path) -> None:
     out, err = run("tail", lines, "--from", "oldest", "--skip-damaged")
     assert len(out.splitlines()) == 19
     assert "skipped 1 record" in err
-    out, _ = run("repair", lines)
-    assert "the log goes on at seq 7" in out
+    out, err = run("repair", lines)
+    assert "accepted as lost: 1 record in 1 gap" in out
+    assert "the log goes on at seq 20" in out
+    assert "1 records in 1 gaps were accepted as lost" in err
     assert "all is well" in run("verify", lines)[0]
+    assert "lost" not in run("append", lines, stdin=b"x")[1]
 
 
 def test_cleanup(queue: Path) -> None:

@@ -43,16 +43,19 @@ ENDS: dict[str, set[str]] = {
     "seek_earliest": {"EGONE", "ERANGE"},
     "seek_latest": {"EGONE", "ERANGE"},
     "seek_time": {"EGONE"},
-    "sync_all": SYSTEM - {"EIO"},
+    "sync_unheard": {"EGONE", "EFORMAT"},
     # Network file systems are allowed to those who only look.
     "open_path": {"ENETFS"},
     "chron_queue_cleanup_plan": {"ENETFS"},
     # Only the holder of the writer's lock deletes segments.
     "chron__recover": {"EGONE"},
     # Durability was refused when the writer opened; who is poisoned does not sync at the end, nor does try_append.
-    "chron__finish": {"ENOTDURABLE"},
-    "last_words": {"ENOTDURABLE", "EPOISONED"},
-    "chron_writer_try_append": {"EPOISONED"},
+    "last_words": {"ENOTDURABLE"},
+    # A sync that an append asks for has one answer; one that is due is not for try_append.
+    "chron__finish": {"ENOTDURABLE", "EREMOVED", "ECORRUPT"} | SYSTEM,
+    "chron__writer_faulted": {"EIO"},
+    "leave": {"EIO"},
+    "chron_writer_try_append": {"EUNSYNCED"},
     # sigaction() has no other.
     "chron_guard_install": SYSTEM - {"EIO"},
 }

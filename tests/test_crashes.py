@@ -143,7 +143,7 @@ def test_the_writer_dies_where_it_is_told_to(queue: Path) -> None:
         (2, 2): "batch: record placed",
         (3, 1): "claim: filled",
         (3, 2): "claim: placed",
-        (7, 1): "slot: word stored",
+        (7, 1): "state: identity stored",
     }
     for (operation_, step), place in expected.items():
         path = queue / f"{operation_}-{step}"

@@ -14,6 +14,7 @@ import pytest
 import chronicle_ffi as c
 from chronicle_ffi import Queue
 from tests.children import in_child
+from tests.damage import restart
 
 SEGMENT = 1 << 16
 
@@ -86,8 +87,11 @@ def test_torn_tail_on_a_full_disk(small_disk: Path) -> None:
     with sorted(queue.glob("*.seg"))[0].open("r+b") as file:
         file.seek(8192 + 64)
         file.write(b"torn" * 10)
+    restart(queue)
     fill_up(small_disk)
-    with Queue.open_publisher(queue, keeper=False) as writer:
+    with pytest.warns(c.RecoveryWarning, match="no room for a copy"):
+        writer = Queue.open_publisher(queue, keeper=False)
+    with writer:
         assert writer.next_seq == 1
         assert writer.recovery.cut_bytes > 0
         assert not writer.recovery.quarantined

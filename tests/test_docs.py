@@ -7,6 +7,7 @@ import asyncio
 import doctest
 import inspect
 import os
+import shutil
 import struct
 import tempfile
 import time
@@ -35,6 +36,8 @@ UNPROVOKED = {
     "NoSpace": "takes a full disk: tests/test_disk.py",
     "AccessDenied": "root is denied nothing: tests/test_disk.py",
     "NotSupported": "takes another system",
+    "NotSynced": "takes a failing disk: tests/c/test_faults.c",
+    "RecoveryWarning": "takes a loss of power, or damage: tests/test_repair.py",
     "OutOfMemory": "takes all memory",
     "Poisoned": "takes a failing disk: tests/c/test_faults.c",
 }
@@ -43,7 +46,7 @@ PLAIN = {"SEGMENT_SIZE", "__version__"}
 # What examples may use without importing it; docs/reference.md says so.
 GLOBALS: dict[str, Any] = {name: getattr(chronicle_ffi, name) for name in chronicle_ffi.__all__} | {
     thing.__name__: thing
-    for thing in (array, asyncio, datetime, os, Path, struct, ThreadPoolExecutor, time, timedelta, timezone)
+    for thing in (array, asyncio, datetime, os, Path, shutil, struct, ThreadPoolExecutor, time, timedelta, timezone)
 }
 
 

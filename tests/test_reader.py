@@ -220,7 +220,7 @@ def test_follow_ends_after_its_timeout_and_sees_what_comes(queue: Path) -> None:
 
 @pytest.mark.parametrize("wait", ["hybrid", "spin", "sleep"])
 def test_wait(queue: Path, wait: str) -> None:
-    with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue, wait=wait) as reader:  # type: ignore[arg-type]
+    with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue, waiting=wait) as reader:  # type: ignore[arg-type]
         started = time.monotonic()
         assert not reader.wait(0)
         assert not reader.wait(0.15)

@@ -14,7 +14,7 @@ import pytest
 
 import chronicle_ffi as c
 from chronicle_ffi import Queue
-from tests.damage import SEGMENT, crc32c, make, patch, patch_header, read_all, segment
+from tests.damage import SEGMENT, crc32c, make, patch, patch_header, read_all, restart, segment
 
 
 def test_skip_damaged(queue: Path) -> None:
@@ -59,30 +59,47 @@ def test_durable_damage_refuses_the_writer_until_repair(queue: Path) -> None:
         Queue.open_publisher(queue)
     assert caught.value.seq == 3
     assert {file: file.read_bytes() for file in queue.rglob("*.seg")} == before
-    with Queue.open_publisher(queue, repair=True, keeper=False) as writer:
-        assert writer.next_seq == 3
-        assert (writer.recovery.cut_records, writer.recovery.quarantined) == (6, True)
-    assert len(list((queue / "quarantine").iterdir())) == 1
+    with pytest.warns(c.RecoveryWarning, match="1 records in 1 gaps"):
+        writer = Queue.open_publisher(queue, repair=True, keeper=False)
+    with writer:
+        assert writer.append(b"x") == 10  # what is whole stays, and no seq is given away again
+        assert (writer.recovery.gaps, writer.recovery.gap_records, writer.recovery.cut_bytes) == (1, 1, 0)
     assert Queue.verify(queue).ok
+    with Queue.open_publisher(queue, keeper=False) as writer:  # it lasts
+        assert writer.recovery.loss() is None
+    with Queue.open_subscriber(queue, on_gap="oldest") as reader:
+        assert [message.seq for message in reader] == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
+        assert (reader.stats().gaps, reader.stats().skipped) == (1, 1)
+    with Queue.open_subscriber(queue, start=3) as reader:
+        with pytest.raises(c.SegmentGone, match="repair has accepted") as gone:
+            reader.next()
+        assert gone.value.oldest == 4
+        assert reader.skip_damaged() == 1
+        assert reader.next().seq == 4  # type: ignore[union-attr]
 
 
 def test_torn_tail_is_cut_and_kept(queue: Path) -> None:
     with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
         for _ in range(4):
             writer.append(b"good")
-    torn = struct.pack("<IIQQHHI", 5, 0xBAD, 4, 0, 0, 0, 1) + b"torn"
+    torn = struct.pack("<IIQQHHI", 1001, 0xBAD, 4, 0, 0, 0, 1) + b"torn"  # the sectors behind were not written
     patch(segment(queue), 8192 + 4 * 64, torn)
     assert [problem.kind for problem in Queue.verify(queue).problems] == ["tail"]
     with Queue.open_subscriber(queue) as reader:
         with pytest.raises(c.Corrupt):
             list(reader)
         assert reader.position == 4
-    with Queue.open_publisher(queue, keeper=False) as writer:
+    with pytest.raises(c.Corrupt, match="Nothing was changed"):  # this boot has seen no loss of power
+        Queue.open_publisher(queue, keeper=False)
+    restart(queue)
+    with pytest.warns(c.RecoveryWarning, match="quarantine"):
+        writer = Queue.open_publisher(queue, keeper=False)
+    with writer:
         assert writer.next_seq == 4
         assert writer.recovery.cut_bytes >= len(torn)
         writer.append(b"good")
     (kept,) = (queue / "quarantine").iterdir()
-    assert kept.read_bytes().startswith(torn)
+    assert kept.read_bytes()[4096:].startswith(torn)
     assert read_all(queue) == [b"good"] * 5
     assert Queue.verify(queue).ok
 
@@ -227,7 +244,10 @@ def test_zombies_of_an_earlier_epoch_stay_dead(queue: Path) -> None:
             writer.append(b"same length")
     zombie = segment(queue).read_bytes()[8192 + 2 * 64 : 8192 + 3 * 64]
     patch(segment(queue), 8192 + 64, bytes(128))  # records 1 and 2 are lost
-    with Queue.open_publisher(queue, keeper=False) as writer:
+    restart(queue)
+    with pytest.warns(c.RecoveryWarning, match="2 records that the last writer had appended"):
+        writer = Queue.open_publisher(queue, keeper=False)
+    with writer:
         assert writer.append(b"same length") == 1
     patch(segment(queue), 8192 + 2 * 64, zombie)
     with Queue.open_subscriber(queue) as reader:
@@ -236,7 +256,10 @@ def test_zombies_of_an_earlier_epoch_stay_dead(queue: Path) -> None:
             reader.next()
         with pytest.raises(c.Corrupt, match="nothing readable"):
             reader.skip_damaged()  # 0 would say that the record is fine
-    with Queue.open_publisher(queue, keeper=False) as writer:
+    restart(queue)
+    with pytest.warns(c.RecoveryWarning):
+        writer = Queue.open_publisher(queue, keeper=False)
+    with writer:
         assert writer.next_seq == 2
 
 
@@ -275,6 +298,7 @@ def test_bytes_made_to_keep_a_search_busy(queue: Path) -> None:
     begin, end = 8192 + 64, size - 32
     fakes = [struct.pack("<IIQQHHI", end - at - 31, 1, 2, 0, 0, 0, 1) for at in range(begin + 32, end - 32, 32)]
     patch(segment(queue), begin, b"\x05" + bytes(31) + b"".join(fakes))
+    restart(queue)
     code = """
         import sys, chronicle_ffi as c
         from chronicle_ffi import Queue
@@ -288,7 +312,7 @@ def test_bytes_made_to_keep_a_search_busy(queue: Path) -> None:
         with Queue.open_publisher(sys.argv[1], keeper=False) as writer:
             assert writer.next_seq == 1 and writer.recovery.cut_bytes > 0
     """
-    command = [sys.executable, "-c", textwrap.dedent(code), str(queue)]
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), str(queue)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "nothing to be found\n"), done.stderr
 
@@ -321,7 +345,10 @@ def test_history_rewritten_under_an_open_reader(queue: Path) -> None:
         with next(queue.glob("*.seg")).open("r+b") as file:
             file.seek(8192 + 4 * 64 + 35)
             file.write(b"?")
-        with Queue.open_publisher(queue, keeper=False) as writer:
+        restart(queue)
+        with pytest.warns(c.RecoveryWarning):
+            writer = Queue.open_publisher(queue, keeper=False)
+        with writer:
             assert writer.append(b"other 4") == 4
             assert writer.append(b"other 5") == 5
         with pytest.raises(c.HistoryRewritten) as caught:
@@ -337,10 +364,13 @@ def test_history_rewritten_where_a_reader_had_skipped_to(queue: Path) -> None:
         writer.append_many([b"x" * 1000] * 100)
     first = segment(queue)
     at = 8192 + 53 * 1056
-    patch(first, at, b"\xff" * (SEGMENT - at))
+    patch(first, at, bytes(SEGMENT - at))
     with Queue.open_subscriber(queue, start=53) as reader:
         assert reader.skip_damaged() == 1
-        with Queue.open_publisher(queue, keeper=False) as writer:
+        restart(queue)
+        with pytest.warns(c.RecoveryWarning, match="1 later segments, with 46 whole records"):
+            writer = Queue.open_publisher(queue, keeper=False)
+        with writer:
             assert writer.next_seq == 53
             with pytest.raises(c.HistoryRewritten) as caught:
                 reader.next()

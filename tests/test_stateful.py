@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from array import array
 from collections.abc import Iterator
 from itertools import accumulate
@@ -20,8 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import chronicle_ffi as c
-from chronicle_ffi import Batch, Message, Queue, QueueReader, QueueWriter
+from chronicle_ffi import Batch, Message, Queue, QueueReader, QueueWriter, RecoveryWarning
 from tests import decoder, explored
+from tests.damage import restart
 
 SEGMENT = 1 << 16
 NAMES = ("a", "b")
@@ -227,7 +229,10 @@ class Log(RuleBasedStateMachine):
             with sorted(self.path.glob("*.seg"))[-1].open("r+b") as file:
                 file.seek(last.used_bytes + gap)
                 file.write(garbage)
-        self.writer = Queue.open_publisher(self.path, keeper=False)
+        restart(self.path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RecoveryWarning)
+            self.writer = Queue.open_publisher(self.path, keeper=False)
         assert self.writer.next_seq == len(self.records)
         assert (self.writer.recovery.cut_bytes > 0) == (room >= len(garbage) + 64)
         assert self.writer.recovery.lost_records == 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 
 import chronicle_ffi
@@ -42,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments, command = record.split_command(sys.argv[1:] if argv is None else list(argv))
         args = build_parser().parse_args(arguments, argparse.Namespace(command=command))
         status: int = OK
-        with may_lose_reader():
+        with may_lose_reader(), warnings.catch_warnings():
+            warnings.simplefilter("always", chronicle_ffi.RecoveryWarning)
+            warnings.showwarning = lambda message, *_, **__: complain(message)
             status = args.run(args)
         return status
     except SystemExit as exit_:  # argparse: 0 after --help, 2 after a usage error
@@ -57,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
 
 
-def complain(error: Exception) -> None:
+def complain(error: Warning | Exception | str) -> None:
     print(f"chronicle: {error}", file=sys.stderr)
 
 

@@ -59,6 +59,13 @@ def tell(recovery: Recovery, copies: list[str]) -> list[str]:
         lines += [f"  {copy}" for copy in copies]
     else:
         lines.append("nothing had to be cut off")
+    if recovery.repaired_headers:
+        lines.append(f"made {plural(recovery.repaired_headers, 'segment header')} anew")
+    if recovery.gaps:
+        lines.append(
+            f"accepted as lost: {plural(recovery.gap_records, 'record')} in {plural(recovery.gaps, 'gap')};"
+            " what is whole behind stays"
+        )
     if recovery.lost_records:
         lines.append(f"lost: {plural(recovery.lost_records, 'record')} that the last writer had appended")
     lines.append(f"the log goes on at seq {recovery.next_seq}")

@@ -117,7 +117,9 @@ extern "C" {
     X(ERANGE, 23, "no such sequence number yet")                                    \
     X(EREADONLY, 24, "a reader without a name has no stored position")              \
     X(ECLAIM, 25, "a claim is open, or none is")                                    \
-    X(ENOTSUP, 26, "not supported on this system")
+    X(ENOTSUP, 26, "not supported on this system")                                  \
+    X(EREMOVED, 27, "the queue was removed")                                        \
+    X(EUNSYNCED, 28, "appended, but not known to be on disk")
 
 /* Values of the error codes, positive. */
 enum chron_errcode {
@@ -163,6 +165,7 @@ typedef struct chron_error {
     uint64_t offset;    /* bytes from the start of `file` */
     char file[96];      /* file inside the queue directory */
     char text[512];     /* one sentence that says what was tried and what to do */
+    uint64_t appended;  /* EUNSYNCED: how many records of this call are in the log */
 } chron_error;
 
 /* The calling thread's last failure. Never NULL; valid until the thread's next failing call. Never fails. */
@@ -197,9 +200,11 @@ CHRON_API int chron_guard_install(void);
 #define CHRON_KEEPER       0x01 /* writer: start the keeper thread */
 #define CHRON_CHECKED      0x02 /* refuse concurrent use of the handle with CHRON_EBUSY (costs ~6 ns a call) */
 #define CHRON_ALLOW_NETFS  0x04 /* do not refuse a network file system */
-#define CHRON_REPAIR       0x08 /* writer: cut off, into quarantine/, even records that were durable */
+#define CHRON_REPAIR       0x08 /* writer: accept damage: keep all whole records, give up the others for good, as gaps */
 #define CHRON_MUST_EXIST   0x10 /* writer: do not create the queue */
 #define CHRON_DURABLE_ONLY 0x20 /* reader: see only records at or below durable_seq */
+#define CHRON_TORN_CUT     0x40 /* writer: at a hole that a loss of power may have left, set aside what is behind it */
+#define CHRON_TORN_SKIP    0x80 /* writer: the same, but keep what is behind it, and accept the gap */
 
 /* chron_writer_options.durability: when are records put on disk? */
 #define CHRON_DURABILITY_NONE     0 /* by chron_writer_sync() only: survives process death, not power loss */
@@ -239,6 +244,7 @@ typedef struct chron_writer_options {
     uint64_t max_segments;   /* the same, in segments; at least 2 */
     const chron_retention *retention; /* read only during the call; NULL: no limits */
     int64_t block_ns;        /* how long an append waits for room before CHRON_EFULL; 0 = not at all */
+    int64_t lock_wait_ns;    /* how long an opening waits for another writer to close; 0 = not at all, negative: no limit */
 } chron_writer_options;
 
 /* chron_reader_options.start */
@@ -285,7 +291,12 @@ typedef struct chron_recovery {
     uint64_t cut_records;     /* whole records among them that could still be recognised */
     uint64_t cut_segments;    /* later segment files moved to quarantine/ as a whole */
     uint64_t lost_records;    /* that the last writer had when it closed properly, and that are not there */
-    uint64_t repaired_rolls;  /* rolls that a crash had left half done */
+    uint64_t repaired_rolls;  /* rolls that a crash had left half done, seals that were damaged */
+    uint64_t repaired_headers;
+    uint64_t unfinished_bytes; /* of an append that a dying process had not published: erased */
+    uint64_t gaps;            /* accepted as lost now (CHRON_REPAIR, CHRON_TORN_SKIP): how many, */
+    uint64_t gap_records;     /* and how many seqs. Readers meet them as what retention deleted */
+    uint64_t copied;          /* 1: the queue is a copy, or its disk another one: nothing in it counts as durable yet */
 } chron_recovery;
 
 typedef struct chron_writer_stats {
@@ -317,10 +328,17 @@ typedef struct chron_record {
  * Open the queue at `path` for writing; create it if it is not there (the directory's parent must
  * exist), recover it if the last writer died. `options` may be NULL for the defaults: no keeper, 64 MiB
  * segments, durability none. On success *out is the handle; on failure it is NULL.
- * Blocks for as long as recovery reads: every record above the durable mark is checked.
+ *
+ * What is not as it should be is judged by evidence (docs/FORMAT.md, "Opening"), before a byte is changed. In the same boot
+ * and place as the last writer everything that it published must be there: the last segment is checked, in a millisecond or
+ * so, and what does not check out is damage (ECORRUPT). After another boot, or of a copy, every record above the durable
+ * mark is checked; a torn end is cut off, kept in quarantine/, and told in chron_recovery. Damage, and a hole with more
+ * good records behind it than in front, are left to the caller: CHRON_REPAIR, CHRON_TORN_CUT, CHRON_TORN_SKIP.
+ *
  * Errors: EINVAL (options that make no sense; or the directory is no queue, and not empty), ENOQUEUE (with
- * CHRON_MUST_EXIST, or the path is no directory), EWRITER, ECORRUPT (a durable record is damaged: see CHRON_REPAIR;
- * or queue.meta is), EFORMAT, ENOTDURABLE, ENETFS, those of the system.
+ * CHRON_MUST_EXIST; or the path is no directory, or lies in none), EWRITER, EINTR (while it waited for another writer),
+ * ECORRUPT (see above; or queue.meta is damaged, or lost), EFORMAT, ENOTDURABLE, ENETFS, EREMOVED (again and again while it
+ * was being made), those of the system.
  */
 CHRON_API int chron_writer_open(const char *path, const chron_writer_options *options, chron_writer **out);
 
@@ -328,8 +346,9 @@ CHRON_API int chron_writer_open(const char *path, const chron_writer_options *op
  * Close and free the handle, in every case. Aborts an open claim, stops the keeper, and (unless durability is NONE)
  * syncs; the returned status is that of the sync. NULL is allowed, and so are a shut handle and, in a child, a forked
  * one.
- * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed), those of the system
- * (it is closed; not all that was appended is known to be on disk).
+ * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed). With any other it is closed,
+ * but not all that was appended is known to be on disk: EPOISONED (a sync in the background had failed, and nobody has
+ * been told yet), EREMOVED (the queue was removed), ECORRUPT (a segment is cut short), those of the system.
  */
 CHRON_API int chron_writer_close(chron_writer *w);
 
@@ -343,13 +362,13 @@ CHRON_API int chron_writer_shut(chron_writer *w);
 /*
  * Append one record, stamped with the writer's clock. Returns its seq. When it returns, the record survives the death
  * of this process and readers can see it. `data` may be NULL if `length` is 0. No system call, no allocation, except
- * at the roll to a new segment, in a sync that the durability asks for, and to wake a reader that sleeps. A failed
- * append has appended nothing. But if that sync fails (EIO, or EPOISONED if it was the keeper's that failed just
- * then), or the segment went away under its mapping (EIO), the record is there and not known to be on disk, and the
- * handle can only be closed.
- * Errors: ETOOBIG, EINVAL (type_id), ECLAIM (one is open), EPOISONED (an earlier sync failed: close and open again),
- * those of the system (when a new segment is made; ENOSPC: try again when there is room); with back-pressure EFULL,
- * EINTR (a signal came while it waited for room), ECORRUPT and EFORMAT as chron_writer_cleanup().
+ * at the roll to a new segment, in a sync that the durability asks for, and to wake a reader that sleeps.
+ * An error means that nothing was appended, but for EUNSYNCED: the record is in the log, and not known to be on disk.
+ * Errors: ETOOBIG, EINVAL (type_id), ECLAIM (one is open), EUNSYNCED (the sync that the durability asks for has failed: do
+ * not append it again), EPOISONED (the handle is dead, because a sync failed or the segment went away under its mapping:
+ * close, and open again), those of the system (when a new segment is made; ENOSPC: try again when there is room), EREMOVED
+ * (the queue was removed, which is seen at a roll); with back-pressure EFULL, EINTR (a signal came while it waited for
+ * room), ECORRUPT and EFORMAT as chron_writer_cleanup().
  */
 CHRON_API int64_t chron_writer_append(chron_writer *w, const void *data, size_t length,
                                       uint16_t type_id, uint8_t flags);
@@ -366,7 +385,7 @@ CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size
  * would take more (a roll, pages to prepare, a sync) or when the record is refused: then nothing was appended, and
  * chron_writer_append_at() is the call to make next. For callers who hold a lock that others wait for, such as a
  * language's interpreter lock. The one system call that it may make wakes sleeping readers.
- * Errors: EIO (the segment went away under its mapping: the handle can only be closed).
+ * Errors: EPOISONED (the segment went away under its mapping: the handle can only be closed).
  */
 CHRON_API int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length,
                                           uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
@@ -418,14 +437,15 @@ CHRON_API int64_t chron_writer_append_source_whole(chron_writer *w, const chron_
  * Claim room for a payload of up to `length` bytes and get a pointer into the mapped segment, to write
  * it in place: 32-byte aligned, zeroed, valid until publish or abort. One claim at a time; until it
  * ends, appends answer ECLAIM. Nobody sees anything before publish.
- * Errors: as chron_writer_append().
+ * Errors: ETOOBIG, EINVAL, ECLAIM, EPOISONED, those of the system, EREMOVED, EFULL, EINTR, ECORRUPT and EFORMAT: with the
+ * meanings that they have for chron_writer_append().
  */
 CHRON_API int chron_writer_claim(chron_writer *w, size_t length, void **payload);
 
 /*
  * Publish the first `length` bytes (not more than claimed) as a record. Returns its seq.
- * Errors: ECLAIM (none is open), EINVAL (more than claimed, or type_id), ETOOBIG (more than ever could be), EIO and
- * EPOISONED as chron_writer_append().
+ * Errors: ECLAIM (none is open), EINVAL (more than claimed, or type_id), ETOOBIG (more than ever could be),
+ * EUNSYNCED and EPOISONED as chron_writer_append().
  */
 CHRON_API int64_t chron_writer_publish(chron_writer *w, size_t length, uint16_t type_id, uint8_t flags,
                                        uint64_t timestamp_ns);
@@ -434,9 +454,11 @@ CHRON_API int64_t chron_writer_publish(chron_writer *w, size_t length, uint16_t 
 CHRON_API int chron_writer_abort(chron_writer *w);
 
 /*
- * Put everything appended so far on disk, and advance durable_seq to it. Blocks for the disk. After the
- * first failure the handle is poisoned: a later sync could answer success for data that is gone.
- * Errors: EIO (whatever the system said), EPOISONED (an earlier one failed), ENOTDURABLE.
+ * Put everything appended so far on disk, and advance durable_seq to it. Blocks for the disk. What was there above the
+ * mark before this writer came is proven once, by reading the device.
+ * Errors: EIO (a sync failed, whatever the system said: the handle is poisoned, for a later one could answer success for
+ * data that is gone), EPOISONED (an earlier one failed), ENOTDURABLE, EREMOVED (the queue was removed), ECORRUPT (an older
+ * segment is cut short). Others pass when their cause does, such as EACCESS, and those of the system.
  */
 CHRON_API int chron_writer_sync(chron_writer *w);
 
@@ -870,6 +892,8 @@ typedef struct chron_verify_summary {
     uint64_t problems;
     uint64_t oldest_seq;
     uint64_t next_seq;
+    uint64_t gaps;        /* that were accepted (CHRON_REPAIR, CHRON_TORN_SKIP): no problems any more */
+    uint64_t gap_records; /* seqs in them */
 } chron_verify_summary;
 
 /* Called for each problem, and with kind 0 now and then. A nonzero result stops the walk (EINTR). */

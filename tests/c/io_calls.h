@@ -21,6 +21,7 @@
     X(sync_dir, (const chron__io *io, int dir), io, dir)                                                             \
     X(rename, (const chron__io *io, int from_dir, const char *from, int to_dir, const char *to), io, from_dir, from, \
       to_dir, to)                                                                                                    \
+    X(rename_new, (const chron__io *io, int dir, const char *from, const char *to), io, dir, from, to)               \
     X(unlink, (const chron__io *io, int dir, const char *name), io, dir, name)
 
 /* The others that may fail. */
@@ -30,6 +31,8 @@
     X(list, (const chron__io *io, int dir, int (*visit)(void *context, const char *name), void *context), io, dir, \
       visit, context)                                                                                              \
     X(lock, (const chron__io *io, int fd, chron__lock *out), io, fd, out)                                          \
-    X(fs_kind, (const chron__io *io, int fd), io, fd)
+    X(fs_kind, (const chron__io *io, int fd), io, fd)                                                              \
+    X(place, (const chron__io *io, int fd, chron__place *out), io, fd, out)                                        \
+    X(copy_fd, (const chron__io *io, int fd), io, fd)
 
 #endif

@@ -97,7 +97,7 @@ static void work(chron_writer *w, uint64_t *durable)
 
             if (synced < 0) {
                 check_error(synced);
-                poisoned = 1;
+                poisoned = chron__get32(&w->poisoned) != 0; /* if it was a sync that failed, and nothing else */
             } else {
                 CHECK_EQ(poisoned, 0); /* after a failed sync there is no success any more */
             }
@@ -226,9 +226,11 @@ static void test_a_failed_sync_is_an_input_output_error(void)
     options.durability = CHRON_DURABILITY_ALWAYS;
     CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
     io.sync_map = disk_full;
-    CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), -CHRON_EIO);
-    CHECK_EQ(chron_last_error()->code, CHRON_EIO);
+    CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), -CHRON_EUNSYNCED);
+    CHECK_EQ(chron_last_error()->code, CHRON_EUNSYNCED);
     CHECK_EQ(chron_last_error()->sys_errno, ENOSPC);
+    CHECK_EQ(chron_last_error()->seq, 0u);
+    CHECK_EQ(chron_last_error()->appended, 1u);
     CHECK_EQ(chron_writer_next_seq(w), 1);
     CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), -CHRON_EPOISONED);
     CHECK_EQ(chron_writer_close(w), 0);

@@ -91,4 +91,4 @@ class Ours(Contestant):
 
     def reader(self, channel: str) -> Reader:
         wait: Literal["spin", "hybrid"] = "spin" if self.task.kind == "trip" else "hybrid"
-        return Reader(Queue.open_subscriber(channel, wait=wait, durable_only=self.task.durable))
+        return Reader(Queue.open_subscriber(channel, waiting=wait, durable_only=self.task.durable))

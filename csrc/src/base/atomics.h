@@ -18,6 +18,8 @@
  *   [SLOT]     chron__slots_store: a release fence,   chron__slots_load, _refresh: relaxed words, then an acquire
  *              then relaxed words; the CRC tells a    fence: who reads of a record in a slot sees the record
  *              torn slot from a whole one
+ *   [INTENT]   the writer says how far it may go,      the next writer, when this one is dead: it sees all stores
+ *              release, before it places anything     of a process that has ended (identity.c)
  *   [BELL]     the writer publishes, then a seq_cst   a reader announces itself, then a seq_cst fence, then looks
  *              fence, then looks for sleepers         for a record: at least one sees the other (doorbell.c)
  *   [TAIL]     the owner's thread stores next_seq,    the keeper's thread loads it, acquire: what a sync covers

@@ -10,6 +10,7 @@
  *   <queue>/writer.lock            the kernel's lock, and a line for people
  *   <queue>/%020u.seg              a segment, named by the seq of its first record
  *   <queue>/readers/<name>.pos     a reader's committed position, in two slots
+ *   <queue>/gaps                   seqs that are gone and accepted as gone, if there are any
  *   <queue>/quarantine/            what recovery cut off
  *   <queue>/ *.tmp                 being prepared
  */
@@ -31,10 +32,13 @@
 #define CHRON__MAGIC_SEGMENT "CHRONSEG"
 #define CHRON__MAGIC_POSITION "CHRONPOS"
 #define CHRON__MAGIC_DOORBELL "CHRONBEL"
+#define CHRON__MAGIC_GAPS "CHRONGAP"
+#define CHRON__MAGIC_CUT "CHRONCUT"
 
 #define CHRON__FILE_META "queue.meta"
 #define CHRON__FILE_DOORBELL "doorbell"
 #define CHRON__FILE_LOCK "writer.lock"
+#define CHRON__FILE_GAPS "gaps"
 #define CHRON__DIR_READERS "readers"
 #define CHRON__DIR_QUARANTINE "quarantine"
 
@@ -159,6 +163,86 @@ _Static_assert(offsetof(chron__slot, flags) == 52, "format");
 _Static_assert(offsetof(chron__slot, reserved2) == 56, "format");
 _Static_assert(offsetof(chron__slot, crc) == 60, "format");
 _Static_assert(sizeof(chron__slot) == 64, "format");
+
+/*
+ * queue.meta, 64 bytes behind each slot: where the queue lay when the slot was stored. It counts if its generation is the
+ * slot's, so it does not when a writer that knows nothing of it has stored the slot. CRC over bytes 0 to 59.
+ */
+typedef struct chron__identity {
+    uint8_t boot[16]; /* the kernel's name for that boot; zeros: unknown */
+    uint64_t device;  /* st_dev and st_ino of queue.meta */
+    uint64_t inode;
+    uint64_t birth_ns;   /* when the file was made; 0: unknown */
+    uint64_t disk_seq;   /* of the disk, on Linux; 0: unknown */
+    uint64_t generation; /* of the slot in front */
+    uint32_t reserved;
+    uint32_t crc;
+} chron__identity;
+
+#define CHRON__IDENTITY_BEHIND 64u /* bytes from the slot */
+
+_Static_assert(offsetof(chron__identity, device) == 16, "format");
+_Static_assert(offsetof(chron__identity, inode) == 24, "format");
+_Static_assert(offsetof(chron__identity, birth_ns) == 32, "format");
+_Static_assert(offsetof(chron__identity, disk_seq) == 40, "format");
+_Static_assert(offsetof(chron__identity, generation) == 48, "format");
+_Static_assert(offsetof(chron__identity, reserved) == 56, "format");
+_Static_assert(offsetof(chron__identity, crc) == 60, "format");
+_Static_assert(sizeof(chron__identity) == 64, "format");
+
+/*
+ * queue.meta, what the writer is about to do: words that count as long as the place is the same, and `epoch` the one of
+ * the newest slot. They never need to be on disk.
+ */
+#define CHRON__WORDS_AT 1536u
+typedef struct chron__words {
+    uint32_t epoch;    /* low word of the writer's */
+    uint32_t base;     /* low word of the base_seq of the segment that it appends to */
+    uint32_t intent;   /* nothing at or behind this offset of it (in units of 32 bytes) was ever touched */
+    uint32_t segments; /* segment files that there are */
+} chron__words;
+
+_Static_assert(offsetof(chron__words, base) == 4, "format");
+_Static_assert(offsetof(chron__words, intent) == 8, "format");
+_Static_assert(offsetof(chron__words, segments) == 12, "format");
+
+/* In `gaps`, one after the other behind the file header: seqs that are gone. CRC over bytes 0 to 59. */
+typedef struct chron__gap_entry {
+    uint64_t seq;      /* first one that is missing */
+    uint64_t seq_end;  /* first one that is there again */
+    uint64_t base_seq; /* segment that the log goes on in */
+    uint64_t offset;   /* of that record in it; 0: where its records begin */
+    uint64_t accepted_ns;
+    uint64_t reserved;
+    uint64_t reserved2;
+    uint32_t reserved3;
+    uint32_t crc;
+} chron__gap_entry;
+
+_Static_assert(offsetof(chron__gap_entry, seq_end) == 8, "format");
+_Static_assert(offsetof(chron__gap_entry, base_seq) == 16, "format");
+_Static_assert(offsetof(chron__gap_entry, offset) == 24, "format");
+_Static_assert(offsetof(chron__gap_entry, accepted_ns) == 32, "format");
+_Static_assert(offsetof(chron__gap_entry, crc) == 60, "format");
+_Static_assert(sizeof(chron__gap_entry) == 64, "format");
+
+/*
+ * A .cut file in quarantine/: the file header (base_seq and data_offset say where the bytes stood, segment_size how many they
+ * are, epoch of the opening that cut them), this at byte 128, and the bytes from byte 4096 on. CRC over bytes 0 to 27.
+ */
+typedef struct chron__cut {
+    uint64_t seq;       /* that stood there, or should have */
+    uint64_t first_seq; /* of the whole records in it; CHRON_SEQ_NONE: there is none */
+    uint64_t records;   /* how many those are */
+    uint32_t reserved;
+    uint32_t crc;
+} chron__cut;
+
+#define CHRON__CUT_AT 128u
+
+_Static_assert(offsetof(chron__cut, first_seq) == 8, "format");
+_Static_assert(offsetof(chron__cut, records) == 16, "format");
+_Static_assert(offsetof(chron__cut, crc) == 28, "format");
 
 /* Doorbell: file header, then two futex words on cache lines of their own, in native byte order. */
 #define CHRON__BELL_NOTIFY 256u

@@ -13,22 +13,22 @@
 #define ENDS_WITH(type, last) \
     _Static_assert(sizeof(type) == offsetof(type, last) + sizeof(((type *)0)->last), #type " ends with padding")
 
-ENDS_WITH(chron_writer_options, block_ns);
+ENDS_WITH(chron_writer_options, lock_wait_ns);
 ENDS_WITH(chron_reader_options, start_value);
 ENDS_WITH(chron_retention, max_reader_lag);
 ENDS_WITH(chron_source, timestamp_ns);
 ENDS_WITH(chron_columns, payload_bytes);
-ENDS_WITH(chron_recovery, repaired_rolls);
+ENDS_WITH(chron_recovery, copied);
 ENDS_WITH(chron_writer_stats, keeper_last_error);
 ENDS_WITH(chron_reader_stats, sleeps);
 ENDS_WITH(chron_queue_info, writer_host);
 ENDS_WITH(chron_segment_info, epoch);
 ENDS_WITH(chron_reader_info, updated_ns);
-ENDS_WITH(chron_verify_summary, next_seq);
+ENDS_WITH(chron_verify_summary, gap_records);
 ENDS_WITH(chron_cleanup, readers_behind);
 ENDS_WITH(chron_segment_fate, reader);
 /* The library's own, which programs read: the same, for programs of an older header. */
-ENDS_WITH(chron_error, text);
+ENDS_WITH(chron_error, appended);
 ENDS_WITH(chron_problem, text);
 
 int chron__struct_check(const char *type, const void *to)

@@ -69,12 +69,16 @@ static int write_new(const chron__queue *q, unsigned mode)
     return n < 0 ? (int)n : 0;
 }
 
-int chron__doorbell_create(const chron__queue *q, unsigned mode, chron__doorbell *bell)
+int chron__doorbell_create(const chron__queue *q, unsigned mode, chron__doorbell *bell, int *made)
 {
-    int status = map_bell(q, bell);
+    int status;
 
+    if (bell->map.base)
+        return 0;
+    status = map_bell(q, bell);
     if (status >= 0)
         return 0;
+    *made = 1;
     /* Readers that still map a damaged one look every CHRON__SLEEP_SLICE_NS. */
     status = write_new(q, mode);
     if (status >= 0)

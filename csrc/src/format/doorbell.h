@@ -16,8 +16,8 @@ typedef struct chron__doorbell {
     chron__map map; /* base is NULL: no doorbell, sleep in slices */
 } chron__doorbell;
 
-/* Writer: map it, make it anew if it is missing or damaged. 0 or a failure. */
-int chron__doorbell_create(const chron__queue *q, unsigned mode, chron__doorbell *bell);
+/* Writer: map it, make it anew if it is missing or damaged (*made). 0 or a failure. */
+int chron__doorbell_create(const chron__queue *q, unsigned mode, chron__doorbell *bell, int *made);
 /* Reader: map it if that is possible. Never fails: without it waiting means polling. */
 void chron__doorbell_open(const chron__queue *q, chron__doorbell *bell);
 void chron__doorbell_close(const chron__queue *q, chron__doorbell *bell);

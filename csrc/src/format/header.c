@@ -77,3 +77,8 @@ int chron__header_decode(const uint8_t *bytes, const char *magic, const uint8_t 
                          file, offsetof(chron__file_header, uuid), CHRON_SEQ_NONE);
     return 0;
 }
+
+int chron__header_is_whole(const uint8_t *bytes)
+{
+    return chron__read_le32(bytes + CRC_BYTES) == chron_crc32c(0, bytes, CRC_BYTES);
+}

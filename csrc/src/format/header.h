@@ -17,4 +17,7 @@ void chron__header_encode(const chron__file_header *header, uint8_t *out);
 int chron__header_decode(const uint8_t *bytes, const char *magic, const uint8_t *uuid, const char *file,
                          chron__file_header *out);
 
+/* Is it a header that somebody wrote and nothing has altered since, of whatever file? */
+int chron__header_is_whole(const uint8_t *bytes);
+
 #endif

@@ -6,6 +6,7 @@
  * and where there is no such entry the walk begins further in front. A walk always ends: each step goes
  * on by at least 32 bytes and stops at the first record that is not the one that must follow.
  */
+#include <errno.h>
 #include <inttypes.h>
 
 #include "base/assert.h"
@@ -269,4 +270,35 @@ int chron__seg_resync(chron__resync *search, uint64_t offset, uint64_t seq)
         return 1;
     }
     return 0;
+}
+
+int chron__is_zero(const uint8_t *bytes, size_t count)
+{
+    uint64_t any = 0;
+
+    for (size_t i = 0; i + 8u <= count; i += 8u)
+        any |= chron__read_le64(bytes + i);
+    for (size_t i = count & ~(size_t)7; i < count; i++)
+        any |= bytes[i];
+    return any == 0;
+}
+
+uint64_t chron__seg_end_of_data(const chron__seg *seg, uint64_t from)
+{
+    uint64_t end = from;
+
+    for (uint64_t at = from; at < seg->size;) {
+        int64_t data = seg->fd >= 0 ? seg->io->next_data(seg->io, seg->fd, at) : -ENOSYS;
+        uint64_t stop;
+
+        if (data > (int64_t)at)
+            at = (uint64_t)data;
+        if (at >= seg->size)
+            break;
+        stop = (at / CHRON__PAGE + 1u) * CHRON__PAGE;
+        if (!chron__is_zero(seg->map.base + at, (size_t)(stop - at)))
+            end = stop;
+        at = stop;
+    }
+    return end;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * queue.c - the queue directory. Files are always opened relative to its descriptor, so a queue that is
- * renamed while it is in use stays whole. Only chron__queue_create_meta writes.
+ * renamed while it is in use stays whole. Only chron__queue_prepare_meta and chron__queue_name_meta write.
  */
 #include "format/queue.h"
 
@@ -110,6 +110,7 @@ static int write_meta(chron__queue *q, int fd, uint64_t segment_size)
     header.uuid[6] = (uint8_t)((header.uuid[6] & 0x0F) | 0x40); /* RFC 9562: version 4 */
     header.uuid[8] = (uint8_t)((header.uuid[8] & 0x3F) | 0x80);
     header.created_ns = state.time_ns;
+    memcpy(q->uuid, header.uuid, sizeof q->uuid);
     chron__header_encode(&header, page);
     chron__slots_store(page, &state);
     status = q->io->allocate(q->io, fd, sizeof page);
@@ -121,28 +122,36 @@ static int write_meta(chron__queue *q, int fd, uint64_t segment_size)
     return q->io->sync_file(q->io, fd);
 }
 
-int chron__queue_create_meta(chron__queue *q, uint64_t segment_size, unsigned mode)
+#define META_TEMPORARY CHRON__FILE_META ".tmp"
+
+int chron__queue_prepare_meta(chron__queue *q, uint64_t segment_size, unsigned mode)
 {
-    static const char temporary[] = CHRON__FILE_META ".tmp";
     const chron__io *io = q->io;
     int status;
     int fd;
 
-    (void)io->unlink(io, q->dir, temporary); /* of a creation that was cut off; usually there is none */
-    fd = io->open_file(io, q->dir, temporary, CHRON__OPEN_CREATE | CHRON__OPEN_EXCLUSIVE, mode);
+    (void)io->unlink(io, q->dir, META_TEMPORARY); /* of a creation that was cut off; usually there is none */
+    fd = io->open_file(io, q->dir, META_TEMPORARY, CHRON__OPEN_CREATE | CHRON__OPEN_EXCLUSIVE, mode);
     if (fd < 0)
-        return chron__fail_sys(fd, temporary, "cannot create queue.meta");
+        return chron__fail_sys(fd, META_TEMPORARY, "cannot create queue.meta");
     status = write_meta(q, fd, segment_size);
     io->close_file(io, fd);
-    if (status >= 0)
-        status = io->rename(io, q->dir, temporary, q->dir, CHRON__FILE_META);
-    if (status >= 0)
-        status = io->sync_dir(io, q->dir);
     if (status < 0) {
-        (void)io->unlink(io, q->dir, temporary);
+        (void)io->unlink(io, q->dir, META_TEMPORARY);
         return chron__fail_sys(status, CHRON__FILE_META, "cannot write queue.meta");
     }
     return 0;
+}
+
+int chron__queue_name_meta(const chron__queue *q)
+{
+    int status = q->io->sync_dir(q->io, q->dir);
+
+    if (status >= 0)
+        status = q->io->rename_new(q->io, q->dir, META_TEMPORARY, CHRON__FILE_META);
+    if (status >= 0)
+        status = q->io->sync_dir(q->io, q->dir);
+    return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot give queue.meta its name") : 0;
 }
 
 void chron__queue_close(chron__queue *q)
@@ -251,17 +260,25 @@ int64_t chron__bases_find(const chron__bases *bases, uint64_t seq)
     return (int64_t)low - 1;
 }
 
-int chron__queue_writer_alive(const chron__queue *q)
+/* 1, 0, or -errno. */
+static int is_held(const chron__queue *q, const char *name)
 {
     int held;
-    int fd = q->io->open_file(q->io, q->dir, CHRON__FILE_LOCK, CHRON__OPEN_READ, 0);
+    int fd = q->io->open_file(q->io, q->dir, name, CHRON__OPEN_READ, 0);
 
-    if (fd == -ENOENT)
-        return 0;
     if (fd < 0)
-        return chron__fail_sys(fd, CHRON__FILE_LOCK, "cannot look at the writer's lock");
+        return fd == -ENOENT ? 0 : fd;
     held = q->io->lock_held(q->io, fd);
     q->io->close_file(q->io, fd);
+    return held;
+}
+
+int chron__queue_writer_alive(const chron__queue *q)
+{
+    int held = is_held(q, CHRON__FILE_LOCK);
+
+    if (held == 0)
+        held = is_held(q, CHRON__FILE_META); /* writer.lock may have been deleted */
     return held < 0 ? chron__fail_sys(held, CHRON__FILE_LOCK, "cannot look at the writer's lock") : held;
 }
 

@@ -41,8 +41,10 @@ int chron__queue_open_meta(chron__queue *q, const char *path, int writable);
 /* Both of them, for everybody who only looks. */
 int chron__queue_open(chron__queue *q, const chron__io *io, const char *path, uint32_t flags);
 
-/* Write a new queue.meta (temporary name, sync, rename, sync of the directory). Under the writer's lock. */
-int chron__queue_create_meta(chron__queue *q, uint64_t segment_size, unsigned mode);
+/* Write a new queue.meta, synced, under another name; q->uuid is the queue's from then on. Under the writer's lock. */
+int chron__queue_prepare_meta(chron__queue *q, uint64_t segment_size, unsigned mode);
+/* Give it its name, which must be free, and put that on disk. */
+int chron__queue_name_meta(const chron__queue *q);
 
 void chron__queue_close(chron__queue *q);
 

@@ -100,7 +100,7 @@ static int check_header(const chron__queue *q, chron__seg *seg, uint64_t base_se
     return 0;
 }
 
-/* Maps the file `fd`, which seg takes over if it is writable. */
+/* Maps the file `fd`, which seg takes over. */
 static int map_file(chron__seg *seg, int fd, int writable, const char *name)
 {
     const chron__io *io = seg->io;
@@ -108,19 +108,39 @@ static int map_file(chron__seg *seg, int fd, int writable, const char *name)
 
     if (seg->size <= SIZE_MAX)
         status = io->map(io, fd, (size_t)seg->size, writable ? CHRON__MAP_WRITE | CHRON__MAP_DONTFORK : 0, &seg->map);
-    if (writable)
-        seg->fd = fd;
-    else
-        io->close_file(io, fd);
+    seg->fd = fd;
     if (status == -ERANGE)
         return chron__at(chron__fail(CHRON_ECORRUPT, "%s is cut short: it is smaller than its queue's segments", name),
                          name, 0, CHRON_SEQ_NONE);
     return status < 0 ? chron__fail_sys(status, name, "cannot map %s", name) : 0;
 }
 
-int chron__seg_open(const chron__queue *q, uint64_t base_seq, int writable, chron__seg **out)
+/* The header, if it can be had: else what is known without it. */
+static int take_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, int flags, const char *name)
+{
+    int status;
+
+    if (flags & CHRON__SEG_UNCHECKED) {
+        seg->base_seq = base_seq;
+        return 0;
+    }
+    status = check_header(q, seg, base_seq, name);
+    if (status < 0 && chron__map_faulted(&seg->map)) { /* the zeros that were checked are the guard's */
+        seg->base_seq = base_seq;
+        return chron__seg_fail_fault(seg, "");
+    }
+    if (status != -CHRON_ECORRUPT || !(flags & CHRON__SEG_HEADLESS) || chron__header_is_whole(seg->map.base))
+        return status; /* a whole one is that of another segment, or queue */
+    seg->headless = 1;
+    seg->base_seq = base_seq;
+    seg->prev_base = CHRON_SEQ_NONE;
+    return 0;
+}
+
+int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__seg **out)
 {
     const chron__io *io = q->io;
+    const int writable = flags & CHRON__SEG_WRITE;
     char name[CHRON__NAME_BYTES];
     chron__seg *seg;
     uint64_t bytes = 0;
@@ -146,10 +166,14 @@ int chron__seg_open(const chron__queue *q, uint64_t base_seq, int writable, chro
                                        name, bytes, seg->size),
                            name, 0, base_seq);
     if (status >= 0)
-        status = check_header(q, seg, base_seq, name);
+        status = take_header(q, seg, base_seq, flags, name);
     if (status < 0) {
         chron__seg_release(seg);
         return status;
+    }
+    if (!(flags & (CHRON__SEG_WRITE | CHRON__SEG_KEEP))) {
+        io->close_file(io, seg->fd);
+        seg->fd = -1;
     }
     *out = seg;
     return 0;

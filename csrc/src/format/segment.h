@@ -14,7 +14,8 @@
 typedef struct chron__seg {
     const chron__io *io;
     chron__map map;
-    int fd;                /* writer only, else -1 */
+    int fd;                /* if it was kept, else -1 */
+    int headless;          /* see CHRON__SEG_HEADLESS */
     chron__a32 references; /* [REFS] */
     uint64_t base_seq;
     uint64_t prev_base;
@@ -53,11 +54,17 @@ static inline void chron__tally_add(chron__tally *tally, uint64_t timestamp_ns)
     tally->last_ts = timestamp_ns;
 }
 
+/* flags of chron__seg_open */
+#define CHRON__SEG_WRITE 1     /* map for writing, and keep the descriptor */
+#define CHRON__SEG_KEEP 2      /* keep the descriptor */
+#define CHRON__SEG_HEADLESS 4  /* a damaged header will do: `headless` is set then, prev_base and epoch are not known */
+#define CHRON__SEG_UNCHECKED 8 /* only its bytes matter: the header is not looked at */
+
 /*
  * Open `<base_seq>.seg` of the queue and check its header against name and queue. *out has one reference.
- * writable: map for writing and keep the descriptor. ENOENT is answered as -CHRON_EGONE.
+ * ENOENT is answered as -CHRON_EGONE.
  */
-int chron__seg_open(const chron__queue *q, uint64_t base_seq, int writable, chron__seg **out);
+int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__seg **out);
 
 /* Make a new file under the name `temporary`, allocated and mapped for writing. No header yet. */
 int chron__seg_create(const chron__queue *q, const char *temporary, unsigned mode, chron__seg **out);
@@ -138,6 +145,10 @@ int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t 
  * open already, or NULL.
  */
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq);
+
+int chron__is_zero(const uint8_t *bytes, size_t count);
+/* Where a page ends behind which all is zero, from offset `from` on; `from` if all is. Holes are not read, if fd is kept. */
+uint64_t chron__seg_end_of_data(const chron__seg *seg, uint64_t from);
 
 /* A search for whole records behind damage; it may go on at the next damage. */
 typedef struct chron__resync {

@@ -15,6 +15,9 @@ void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, ui
     chron_problem problem = {.kind = kind, .seq = seq, .seq_end = seq_end, .offset = offset};
     va_list arguments;
 
+    if (seq != CHRON_SEQ_NONE && kind != CHRON_PROBLEM_POSITION && chron__gaps_find(&v->gaps, seq))
+        return;
+
     v->summary->problems++;
     (void)snprintf(problem.file, sizeof problem.file, "%s", file);
     va_start(arguments, format);

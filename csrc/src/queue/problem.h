@@ -8,6 +8,7 @@
 
 #include "format/position.h"
 #include "format/segment.h"
+#include "queue/gaps.h"
 
 typedef struct chron__verify {
     chron__queue q;
@@ -16,6 +17,7 @@ typedef struct chron__verify {
     chron_verify_summary *summary;
     chron__slot_value state;        /* of queue.meta, as at the beginning */
     chron__registered_list readers; /* as at the beginning */
+    chron__gaps gaps;               /* that were accepted: nothing in them is a problem */
     int alive;                      /* a writer was active at the beginning */
     int stopped;                    /* the callback asked for it */
     uint64_t reported_bytes;        /* since the last progress report */

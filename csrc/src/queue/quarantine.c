@@ -11,11 +11,22 @@
 #include <stdio.h>
 
 #include "base/assert.h"
+#include "base/endian.h"
 #include "base/error.h"
 #include "base/step.h"
+#include "format/header.h"
 
 #define PATH_BYTES (sizeof CHRON__DIR_QUARANTINE + CHRON__NAME_BYTES)
-#define TRIES 1000u
+#define TRIES 100000u
+
+/* Bytes of a segment that are to be kept. */
+typedef struct piece {
+    const chron__seg *seg;
+    uint64_t offset;
+    uint64_t bytes;
+    uint64_t seq; /* that stands there, or should */
+    uint64_t epoch;
+} piece;
 
 /* A name in quarantine/ that is not taken; the file is made, empty. Returns its descriptor. */
 static int make_file(const chron__queue *q, const char *stem, const char *suffix, char *path)
@@ -48,75 +59,93 @@ int chron__quarantine_segment(const chron__queue *q, uint64_t base_seq, uint64_t
     return status < 0 ? chron__fail_sys(status, name, "cannot move %s to quarantine/", name) : 0;
 }
 
-static int is_zero(const uint8_t *bytes, size_t count)
+int chron__quarantine_sync(const chron__queue *q)
 {
-    uint64_t any = 0;
+    int dir = q->io->open_dir(q->io, q->dir, CHRON__DIR_QUARANTINE);
+    int status = dir;
 
-    for (size_t i = 0; i + 8u <= count; i += 8u)
-        any |= chron__read_le64(bytes + i);
-    for (size_t i = count & ~(size_t)7; i < count; i++)
-        any |= bytes[i];
-    return any == 0;
-}
-
-/* The end of what is not zero behind `tail`; `tail` if all is. Holes of the file are not read. */
-static uint64_t end_of_data(const chron__queue *q, const chron__seg *seg, uint64_t tail)
-{
-    uint64_t end = tail;
-
-    for (uint64_t at = tail; at < seg->size;) {
-        int64_t data = q->io->next_data(q->io, seg->fd, at);
-        uint64_t stop;
-
-        if (data > (int64_t)at)
-            at = (uint64_t)data;
-        if (at >= seg->size)
-            break;
-        stop = (at / CHRON__PAGE + 1u) * CHRON__PAGE;
-        if (!is_zero(seg->map.base + at, (size_t)(stop - at)))
-            end = stop;
-        at = stop;
+    if (dir >= 0) {
+        status = q->io->sync_dir(q->io, dir);
+        q->io->close_file(q->io, dir);
     }
-    return end;
-}
-
-static int copy_out(const chron__queue *q, const chron__seg *seg, uint64_t tail, uint64_t end, uint64_t epoch)
-{
-    char stem[CHRON__NAME_BYTES];
-    char path[PATH_BYTES];
-    int64_t status;
-    int dir;
-    int fd;
-
-    (void)snprintf(stem, sizeof stem, "%020" PRIu64 "-%" PRIu64 "-e%" PRIu64, seg->base_seq, tail, epoch);
-    fd = make_file(q, stem, "cut", path);
-    if (fd < 0)
-        return fd;
-    status = q->io->write_at(q->io, fd, seg->map.base + tail, (size_t)(end - tail), 0);
     if (status >= 0)
-        status = q->io->sync_file(q->io, fd);
-    q->io->close_file(q->io, fd);
-    if (status < 0) {
-        (void)q->io->unlink(q->io, q->dir, path);
-        return (int)status;
-    }
-    dir = q->io->open_dir(q->io, q->dir, CHRON__DIR_QUARANTINE);
-    if (dir < 0)
-        return dir;
-    status = q->io->sync_dir(q->io, dir);
-    q->io->close_file(q->io, dir);
-    return status < 0 ? (int)status : 0;
+        status = q->io->sync_dir(q->io, q->dir);
+    return status < 0 ? chron__fail_sys(status, CHRON__DIR_QUARANTINE, "cannot put quarantine/ on disk") : 0;
 }
 
-static uint64_t count_records(const chron__seg *seg, uint64_t tail, uint64_t end, uint64_t next_seq)
+/* Whole records in [from, end), behind the place where `seq` should have stood. */
+typedef struct found {
+    uint64_t records;
+    uint64_t first_seq;
+} found;
+
+static found count_records(const chron__seg *seg, uint64_t from, uint64_t end, uint64_t seq)
 {
-    chron__resync search = {.seg = seg, .limit = end, .offset = tail, .seq = next_seq};
-    uint64_t count = 0;
+    chron__resync search = {.seg = seg, .limit = end, .offset = from, .seq = seq};
+    found out = {.first_seq = CHRON_SEQ_NONE};
     chron__rec rec;
 
     while (chron__seg_resync(&search, search.offset, search.seq))
-        count += chron__rec_load(seg->map.base, seg->size, search.offset, &rec) == CHRON__REC_DATA;
-    return count;
+        if (chron__rec_load(seg->map.base, seg->size, search.offset, &rec) == CHRON__REC_DATA && out.records++ == 0)
+            out.first_seq = search.seq;
+    return out;
+}
+
+/* The first page of a .cut file. */
+static void describe(const chron__queue *q, const piece *p, uint8_t *page)
+{
+    chron__file_header header = {.created_ns = chron__clock_ns(0),
+                                 .segment_size = p->bytes,
+                                 .base_seq = p->seg->base_seq,
+                                 .data_offset = p->offset,
+                                 .epoch = p->epoch};
+    found records = count_records(p->seg, p->offset, p->offset + p->bytes, p->seq);
+    uint8_t *cut = page + CHRON__CUT_AT;
+
+    memcpy(header.magic, CHRON__MAGIC_CUT, sizeof header.magic);
+    memcpy(header.uuid, q->uuid, sizeof header.uuid);
+    chron__header_encode(&header, page);
+    chron__write_le64(cut + offsetof(chron__cut, seq), p->seq);
+    chron__write_le64(cut + offsetof(chron__cut, first_seq), records.first_seq);
+    chron__write_le64(cut + offsetof(chron__cut, records), records.records);
+    chron__write_le32(cut + offsetof(chron__cut, crc), chron_crc32c(0, cut, offsetof(chron__cut, crc)));
+}
+
+/* 0, or -errno: then nothing is left of the copy. */
+static int copy_out(const chron__queue *q, const piece *p)
+{
+    uint8_t page[CHRON__PAGE] = {0};
+    char stem[CHRON__NAME_BYTES];
+    char path[PATH_BYTES];
+    int64_t status;
+    int fd;
+
+    (void)snprintf(stem, sizeof stem, "%020" PRIu64 "-%" PRIu64 "-e%" PRIu64, p->seg->base_seq, p->offset, p->epoch);
+    fd = make_file(q, stem, "cut", path);
+    if (fd < 0)
+        return fd;
+    describe(q, p, page);
+    status = q->io->write_at(q->io, fd, page, sizeof page, 0);
+    if (status >= 0)
+        status = q->io->write_at(q->io, fd, p->seg->map.base + p->offset, (size_t)p->bytes, sizeof page);
+    if (status >= 0)
+        status = q->io->sync_file(q->io, fd);
+    q->io->close_file(q->io, fd);
+    if (status >= 0 && chron__quarantine_sync(q) < 0)
+        status = -EIO;
+    if (status < 0)
+        (void)q->io->unlink(q->io, q->dir, path);
+    return status < 0 ? (int)status : 0;
+}
+
+int chron__quarantine_bytes(const chron__queue *q, const chron__seg *seg, uint64_t offset, uint64_t bytes, uint64_t seq,
+                            uint64_t epoch)
+{
+    const piece p = {.seg = seg, .offset = offset, .bytes = bytes, .seq = seq, .epoch = epoch};
+    int status = copy_out(q, &p);
+
+    return status < 0 ? chron__fail_sys(status, CHRON__DIR_QUARANTINE, "cannot save what is damaged in quarantine/")
+                      : 0;
 }
 
 /* Zero from `tail` to `end`, and the index entries of records there. */
@@ -129,7 +158,7 @@ static int wipe(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t 
             chron__seg_index_set(seg, block, 0);
     memset(seg->map.base + tail, 0, (size_t)(end - tail));
     CHRON__STEP("recovery: tail zeroed");
-    CHRON__ASSERT(is_zero(seg->map.base + tail, (size_t)(seg->size - tail)));
+    CHRON__ASSERT(chron__is_zero(seg->map.base + tail, (size_t)(seg->size - tail)));
     if (end > tail)
         status = q->io->sync_map(q->io, seg->fd, &seg->map, tail, end - tail);
     if (status < 0)
@@ -140,22 +169,28 @@ static int wipe(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t 
 }
 
 int chron__quarantine_tail(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t next_seq, uint64_t epoch,
-                           chron_recovery *report)
+                           uint64_t unfinished_to, chron_recovery *report)
 {
-    uint64_t end = end_of_data(q, seg, tail);
+    uint64_t end = chron__seg_end_of_data(seg, tail);
+    const piece p = {.seg = seg, .offset = tail, .bytes = end - tail, .seq = next_seq, .epoch = epoch};
+    uint64_t records;
     int status;
 
-    if (end > tail) {
-        report->cut_bytes += end - tail;
-        report->cut_records += count_records(seg, tail, end, next_seq);
-        status = copy_out(q, seg, tail, end, epoch);
+    if (unfinished_to > tail &&
+        (end <= unfinished_to || chron__is_zero(seg->map.base + unfinished_to, (size_t)(end - unfinished_to)))) {
+        report->unfinished_bytes += end - tail;
+    } else if (end > tail) {
+        records = count_records(seg, tail, end, next_seq).records;
+        status = copy_out(q, &p);
         if (status >= 0)
             report->quarantined = 1;
-        else if ((status != -ENOSPC && status != -EDQUOT) || report->cut_records > 0)
+        else if ((status != -ENOSPC && status != -EDQUOT) || records > 0)
             return chron__fail_sys(status, CHRON__DIR_QUARANTINE,
                                    "cannot save the %" PRIu64 " bytes behind the end of "
-                                   "the log (seq %" PRIu64 ") in quarantine/, so nothing was changed",
+                                   "the log (seq %" PRIu64 ") in quarantine/, so they were left where they are",
                                    end - tail, next_seq);
+        report->cut_bytes += end - tail;
+        report->cut_records += records;
         CHRON__STEP("recovery: tail copied");
     }
     return wipe(q, seg, tail, end);

@@ -5,16 +5,22 @@
 
 #include "format/segment.h"
 
-/* Move a whole segment file to quarantine/. */
+/* Move a whole segment file to quarantine/. Then chron__quarantine_sync. */
 int chron__quarantine_segment(const chron__queue *q, uint64_t base_seq, uint64_t epoch);
+/* Put the names in quarantine/, and those that have left the queue's directory, on disk. */
+int chron__quarantine_sync(const chron__queue *q);
+
+/* Copy [offset, offset + bytes) of a segment to quarantine/, on disk, before it is overwritten. `seq` stands there, or should. */
+int chron__quarantine_bytes(const chron__queue *q, const chron__seg *seg, uint64_t offset, uint64_t bytes, uint64_t seq,
+                            uint64_t epoch);
 
 /*
- * Copy what is not zero behind `tail` to quarantine/, zero it, clear the index entries that led there, and
- * put both on disk. next_seq is the seq that the tail will get. Adds to report's cut_* fields.
- * Where the disk has no room for the copy: fails with ENOSPC if there are whole records in it, goes on
- * without it if not (report->quarantined is 0 then).
+ * Copy what is not zero behind `tail` to quarantine/, zero it, clear the index entries that led there, and put both on disk.
+ * next_seq is the seq that the tail will get. What lies in front of `unfinished_to` needs no copy: it is what a dying
+ * process had not published, and nobody has seen. Adds to the report. Where the disk has no room for the copy: fails with
+ * ENOSPC if there are whole records in it, goes on without it if not (report->quarantined is 0 then).
  */
 int chron__quarantine_tail(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t next_seq, uint64_t epoch,
-                           chron_recovery *report);
+                           uint64_t unfinished_to, chron_recovery *report);
 
 #endif

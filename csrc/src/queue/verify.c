@@ -30,8 +30,8 @@ static int ends_with(const char *name, const char *suffix)
 
 static int visit_file(void *context, const char *name)
 {
-    static const char *const known[] = {CHRON__FILE_META, CHRON__FILE_DOORBELL, CHRON__FILE_LOCK, CHRON__DIR_READERS,
-                                        CHRON__DIR_QUARANTINE};
+    static const char *const known[] = {CHRON__FILE_META, CHRON__FILE_DOORBELL, CHRON__FILE_LOCK,
+                                        CHRON__FILE_GAPS, CHRON__DIR_READERS,   CHRON__DIR_QUARANTINE};
     chron__verify *v = context;
     uint64_t base_seq;
 
@@ -179,7 +179,7 @@ static int check_log(chron__verify *v, chron__bases *bases)
         chron__bases_free(bases);
     }
     if (!v->begun)
-        v->summary->oldest_seq = v->next_seq = v->state.next_seq;
+        v->summary->oldest_seq = v->next_seq = 0; /* a queue that was ever written to has a segment */
     v->summary->next_seq = v->next_seq;
     return 0;
 }
@@ -190,6 +190,11 @@ static int check_queue(chron__verify *v)
     int status;
 
     (void)chron__queue_state(&v->q, &v->state);
+    if (chron__gaps_load(&v->q, &v->gaps) < 0)
+        chron__verify_failure(v, CHRON_PROBLEM_FILE, CHRON__FILE_GAPS, CHRON_SEQ_NONE, CHRON_SEQ_NONE);
+    v->summary->gaps = v->gaps.count;
+    for (size_t i = 0; i < v->gaps.count; i++)
+        v->summary->gap_records += v->gaps.at[i].seq_end - v->gaps.at[i].seq;
     status = chron__registered_load(&v->q, &v->readers);
     if (status == 0)
         status = check_log(v, &bases);
@@ -231,6 +236,7 @@ int chron_queue_verify(const char *path, chron_problem_fn report, void *context,
     if (summary)
         chron__struct_give(&found, sizeof found, summary);
     chron__registered_free(&v.readers);
+    chron__gaps_free(&v.gaps);
     chron__queue_close(&v.q);
     return status;
 }

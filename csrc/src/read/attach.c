@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "queue/gaps.h"
 
 #define TRIES 100 /* retention may delete what a listing has just shown, again and again, but not for ever */
 
@@ -31,25 +32,26 @@ void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offs
     r->empty_looks = 0;
 }
 
-static int gone(uint64_t wanted, uint64_t oldest)
+static int gone(uint64_t wanted, uint64_t oldest, int is_lost)
 {
-    int status = chron__fail(CHRON_EGONE,
-                             "record %" PRIu64 " has been deleted by retention; the oldest there is, is %" PRIu64
-                             ": seek to it, or open with on_gap oldest or latest",
-                             wanted, oldest);
+    int status = chron__fail(
+        CHRON_EGONE, "record %" PRIu64 " %s %" PRIu64 ": seek to it, or open with on_gap oldest or latest", wanted,
+        is_lost ? "was lost to damage, which a repair has accepted; the next one there is, is"
+                : "has been deleted by retention; the oldest there is, is",
+        oldest);
 
     chron__error()->seq = wanted;
     chron__error()->oldest = oldest;
     return status;
 }
 
-/* The record wanted is older than `oldest`: do what on_gap says. 0: moved, or EGONE. */
-static int bridge_gap(chron_reader *r, uint64_t oldest)
+/* The record wanted is gone, and the next one that is there is `oldest`: do what on_gap says. 0: moved, or EGONE. */
+static int bridge_gap(chron_reader *r, uint64_t oldest, int is_lost)
 {
     uint64_t target = oldest;
 
     if (r->options.on_gap == CHRON_GAP_ERROR)
-        return gone(r->next_seq, oldest);
+        return gone(r->next_seq, oldest, is_lost);
     if (r->options.on_gap == CHRON_GAP_LATEST) {
         int status = chron__log_end(&r->q, r->seg, &target);
 
@@ -63,6 +65,35 @@ static int bridge_gap(chron_reader *r, uint64_t oldest)
     return 0;
 }
 
+int chron__reader_pass_gap(chron_reader *r)
+{
+    chron_error damage = *chron_last_error();
+    chron__gaps gaps;
+    chron__gap gap = {0};
+    const chron__gap *found;
+    chron__seg *seg = r->seg;
+    int status = chron__gaps_load(&r->q, &gaps);
+
+    found = status == 0 ? chron__gaps_find(&gaps, r->next_seq) : NULL;
+    if (found)
+        gap = *found;
+    chron__gaps_free(&gaps);
+    if (!found) {
+        *chron__error() = damage; /* whatever became of the search */
+        return 0;
+    }
+    if (seg && seg->base_seq == gap.base_seq && gap.offset > r->offset)
+        (void)chron__seg_retain(seg);
+    else
+        seg = NULL;
+    status = bridge_gap(r, gap.seq_end, 1);
+    if (status == 0 && seg && r->next_seq == gap.seq_end)
+        chron__reader_enter_segment(r, seg, gap.offset, gap.seq_end);
+    else
+        chron__seg_release(seg);
+    return status < 0 ? status : 1;
+}
+
 /* Enter the segment that next_seq must be in. `nearby` (may be NULL) saves mapping it anew. As attach. */
 static int enter_at(chron_reader *r, uint64_t base_seq, int is_last, chron__seg *nearby)
 {
@@ -74,7 +105,7 @@ static int enter_at(chron_reader *r, uint64_t base_seq, int is_last, chron__seg 
     if (nearby && nearby->base_seq == base_seq)
         seg = chron__seg_retain(nearby);
     else
-        status = chron__seg_open(&r->q, base_seq, 0, &seg);
+        status = chron__seg_open(&r->q, base_seq, CHRON__SEG_HEADLESS, &seg);
     if (status < 0)
         return status;
     status = chron__seg_find(seg, r->next_seq, &offset, &found);
@@ -116,14 +147,20 @@ static int attach_near(chron_reader *r, chron__seg *nearby)
         is_last = i + 1 == (int64_t)bases.count;
         chron__bases_free(&bases);
         if (i < 0) {
-            status = bridge_gap(r, oldest);
+            status = bridge_gap(r, oldest, 0);
             if (status < 0)
                 return status;
             continue;
         }
         status = enter_at(r, base_seq, is_last, nearby);
-        if (status != -CHRON_EGONE)
+        if (status == -CHRON_ECORRUPT) {
+            int passed = chron__reader_pass_gap(r);
+
+            if (passed <= 0)
+                return passed < 0 ? passed : status;
+        } else if (status != -CHRON_EGONE) {
             return status;
+        }
     }
     return status;
 }
@@ -164,7 +201,7 @@ int chron__reader_missing(chron_reader *r)
     chron__bases_free(&bases);
     if (status < 0)
         return status;
-    status = bridge_gap(r, oldest);
+    status = bridge_gap(r, oldest, 0);
     return status < 0 ? status : chron__reader_attach(r);
 }
 

@@ -14,6 +14,11 @@
 void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offset, uint64_t next_seq);
 /* Find the segment of r->next_seq and enter it. */
 int chron__reader_attach(chron_reader *r);
+/*
+ * After ECORRUPT: does the position lie in a gap that a repair has accepted? 1: on_gap has led on behind it; 0: no, and the
+ * thread's error is what it was; or EGONE.
+ */
+int chron__reader_pass_gap(chron_reader *r);
 /* Find the position anew, by the names that are there now. As attach; EREWRITTEN if it is not in the log. */
 int chron__reader_reattach(chron_reader *r);
 /* The segment that END leads to is not there. As attach. */

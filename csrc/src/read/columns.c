@@ -112,8 +112,10 @@ static int64_t peek_columns(chron_reader *r, chron_columns *c, size_t count, chr
                                         (unsigned)rec.length, c->bytes_max);
     }
     status = chron__reader_check(r, &rec, payload_of(c, &rec));
-    if (status < 0)
-        return status;
+    if (status < 0) {
+        status = chron__reader_pass_damage(r, status);
+        return status > 0 ? peek_columns(r, c, count, segment) : status;
+    }
     n = collect(r, c, count, &rec);
     if (chron__map_faulted(&r->seg->map)) /* [FAULT] then the columns describe zeros */
         return chron__reader_damaged(r, "");

@@ -123,12 +123,12 @@ static int follow_end(chron_reader *r, const chron__rec *rec)
         return chron__reader_damaged(r, "the END record is a remnant of an earlier epoch");
     if (r->next_seq == r->seg->base_seq) /* it would lead to itself; no writer leaves a segment empty */
         return chron__reader_damaged(r, "an END record stands in place of the segment's first record");
-    status = chron__seg_open(&r->q, r->next_seq, 0, &next);
+    status = chron__seg_open(&r->q, r->next_seq, CHRON__SEG_HEADLESS, &next);
     if (status == -CHRON_EGONE)
         return chron__reader_missing(r);
     if (status < 0)
         return status;
-    if (next->prev_base != r->seg->base_seq) {
+    if (!next->headless && next->prev_base != r->seg->base_seq) {
         chron__seg_release(next);
         return chron__reader_damaged(r, "the segment that END leads to does not follow this one");
     }
@@ -141,7 +141,8 @@ static int follow_end(chron_reader *r, const chron__rec *rec)
     return 1;
 }
 
-int chron__reader_peek(chron_reader *r, chron__rec *rec)
+/* chron__reader_peek, but for gaps. */
+static int look(chron_reader *r, chron__rec *rec)
 {
     for (;;) {
         enum chron__rec_state state;
@@ -176,6 +177,26 @@ int chron__reader_peek(chron_reader *r, chron__rec *rec)
     }
 }
 
+int chron__reader_pass_damage(chron_reader *r, int status)
+{
+    int passed = status == -CHRON_ECORRUPT ? chron__reader_pass_gap(r) : 0;
+
+    return passed ? passed : status;
+}
+
+int chron__reader_peek(chron_reader *r, chron__rec *rec)
+{
+    int status;
+
+    do {
+        status = look(r, rec);
+        if (__builtin_expect(status >= 0, 1))
+            return status;
+        status = chron__reader_pass_damage(r, status);
+    } while (status > 0);
+    return status;
+}
+
 /* See chron__reader_check. */
 static inline int check(const chron_reader *r, const chron__rec *rec, const void *payload)
 {
@@ -208,11 +229,17 @@ static inline int peek(chron_reader *r, chron__rec *rec)
 static inline int next(chron_reader *r, chron_view *out)
 {
     chron__rec rec;
-    int status = peek(r, &rec);
+    int status;
 
-    if (__builtin_expect(status <= 0, 0))
-        return status;
-    status = check(r, &rec, rec.payload);
+    do {
+        status = peek(r, &rec);
+        if (__builtin_expect(status <= 0, 0))
+            return status;
+        status = check(r, &rec, rec.payload);
+        if (__builtin_expect(status == 0, 1))
+            break;
+        status = chron__reader_pass_damage(r, status);
+    } while (status > 0);
     if (__builtin_expect(status < 0, 0))
         return status;
     chron__reader_view(&rec, rec.payload, out);
@@ -249,8 +276,10 @@ static int next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view 
     if (rec.length)
         memcpy(buffer, rec.payload, rec.length);
     status = check(r, &rec, buffer);
-    if (status < 0)
-        return status;
+    if (status < 0) {
+        status = chron__reader_pass_damage(r, status);
+        return status > 0 ? next_copy(r, buffer, capacity, out) : status;
+    }
     chron__reader_view(&rec, buffer, out);
     chron__reader_advance(r, &rec);
     return 1;

@@ -180,10 +180,17 @@ static int64_t skip_segment(chron_reader *r)
 static int64_t skip_damaged(chron_reader *r)
 {
     uint64_t from = r->next_seq;
+    const uint32_t on_gap = r->options.on_gap;
     chron__resync search;
     int64_t skipped;
     chron__rec rec;
-    int status = chron__reader_peek(r, &rec);
+    int status;
+
+    r->options.on_gap = CHRON_GAP_OLDEST; /* what is known to be gone is passed over, too */
+    status = chron__reader_peek(r, &rec);
+    r->options.on_gap = on_gap;
+    if (r->next_seq > from)
+        return (int64_t)(r->next_seq - from);
 
     if (status == 1) {
         status = chron__reader_check(r, &rec, rec.payload);

@@ -111,7 +111,7 @@ static int64_t publish(chron_writer *w, size_t length, uint16_t type_id, uint8_t
     if (w->claimed == 0)
         return chron__fail(CHRON_ECLAIM, "there is no claim to publish");
     if (chron__get32(&w->poisoned))
-        return chron__writer_fail_poisoned();
+        return chron__writer_fail_poisoned(w);
     status = chron__check_record(w, at, length, type_id);
     if (status < 0)
         return status;

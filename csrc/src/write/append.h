@@ -33,10 +33,10 @@ static inline uint64_t chron__writer_now(const chron_writer *w)
 }
 
 /* May the owner append now? 0, or EPOISONED, ECLAIM. */
-static inline int chron__writer_ready(const chron_writer *w)
+static inline int chron__writer_ready(chron_writer *w)
 {
     if (__builtin_expect(chron__get32(&w->poisoned) != 0, 0)) /* [STOP] set by whoever met the failure */
-        return chron__writer_fail_poisoned();
+        return chron__writer_fail_poisoned(w);
     if (__builtin_expect(w->claimed != 0, 0))
         return chron__fail(CHRON_ECLAIM, "a claim is open: publish or abort it first");
     return 0;
@@ -61,8 +61,8 @@ static inline int chron__check_record(const chron_writer *w, const void *data, s
 }
 
 /* Everything of a record but its commit word. */
-static inline void chron__place(chron_writer *w, uint8_t *at, uint64_t seq, const void *data, uint32_t length,
-                                uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
+static inline void chron__place_record(chron_writer *w, uint8_t *at, uint64_t seq, const void *data, uint32_t length,
+                                       uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
 {
     CHRON__ASSERT((size_t)(at - w->base) % CHRON__ALIGN == 0);
     CHRON__ASSERT(chron__load_relaxed_le32(at) == 0); /* [PUBLISH] nobody may see it before it is whole */
@@ -91,10 +91,8 @@ static inline __attribute__((always_inline)) int64_t chron__finish(chron_writer 
     if (__builtin_expect(w->sync_every != 0, 0)) {
         w->unsynced += count;
         if (w->unsynced >= w->sync_every) {
-            int status = chron__writer_sync(w);
-
-            if (status < 0)
-                return status;
+            if (chron__writer_sync(w) < 0)
+                return chron__writer_fail_unsynced(w, seq + count - 1u, count);
             w->unsynced = 0;
         }
     }
@@ -110,7 +108,7 @@ static inline __attribute__((always_inline)) int64_t chron__append_checked(chron
     uint64_t seq = chron__get64(&w->next_seq);
     uint8_t *at = w->base + offset;
 
-    chron__place(w, at, seq, data, (uint32_t)length, type_id, flags, timestamp_ns);
+    chron__place_record(w, at, seq, data, (uint32_t)length, type_id, flags, timestamp_ns);
     chron__rec_publish(at, (uint32_t)length);
     chron__tally_add(&w->tally, timestamp_ns);
     w->payload_bytes += length;

@@ -70,7 +70,7 @@ static inline __attribute__((always_inline)) int64_t place_batch(chron_writer *w
             return take_back(w, bytes);
         if (r.timestamp_ns == CHRON_NOW)
             r.timestamp_ns = now ? now : (now = chron__writer_now(w));
-        chron__place(w, at, seq + (i - from), r.payload, (uint32_t)r.length, r.type_id, r.flags, r.timestamp_ns);
+        chron__place_record(w, at, seq + (i - from), r.payload, (uint32_t)r.length, r.type_id, r.flags, r.timestamp_ns);
         if (i > from)
             chron__rec_publish(at, (uint32_t)r.length); /* hidden behind the first one's zero commit word */
         else
@@ -241,8 +241,12 @@ static int64_t append_each(chron_writer *w, const chron_source *source, size_t f
         if (r.timestamp_ns == CHRON_NOW)
             r.timestamp_ns = now ? now : (now = chron__writer_now(w));
         status = chron__append(w, r.payload, r.length, r.type_id, r.flags, r.timestamp_ns);
+        if (status == -CHRON_EUNSYNCED)
+            chron__error()->appended = i + 1u - from; /* this one, too */
+        else if (status < 0 && i > from)
+            return (int64_t)(i - from);
         if (status < 0)
-            return i > from ? (int64_t)(i - from) : status;
+            return status;
     }
     return (int64_t)(to - from);
 }

@@ -1,23 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * keeper.c - the optional background thread of a writer. It makes things ready, so that the owner's
- * thread finds them ready: pages ahead of the tail, the next segment, syncs by the clock, cleanups. It
- * takes no part in correctness: without it the same work is done inline, or later.
+ * keeper.c - the optional background thread of a writer. It makes things ready, so that the owner's thread finds
+ * them ready: pages ahead of the tail, the next segment, cleanups. Waiting for the disk is left to a second one
+ * (syncer.c). Neither takes part in correctness: without them the same work is done inline, or later.
  *
  * It never fails an append. What goes wrong here is counted, tried again after a pause, and comes to
  * light in the owner's own call (a full disk at the roll); only a failed sync poisons the writer.
  */
-#define _POSIX_C_SOURCE 200809L /* signals and threads */
-
 #include "write/keeper.h"
-
-#include <signal.h>
 
 #include "base/assert.h"
 #include "base/error.h"
 #include "write/prepare.h"
 #include "write/room.h"
-#include "write/sync.h"
+#include "write/syncer.h"
 
 #define TOUCH_SLICE (256u * 1024)  /* bytes prepared between two looks at the clock and at `stop` */
 #define TICK_NS 100000000u         /* longest sleep: 100 ms */
@@ -26,17 +22,10 @@
 
 /* What the keeper remembers between two rounds; its thread only. */
 typedef struct round_state {
-    uint64_t next_sync_ns;
     uint64_t next_clean_ns;
     uint64_t retry_ns;     /* no preparing before this time */
     uint64_t cleaned_base; /* current segment at the last cleanup */
 } round_state;
-
-static void note_failure(chron_writer *w, int status)
-{
-    chron__add64(&w->keeper_errors, 1); /* [COUNT] */
-    chron__set32(&w->keeper_last_error, (uint32_t)-status);
-}
 
 /* Pages ahead of the tail, in the current segment and across into the next. 1 if there is more to do. */
 static int touch_ahead(chron_writer *w, chron__seg *seg)
@@ -87,29 +76,10 @@ static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, ui
     pthread_cond_signal(&w->keeper_done);
     pthread_mutex_unlock(&w->lock);
     if (status < 0)
-        note_failure(w, status);
+        chron__writer_note_failure(w, status);
     if (!next)
         state->retry_ns = now + RETRY_NS;
     return next != NULL;
-}
-
-/* By the clock, or because somebody asked for it (chron_writer_sync_request); if there is anything to put on disk. */
-static void sync_if_due(chron_writer *w, round_state *state, uint64_t now)
-{
-    int due = w->options.durability == CHRON_DURABILITY_INTERVAL && now >= state->next_sync_ns;
-    int status;
-
-    if (due)
-        state->next_sync_ns = now + (uint64_t)w->options.durability_n * 1000000u;
-    pthread_mutex_lock(&w->lock);
-    due |= w->sync_wanted;
-    w->sync_wanted = 0; /* before the sync: who asks meanwhile may want more than it covers */
-    pthread_mutex_unlock(&w->lock);
-    if (!due || chron__get64(&w->next_seq) == chron__get64(&w->durable_next) || chron__get32(&w->poisoned))
-        return;
-    status = chron__writer_sync(w);
-    if (status < 0)
-        note_failure(w, status);
 }
 
 static void clean_if_due(chron_writer *w, chron__seg *seg, round_state *state, uint64_t now)
@@ -123,7 +93,7 @@ static void clean_if_due(chron_writer *w, chron__seg *seg, round_state *state, u
     state->next_clean_ns = now + CLEAN_EVERY_NS;
     status = chron__writer_clean(w, &done, NULL);
     if (status < 0)
-        note_failure(w, status);
+        chron__writer_note_failure(w, status);
 }
 
 static void unmap_retired(chron_writer *w)
@@ -137,17 +107,12 @@ static void unmap_retired(chron_writer *w)
     chron__seg_release(old);
 }
 
-/* With lock held: sleep until a kick, or until the clock asks for something. */
-static void doze(chron_writer *w, const round_state *state)
+/* With lock held: sleep until a kick, or for a while. */
+static void doze(chron_writer *w)
 {
-    uint64_t now = chron__monotonic_ns();
-    uint64_t ns = TICK_NS;
-
     CHRON__ASSERT_LOCKED(&w->lock);
-    if (w->options.durability == CHRON_DURABILITY_INTERVAL && state->next_sync_ns < now + ns)
-        ns = state->next_sync_ns > now ? state->next_sync_ns - now : 0;
     chron__set32(&w->keeper_asleep, 1); /* [STOP] read by chron__writer_kick */
-    chron__cond_wait(&w->keeper_wake, &w->lock, ns);
+    chron__cond_wait(&w->keeper_wake, &w->lock, TICK_NS);
     chron__set32(&w->keeper_asleep, 0);
 }
 
@@ -166,12 +131,11 @@ static void *keeper_main(void *argument)
         busy = prepare_next(w, seg, &state, now);
         busy |= touch_ahead(w, seg);
         unmap_retired(w);
-        sync_if_due(w, &state, now);
         clean_if_due(w, seg, &state, now);
         chron__seg_release(seg);
         pthread_mutex_lock(&w->lock);
-        if (!busy && !w->sync_wanted && !chron__get32(&w->keeper_stop))
-            doze(w, &state);
+        if (!busy && !chron__get32(&w->keeper_stop))
+            doze(w);
     }
     pthread_mutex_unlock(&w->lock);
     return NULL;
@@ -179,24 +143,19 @@ static void *keeper_main(void *argument)
 
 int chron__keeper_start(chron_writer *w)
 {
-    sigset_t all;
-    sigset_t before;
-    int error;
+    int status;
 
     if (w->keeper_running)
         return 0;
     chron__set32(&w->keeper_stop, 0);
-    /* Signals are the program's business: its own threads get them. SIGBUS stays, for the guard. */
-    sigfillset(&all);
-    sigdelset(&all, SIGBUS);
-    sigdelset(&all, SIGSEGV);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&w->keeper, NULL, keeper_main, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error)
-        return chron__fail_sys(-error, "", "cannot start the keeper thread");
+    status = chron__thread_start(&w->keeper, keeper_main, w);
+    if (status < 0)
+        return chron__fail_sys(status, "", "cannot start the keeper thread");
     w->keeper_running = 1;
-    return 0;
+    status = chron__syncer_start(w);
+    if (status < 0)
+        chron__keeper_stop(w);
+    return status;
 }
 
 void chron__keeper_stop(chron_writer *w)
@@ -207,6 +166,7 @@ void chron__keeper_stop(chron_writer *w)
     chron__set32(&w->keeper_stop, 1);
     pthread_cond_signal(&w->keeper_wake);
     pthread_mutex_unlock(&w->lock);
+    chron__syncer_stop(w);
     pthread_join(w->keeper, NULL);
     w->keeper_running = 0;
     unmap_retired(w);

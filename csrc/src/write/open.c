@@ -2,8 +2,8 @@
 /*
  * open.c - opening and closing a writer. The order of an opening:
  *
- *   directory, writer's lock, queue.meta, doorbell, recovery, new epoch on disk, line in writer.lock,
- *   first segment if there is none, keeper
+ *   directory, writer's lock, birth if there is no queue (birth.c), queue.meta and its lock, survey and recovery
+ *   (recovery.c), new epoch on disk, line in writer.lock, a segment if there is none, keeper
  *
  * The new epoch is on disk before its first record is written, so that a record of an epoch that a power
  * cut undid can never pass for one of the next.
@@ -12,27 +12,27 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
 #include "base/struct.h"
 #include "format/bell.h"
-#include "format/segment.h"
+#include "format/identity.h"
+#include "write/birth.h"
 #include "write/keeper.h"
+#include "write/lock.h"
 #include "write/prepare.h"
 #include "write/recovery.h"
 #include "write/roll.h"
 #include "write/sync.h"
 
 #define DEFAULT_MODE 0600u
+#define OPEN_TRIES 100
 #define DEFAULT_INTERVAL_MS 100u
 #define DEFAULT_BATCH 1000u
-#define LOCK_LINE_BYTES 256 /* always as long: rewriting it needs no room on a full disk */
-#define LOCK_LINE_TRIES 50
-#define LOCK_LINE_WAIT_NS 2000000u
 
 static int check_limits(chron_writer *w, uint64_t segment_size)
 {
@@ -64,10 +64,13 @@ static int take_options(const chron_writer_options *from, chron_writer *w)
 
 static int check_options(chron_writer_options *o)
 {
-    const uint32_t known = CHRON_KEEPER | CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_REPAIR | CHRON_MUST_EXIST;
+    const uint32_t known = CHRON_KEEPER | CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_REPAIR | CHRON_MUST_EXIST |
+                           CHRON_TORN_CUT | CHRON_TORN_SKIP;
 
     if (o->flags & ~known)
         return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
+    if ((o->flags & CHRON_TORN_CUT) && (o->flags & CHRON_TORN_SKIP))
+        return chron__fail(CHRON_EINVAL, "what may be torn is either cut off or skipped: not both");
     if (o->segment_size == 0)
         o->segment_size = CHRON_SEGMENT_SIZE_DEFAULT;
     if (o->segment_size < CHRON_SEGMENT_SIZE_MIN || o->segment_size > (uint64_t)CHRON_SEGMENT_SIZE_MAX ||
@@ -94,178 +97,58 @@ static int check_options(chron_writer_options *o)
     return 0;
 }
 
-/* Directories get x where files get r. */
-static unsigned directory_mode(unsigned mode)
-{
-    return mode | (mode & 0444u) >> 2;
-}
-
-/* What may lie in a directory that becomes a queue: the remains of a creation that was cut off. */
-static int is_foreign(void *context, const char *name)
-{
-    size_t length = strlen(name);
-    uint64_t base_seq;
-
-    (void)context;
-    if (chron__segment_name_parse(name, &base_seq))
-        return 2;
-    if (strcmp(name, CHRON__FILE_LOCK) == 0 || strcmp(name, CHRON__FILE_DOORBELL) == 0 ||
-        strcmp(name, CHRON__DIR_READERS) == 0 || strcmp(name, CHRON__DIR_QUARANTINE) == 0 ||
-        (length > 4 && strcmp(name + length - 4, ".tmp") == 0))
-        return 0;
-    return 1;
-}
-
-static int has_meta(const chron__queue *q)
-{
-    int fd = q->io->open_file(q->io, q->dir, CHRON__FILE_META, CHRON__OPEN_READ, 0);
-
-    if (fd >= 0)
-        q->io->close_file(q->io, fd);
-    return fd != -ENOENT;
-}
-
 /* The directory, made if it may be; nothing in it is changed yet. */
-static int open_directory(chron_writer *w, const chron__io *io, const char *path)
+static int open_directory(chron_writer *w, const chron__io *io, const char *path, chron__born *born)
 {
     const chron_writer_options *o = &w->options;
     int status;
 
     if (!(o->flags & CHRON_MUST_EXIST)) {
-        status = io->make_dir(io, -1, path, directory_mode(o->mode));
+        status = io->make_dir(io, -1, path, chron__birth_directory_mode(o->mode));
+        born->directory = status == 0;
+        if (status == -ENOENT)
+            return chron__fail(CHRON_ENOQUEUE,
+                               "cannot make the queue %s: the directory that it would lie in is missing", path);
         if (status < 0 && status != -EEXIST)
             return chron__fail_sys(status, "", "cannot make the directory %s", path);
     }
     status = chron__queue_open_dir(&w->q, io, path, o->flags);
-    if (status < 0 || has_meta(&w->q))
+    if (status < 0 || chron__birth_was(&w->q))
         return status;
-    if (o->flags & CHRON_MUST_EXIST)
+    status = chron__birth_may(&w->q, path);
+    if (status < 0 && chron__birth_was(&w->q))
+        return 0; /* another creator was faster */
+    if (status == 0 && (o->flags & CHRON_MUST_EXIST))
         return chron__fail(CHRON_ENOQUEUE, "there is no queue at %s: the directory has no queue.meta", path);
-    status = io->list(io, w->q.dir, is_foreign, NULL);
-    if (status == 2)
-        return chron__fail(CHRON_ECORRUPT, "%s has segments but no queue.meta: restore it", path);
-    if (status == 1)
-        return chron__fail(CHRON_EINVAL, "%s is not a queue, and not empty: choose another directory", path);
-    return status < 0 ? chron__fail_sys(status, "", "cannot list %s", path) : 0;
-}
-
-static int take_lock(chron_writer *w, const char *path)
-{
-    const chron__io *io = w->q.io;
-    chron__writer_line line;
-    int status;
-    int fd = io->open_file(io, w->q.dir, CHRON__FILE_LOCK, CHRON__OPEN_CREATE, w->options.mode);
-
-    if (fd < 0)
-        return chron__fail_sys(fd, CHRON__FILE_LOCK, "cannot open the writer's lock of %s", path);
-    status = io->lock(io, fd, &w->writer_lock);
-    if (status == 0)
-        return 0;
-    io->close_file(io, fd);
-    if (status != -EAGAIN)
-        return chron__fail_sys(status, CHRON__FILE_LOCK, "cannot take the writer's lock of %s", path);
-    /* The holder writes its line a moment after it has the lock. */
-    for (int i = 0; i < LOCK_LINE_TRIES; i++) {
-        chron__queue_writer_line(&w->q, &line);
-        if (line.pid > 0 || chron__sleep_ns(LOCK_LINE_WAIT_NS) < 0)
-            break;
-    }
-    status = chron__fail(CHRON_EWRITER, "process %" PRId64 " has %s open for writing: a queue has one writer at a time",
-                         line.pid, path);
-    chron__error()->pid = line.pid;
     return status;
 }
 
-/*
- * A lock file invites people to delete it, which takes the lock along: the next writer makes a new one. So queue.meta,
- * which nobody deletes, is locked as well.
- */
-static int lock_meta(chron_writer *w, const char *path)
+/* Both locks, and queue.meta with all that belongs to it: made, if there is no queue yet. */
+static int open_files(chron_writer *w, const char *path, chron__born *born)
 {
-    const chron__io *io = w->q.io;
-    int fd = io->open_file(io, w->q.dir, CHRON__FILE_META, CHRON__OPEN_WRITE, 0);
-    int status = fd;
+    int status = chron__lock_take(w, path, &born->lock);
 
-    if (fd >= 0) {
-        status = io->lock(io, fd, &w->meta_lock);
-        if (status < 0)
-            io->close_file(io, fd);
-    }
-    if (status == -EAGAIN)
-        return chron__fail(CHRON_EWRITER,
-                           "some process has %s open for writing, though its writer.lock was deleted: a queue has one "
-                           "writer at a time",
-                           path);
-    return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot lock queue.meta of %s", path) : 0;
-}
-
-static int write_lock_line(chron_writer *w)
-{
-    const chron__io *io = w->q.io;
-    char host[64];
-    char text[LOCK_LINE_BYTES + 1];
-    int64_t status;
-    int length;
-    int fd;
-
-    chron__hostname(host, sizeof host);
-    memset(text, ' ', sizeof text);
-    length = snprintf(text, sizeof text, "pid %" PRId64 " host %s start %" PRIu64 " epoch %" PRIu64, chron__pid(),
-                      host[0] ? host : "-", chron__clock_ns(0), w->full_epoch);
-    text[length] = ' ';
-    text[LOCK_LINE_BYTES - 1] = '\n';
-    fd = io->open_file(io, w->q.dir, CHRON__FILE_LOCK, CHRON__OPEN_WRITE, 0);
-    status = fd;
-    if (fd >= 0) {
-        status = io->write_at(io, fd, text, LOCK_LINE_BYTES, 0);
-        io->close_file(io, fd);
-    }
-    return status < 0 ? chron__fail_sys((int)status, CHRON__FILE_LOCK, "cannot write the line in writer.lock") : 0;
-}
-
-/* The queue's own name on disk, before queue.meta makes a queue of the directory. */
-static int sync_parent(const chron_writer *w, const char *path)
-{
-    const chron__io *io = w->q.io;
-    int parent = io->open_dir(io, w->q.dir, "..");
-    int status = parent == -EACCES ? 0 : parent; /* who may not read that directory cannot sync it either */
-
-    if (parent >= 0) {
-        status = io->sync_dir(io, parent);
-        io->close_file(io, parent);
-    }
-    return status < 0 ? chron__fail_sys(status, "", "cannot put the directory that %s lies in on disk", path) : 0;
-}
-
-/* queue.meta, the two directories, the doorbell: made if they are missing. */
-static int open_files(chron_writer *w, const char *path)
-{
-    static const char *const directories[] = {CHRON__DIR_READERS, CHRON__DIR_QUARANTINE};
-    const chron__io *io = w->q.io;
-    int status = 0;
-
-    if (!has_meta(&w->q)) {
-        status = sync_parent(w, path);
+    if (status == 0 && !chron__birth_was(&w->q)) {
+        status = check_limits(w, w->options.segment_size); /* before a queue is made for nothing */
         if (status == 0)
-            status = chron__queue_create_meta(&w->q, w->options.segment_size, w->options.mode);
+            status = chron__birth(w, path, born);
     }
     if (status == 0)
-        status = lock_meta(w, path);
+        status = chron__lock_meta(w, path);
     if (status == 0)
         status = chron__queue_open_meta(&w->q, path, 1);
-    for (size_t i = 0; status == 0 && i < sizeof directories / sizeof *directories; i++) {
-        status = io->make_dir(io, w->q.dir, directories[i], directory_mode(w->options.mode));
-        if (status == -EEXIST)
-            status = 0;
-        else if (status < 0)
-            status = chron__fail_sys(status, directories[i], "cannot make the directory %s", directories[i]);
-    }
-    if (status == 0)
-        status = chron__doorbell_create(&w->q, w->options.mode, &w->bell);
+    if (status == 0 && !born->queue)
+        status = chron__birth_complete(w, born);
     if (status == 0 && !chron__queue_state(&w->q, &w->state))
         status = chron__at(chron__fail(CHRON_ECORRUPT, "both copies of the writer's state in queue.meta are damaged: "
-                                                       "restore the file"),
+                                                       "repair the queue, which makes them anew"),
                            CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE);
+    if (status == 0) {
+        status = w->q.io->place(w->q.io, w->q.meta_fd, &w->place);
+        if (status < 0)
+            status = chron__fail_sys(status, CHRON__FILE_META, "cannot tell where %s lies", path);
+        w->counts_links = w->q.io->links(w->q.io, w->q.meta_fd) > 0;
+    }
     return status;
 }
 
@@ -287,81 +170,106 @@ static int first_segment(chron_writer *w, uint64_t prev_base)
         (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_NEXT);
         return chron__fail_sys(status, name, "cannot give the first segment its name %s", name);
     }
+    chron__writer_count_segments(w, 1);
     chron__writer_enter_segment(w, seg, seg->data_offset, &nothing);
     return 0;
 }
 
-/* Recovery, the new epoch, and the segment to append to. */
-static int take_over(chron_writer *w)
+/* The epoch of this writer: above all that were ever seen. A damaged slot may have hidden the newest; the records tell. */
+static int set_epoch(chron_writer *w, const chron__recovered *found)
 {
-    chron__recovered found;
-    int status = chron__recover(&w->q, &w->state, (w->options.flags & CHRON_REPAIR) != 0, &found);
-
-    if (status < 0)
-        return status;
-    CHRON__ASSERT(found.next_seq >= w->state.durable_next || (w->options.flags & CHRON_REPAIR));
-    if (found.seg)
-        chron__writer_enter_segment(w, found.seg, found.tail, &found.tally);
-    w->unsynced_base = found.unsynced_base;
-    chron__set32(&w->dir_dirty, 1); /* the writer before may have died before it put its names on disk */
-    chron__set64(&w->next_seq, found.next_seq);
-    w->first_seq = found.next_seq;
-    /* Only repair can have cut below the mark. */
-    if (w->state.durable_next > found.next_seq)
-        w->state.durable_next = found.next_seq;
-    chron__set64(&w->durable_next, w->state.durable_next);
     w->full_epoch = w->state.epoch + 1u;
-    /* A damaged slot may have hidden the newest epoch; the records tell. */
-    if (found.epoch >= (uint32_t)w->full_epoch)
-        w->full_epoch += (uint64_t)(found.epoch - (uint32_t)w->full_epoch) + 1u;
-    if (w->full_epoch > UINT32_MAX || found.next_seq > INT64_MAX)
+    if (found->epoch >= (uint32_t)w->full_epoch)
+        w->full_epoch += (uint64_t)(found->epoch - (uint32_t)w->full_epoch) + 1u;
+    if (w->full_epoch > UINT32_MAX || found->next_seq > INT64_MAX)
         return chron__at(chron__fail(CHRON_ECORRUPT,
                                      "epoch %" PRIu64 " or seq %" PRIu64 " is beyond what this format can count: no "
                                      "queue gets there by itself, so queue.meta or the name of a segment is damaged",
-                                     w->full_epoch, found.next_seq),
-                         CHRON__FILE_META, CHRON__SLOT_A, found.next_seq);
-    CHRON__ASSERT(w->full_epoch > w->state.epoch && (uint32_t)w->full_epoch > found.epoch);
+                                     w->full_epoch, found->next_seq),
+                         CHRON__FILE_META, CHRON__SLOT_A, found->next_seq);
+    CHRON__ASSERT(w->full_epoch > w->state.epoch && (uint32_t)w->full_epoch > found->epoch);
     w->epoch = (uint32_t)w->full_epoch;
-    found.report.epoch = w->full_epoch;
-    w->recovery = found.report;
+    return 0;
+}
+
+/*
+ * The state that ends the recovery: the new epoch, and where the queue lies now. Only with it does the next opening judge by
+ * what this writer does; and it is on disk before the first record of the new epoch.
+ */
+static int begin_epoch(chron_writer *w)
+{
+    chron__words words = {.epoch = w->epoch, .segments = w->segments};
+    int status;
+
+    w->state.durable_next = chron__get64(&w->durable_next);
     w->state.epoch = w->full_epoch;
     w->state.flags = 0;
     w->state.next_seq = 0;
     status = chron__writer_store_state(w, 1);
     CHRON__STEP("open: epoch stored");
-    if (status == 0 && !found.seg)
-        status = first_segment(w, found.prev_base);
+    chron__words_store(w->q.meta.base, &words);
+    CHRON__STEP("open: words stored");
     return status;
 }
 
-static int open_writer(chron_writer *w, const chron__io *io, const char *path)
+static void take_wish(const chron_writer *w, chron__wish *wish)
+{
+    const uint32_t flags = w->options.flags;
+
+    wish->state = w->state;
+    wish->whence = chron__state_whence(w->q.meta.base, &w->state, &w->place);
+    (void)chron__words_load(w->q.meta.base, w->state.epoch, &wish->words);
+    wish->repair = (flags & CHRON_REPAIR) != 0;
+    wish->torn = flags & CHRON_TORN_CUT    ? CHRON__TORN_CUT
+                 : flags & CHRON_TORN_SKIP ? CHRON__TORN_SKIP
+                                           : CHRON__TORN_ASK;
+}
+
+/* Recovery, the new epoch, and the segment to append to. */
+static int take_over(chron_writer *w, chron__born *born)
+{
+    chron__recovered found;
+    chron__wish wish;
+    int status;
+
+    take_wish(w, &wish);
+    status = chron__recover(&w->q, &wish, w->options.mode, &found);
+    if (status == 0)
+        status = set_epoch(w, &found);
+    if (status < 0) {
+        chron__seg_release(found.seg);
+        return status;
+    }
+    chron__set32(&w->dir_dirty, 1); /* the writer before may have died before it put its names on disk */
+    w->segments = (uint32_t)found.segments;
+    w->unsynced_base = found.unsynced_base;
+    chron__set64(&w->next_seq, found.next_seq);
+    chron__set64(&w->durable_next, found.durable_next);
+    w->first_seq = found.next_seq;
+    found.report.epoch = w->full_epoch;
+    w->recovery = found.report;
+    w->inherited_base = CHRON_SEQ_NONE;
+    w->seg = found.seg; /* so that it is released, whatever comes */
+    status = begin_epoch(w);
+    if (status == 0 && !found.seg) {
+        status = first_segment(w, found.prev_base);
+        born->segment = status == 0 && born->queue;
+        return status;
+    }
+    if (status < 0)
+        return status;
+    if (found.next_seq > found.durable_next && found.tail > found.seg->data_offset) {
+        w->inherited_base = found.seg->base_seq;
+        w->inherited_end = found.tail;
+    }
+    chron__writer_enter_segment(w, found.seg, found.tail, &found.tally);
+    return 0;
+}
+
+static void set_up(chron_writer *w)
 {
     const chron_writer_options *o = &w->options;
-    int status = open_directory(w, io, path);
 
-    if (status < 0)
-        return status;
-    if (o->durability != CHRON_DURABILITY_NONE && (w->q.fs & CHRON__FS_VOLATILE))
-        return chron__fail(CHRON_ENOTDURABLE,
-                           "%s lies on a file system in memory, which keeps nothing over a loss of "
-                           "power: use a disk, or durability none",
-                           path);
-    if (!has_meta(&w->q))
-        status = check_limits(w, o->segment_size); /* before a queue is made for nothing */
-    if (status == 0)
-        status = take_lock(w, path);
-    if (status == 0)
-        status = write_lock_line(w); /* at once: whoever is refused meanwhile wants to know by whom */
-    if (status == 0)
-        status = open_files(w, path);
-    if (status == 0)
-        status = check_limits(w, w->q.segment_size);
-    if (status == 0)
-        status = take_over(w);
-    if (status == 0)
-        status = write_lock_line(w);
-    if (status < 0)
-        return status;
     w->max_payload = w->q.segment_size - chron__data_offset(w->q.segment_size) - 2u * CHRON__RECORD_HEADER;
     if (w->max_payload > CHRON_PAYLOAD_MAX)
         w->max_payload = CHRON_PAYLOAD_MAX;
@@ -370,11 +278,57 @@ static int open_writer(chron_writer *w, const chron__io *io, const char *path)
     w->sync_every = o->durability == CHRON_DURABILITY_ALWAYS  ? 1u
                     : o->durability == CHRON_DURABILITY_BATCH ? o->durability_n
                                                               : 0u;
+}
+
+/* 1: the directory went away meanwhile. */
+static int try_open(chron_writer *w, const chron__io *io, const char *path, chron__born *born, int tries)
+{
+    const chron_writer_options *o = &w->options;
+    int status = open_directory(w, io, path, born);
+
+    if (status < 0)
+        return status;
+    if (o->durability != CHRON_DURABILITY_NONE && (w->q.fs & CHRON__FS_VOLATILE))
+        return chron__fail(CHRON_ENOTDURABLE,
+                           "%s lies on a file system in memory, which keeps nothing over a loss of "
+                           "power: use a disk, or durability none",
+                           path);
+    status = open_files(w, path, born);
+    if (status == -CHRON_EREMOVED && tries < OPEN_TRIES)
+        return 1; /* a creator that failed took the directory away: make it again */
+    if (status == 0)
+        status = check_limits(w, w->q.segment_size);
+    if (status == 0)
+        status = take_over(w, born);
+    if (status == 0)
+        status = chron__lock_write_line(w);
+    if (status < 0)
+        return status;
+    set_up(w);
     return o->flags & CHRON_KEEPER ? chron__keeper_start(w) : 0;
 }
 
-/* Everything but the keeper, which has stopped. */
-static void destroy(chron_writer *w)
+static int open_writer(chron_writer *w, const chron__io *io, const char *path, chron__born *born)
+{
+    for (int tries = 0;; tries++) {
+        int status = try_open(w, io, path, born, tries);
+
+        if (status <= 0)
+            return status;
+        chron__queue_close(&w->q);
+        memset(born, 0, sizeof *born);
+    }
+}
+
+static void release_backlog(chron_writer *w)
+{
+    for (size_t i = 0; i < w->backlog.count; i++)
+        w->q.io->close_file(w->q.io, w->backlog.at[i].fd);
+    w->backlog.count = 0;
+}
+
+/* Everything but the keeper, which has stopped. `born` is what a failed opening has made; else NULL. */
+static void destroy(chron_writer *w, const char *path, const chron__born *born)
 {
     CHRON__ASSERT(!w->keeper_running && w->claimed == 0);
     chron__seg_release(w->seg);
@@ -383,16 +337,19 @@ static void destroy(chron_writer *w)
         (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_NEXT);
     }
     chron__seg_release(w->retired);
+    release_backlog(w);
     if (w->bell.map.base)
         chron__doorbell_close(&w->q, &w->bell);
     chron_bell_release(w->sync_bell);
-    if (w->meta_lock.map || w->meta_lock.fd >= 0)
-        w->q.io->unlock(w->q.io, &w->meta_lock);
-    if (w->writer_lock.map || w->writer_lock.fd >= 0)
-        w->q.io->unlock(w->q.io, &w->writer_lock); /* last: then the next writer may come */
+    if (born && (w->writer_lock.map || w->writer_lock.fd >= 0))
+        chron__birth_undo(w, born);
+    chron__lock_release(w);
     chron__queue_close(&w->q);
+    if (born && born->directory)
+        (void)w->q.io->remove_dir(w->q.io, -1, path); /* if nobody has put anything into it since */
     pthread_cond_destroy(&w->keeper_wake);
     pthread_cond_destroy(&w->keeper_done);
+    pthread_cond_destroy(&w->syncer_wake);
     pthread_mutex_destroy(&w->lock);
     pthread_mutex_destroy(&w->sync_lock);
     pthread_mutex_destroy(&w->clean_lock);
@@ -401,6 +358,7 @@ static void destroy(chron_writer *w)
 int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
                             chron_writer **out)
 {
+    chron__born born = {0};
     chron_writer *w;
     int status;
 
@@ -421,14 +379,15 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
     pthread_mutex_init(&w->sync_lock, NULL);
     pthread_mutex_init(&w->clean_lock, NULL);
     chron__cond_init(&w->keeper_wake);
+    chron__cond_init(&w->syncer_wake);
     pthread_cond_init(&w->keeper_done, NULL);
     status = take_options(options, w);
     if (status == 0)
         status = check_options(&w->options);
     if (status == 0)
-        status = open_writer(w, io, path);
+        status = open_writer(w, io, path, &born);
     if (status < 0) {
-        destroy(w);
+        destroy(w, path, &born);
         free(w);
         return status;
     }
@@ -451,12 +410,23 @@ static void forget(chron_writer *w)
     chron__seg_forget(w->retired);
     chron__map_forget(&w->bell.map);
     chron__map_forget(&w->q.meta);
+    release_backlog(w);
     chron_bell_release(w->sync_bell);
     if (w->meta_lock.fd >= 0)
         w->q.io->close_file(w->q.io, w->meta_lock.fd);
     if (w->writer_lock.fd >= 0)
         w->q.io->close_file(w->q.io, w->writer_lock.fd); /* closing a copy does not give up the lock */
     chron__queue_close(&w->q);
+}
+
+/* Nothing was promised; but what was appended had better not wait in memory for long. */
+static void begin_writeback(const chron_writer *w)
+{
+    if (w->q.fs & CHRON__FS_VOLATILE)
+        return;
+    for (size_t i = 0; i < w->backlog.count; i++)
+        w->q.io->start_sync(w->q.io, w->backlog.at[i].fd);
+    w->q.io->start_sync(w->q.io, w->seg->fd);
 }
 
 static int last_words(chron_writer *w)
@@ -467,14 +437,16 @@ static int last_words(chron_writer *w)
         memset(w->base + chron__get64(&w->tail), 0, (size_t)w->claimed);
         w->claimed = 0;
     }
-    if (chron__get32(&w->poisoned))
-        return 0; /* whoever met the failure was told; the queue stays marked as not closed */
+    if (chron__get32(&w->poisoned)) /* [STOP] the queue stays marked as not closed */
+        return w->was_told ? 0 : chron__writer_fail_poisoned(w);
     if (w->options.durability != CHRON_DURABILITY_NONE)
         status = chron__writer_sync(w);
     if (status < 0)
         return status;
     w->state.flags |= CHRON__SLOT_CLEAN;
     w->state.next_seq = chron__get64(&w->next_seq);
+    if (w->options.durability == CHRON_DURABILITY_NONE)
+        begin_writeback(w);
     return chron__writer_store_state(w, w->options.durability != CHRON_DURABILITY_NONE);
 }
 
@@ -493,7 +465,7 @@ int chron_writer_shut(chron_writer *w)
             return status;
         chron__keeper_stop(w);
         status = last_words(w);
-        destroy(w);
+        destroy(w, NULL, NULL);
     }
     chron__set_release32(&w->closed, 1); /* [BUSY] with chron__writer_enter */
     return status;

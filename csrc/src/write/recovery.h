@@ -1,28 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * recovery.h - find the end of the log when a writer opens, and make everything behind it clean. Under
- * the writer's lock; may be killed at any point and run again.
+ * recovery.h - make the log go on where the survey (queue/survey.h) says that it ends: everything behind it clean. Under the
+ * writer's lock; may be killed at any point and run again.
  */
 #ifndef CHRON_RECOVERY_H
 #define CHRON_RECOVERY_H
 
-#include "format/segment.h"
+#include "queue/survey.h"
 
 typedef struct chron__recovered {
-    chron__seg *seg; /* to go on appending to, writable; one reference, the caller's. NULL: none yet */
+    chron__seg *seg; /* to go on appending to, writable; one reference, the caller's. NULL: one is to be made */
     uint64_t tail;   /* offset of the next record in it */
     uint64_t next_seq;
     uint64_t prev_base;     /* seg is NULL: of the segment before the one to be made, or CHRON_SEQ_NONE */
-    uint64_t unsynced_base; /* segments below this were below the durable mark */
+    uint64_t segments;      /* files that there are */
+    uint64_t unsynced_base; /* segments below this are on disk */
+    uint64_t durable_next;  /* the mark that can be vouched for */
     uint32_t epoch;         /* highest low word that was seen in a record */
     chron__tally tally;     /* of seg */
     chron_recovery report;
 } chron__recovered;
 
-/*
- * state: the newest slot of queue.meta. repair: cut off even what was durable. Fills *out.
- * ECORRUPT: a record below the durable mark, or a segment in the middle, is damaged or missing.
- */
-int chron__recover(const chron__queue *q, const chron__slot_value *state, int repair, chron__recovered *out);
+/* Survey, then carry out what it says. Nothing is changed before the survey is through. Fills *out. Errors: as its. */
+int chron__recover(const chron__queue *q, const chron__wish *wish, unsigned mode, chron__recovered *out);
 
 #endif

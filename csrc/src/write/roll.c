@@ -19,8 +19,10 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
+#include "format/identity.h"
 #include "write/prepare.h"
 #include "write/room.h"
+#include "write/sync.h"
 
 /* The prepared segment if there is one; waits for the keeper if it is making it. Ends with end_roll. */
 static chron__seg *take_next(chron_writer *w)
@@ -76,6 +78,9 @@ void chron__writer_enter_segment(chron_writer *w, chron__seg *seg, uint64_t tail
     w->seg = seg;
     chron__set64(&w->tail, tail);
     pthread_mutex_unlock(&w->lock);
+    /* The word for the segment first: what the other one says of the old segment is nothing to worry about in an empty one. */
+    chron__word_store(w->q.meta.base, offsetof(chron__words, base), (uint32_t)seg->base_seq);
+    chron__intent_store(w->q.meta.base, tail);
     w->base = seg->map.base;
     w->fault = seg->map.fault;
     w->tally = *tally;
@@ -124,8 +129,12 @@ static int leave(chron_writer *w, chron__seg *old)
 
     if (chron__map_faulted(&old->map)) {
         chron__set32(&w->poisoned, 1);
-        status = chron__seg_fail_fault(old, CHRON__REOPEN);
+        w->was_told = 1;
+        (void)chron__seg_fail_fault(old, CHRON__REOPEN);
+        chron__error()->code = CHRON_EPOISONED;
+        status = -CHRON_EPOISONED;
     }
+    chron__writer_owe(w, old);
     retire(w, old);
     return status;
 }
@@ -139,13 +148,17 @@ static int roll(chron_writer *w)
     chron_cleanup done;
     uint64_t offset = chron__get64(&w->tail);
     uint64_t seq = chron__get64(&w->next_seq);
-    int status = get_next(w, &next);
+    int status = chron__writer_check_place(w, old);
 
+    if (status < 0)
+        return status;
+    status = get_next(w, &next);
     if (status < 0) {
         end_roll(w, NULL);
         return status;
     }
     CHRON__STEP("roll: next segment made");
+    chron__intent_store(w->q.meta.base, old->size); /* END is about to be placed */
     chron__seg_write_header(&w->q, next, seq, old->base_seq, w->full_epoch, chron__clock_ns(0));
     CHRON__STEP("roll: header written");
     chron__segment_name(seq, name);
@@ -155,6 +168,7 @@ static int roll(chron_writer *w)
         return chron__fail_sys(status, name, "cannot give the next segment its name %s", name);
     }
     chron__set32(&w->dir_dirty, 1); /* before next_seq moves on: a sync that covers a record there sees it */
+    chron__writer_count_segments(w, 1);
     CHRON__STEP("roll: renamed");
     CHRON__ASSERT(next->base_seq == seq && next->prev_base == old->base_seq); /* END leads to it */
     publish_end(w, offset, seq);
@@ -188,6 +202,7 @@ int chron__writer_edge(chron_writer *w, uint64_t bytes)
     w->edge = (end / CHRON__EDGE_STEP + 1u) * CHRON__EDGE_STEP;
     if (w->edge > last)
         w->edge = last;
+    chron__intent_store(w->q.meta.base, w->edge);
     CHRON__ASSERT(end <= w->edge);
     return 0;
 }

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "queue/retention.h"
+#include "write/sync.h"
 
 #define ROOM_POLL_NS 1000000u /* how often a blocked append looks whether readers went on: 1 ms */
 
@@ -22,6 +23,10 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array 
     CHRON__ASSERT_LOCKED(&w->clean_lock);
     status = chron__retention_apply(&w->q, &w->retention, flags, out, fates);
     pthread_mutex_unlock(&w->clean_lock);
+    if (out->deleted_segments) {
+        chron__writer_count_segments(w, -(int32_t)out->deleted_segments);
+        chron__writer_forgive(w, out->oldest_seq);
+    }
     chron__add64(&w->deleted_segments, out->deleted_segments); /* [COUNT] */
     return status;
 }
@@ -48,17 +53,13 @@ int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_segment_fate
 
 int chron__writer_has_room(chron_writer *w)
 {
-    chron__bases bases;
     int room;
-    int status;
 
     if (w->limit_segments == 0)
         return 1;
-    status = chron__queue_list(&w->q, &bases);
-    if (status < 0)
-        return status;
-    room = bases.count < w->limit_segments;
-    chron__bases_free(&bases);
+    pthread_mutex_lock(&w->lock);
+    room = w->segments < w->limit_segments;
+    pthread_mutex_unlock(&w->lock);
     return room;
 }
 

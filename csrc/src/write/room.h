@@ -8,7 +8,7 @@
 
 /* Retention as the options say. Any thread. As chron__retention_apply(). */
 int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array *fates);
-/* May another segment file be made? 1, 0, or a failure. Lists the directory if there is a limit. Any thread. */
+/* May another segment file be made? 1 or 0. Any thread. */
 int chron__writer_has_room(chron_writer *w);
 /*
  * Room for one more segment: delete what readers are done with, then wait for them, `timeout_ns` at most (negative: no

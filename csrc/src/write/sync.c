@@ -2,13 +2,16 @@
 /*
  * sync.c - durability: putting records on disk, and saying so only afterwards.
  *
- * The order in chron__writer_sync is the promise: older segments, then the current one's header and
- * records, then the directory that names them; only then durable_next moves on, in memory and in
- * queue.meta. The first failure poisons the writer: Linux reports a lost page once, and answers the next
- * fsync with success.
+ * The order in chron__writer_sync is the promise: older segments, then the current one's header and records, then the
+ * directory that names them; only then durable_next moves on, in memory and in queue.meta. The first sync that fails
+ * poisons the writer: Linux reports a lost page once, and answers the next fsync with success. Whatever else may fail on the
+ * way (no descriptor left, no permission) does not: it passes when its cause does.
  *
- * queue.meta itself is put on disk when a writer opens and closes, not at each sync: an old mark on disk
- * only makes recovery check more than it had to.
+ * What this writer wrote is synced through descriptors that were open when it did (backlog.h). What was there before, above
+ * the mark, is proven besides (prove.h).
+ *
+ * queue.meta itself is put on disk when a writer opens and closes, and when the mark passes a segment; not at each sync: an
+ * older mark on disk only makes recovery check more than it had to.
  */
 #include "write/sync.h"
 
@@ -18,6 +21,15 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "format/bell.h"
+#include "format/identity.h"
+#include "write/prove.h"
+
+/* A sync has failed: what the disk holds is not known any more. */
+static int lost(chron_writer *w, int status, const char *file, const char *what)
+{
+    w->sync_lost = 1;
+    return chron__fail_sys(status, file, "cannot put %s on disk", what);
+}
 
 int chron__writer_store_state(chron_writer *w, int on_disk)
 {
@@ -26,61 +38,105 @@ int chron__writer_store_state(chron_writer *w, int on_disk)
 
     CHRON__ASSERT(w->writer_lock.map || w->writer_lock.fd >= 0); /* nobody else writes queue.meta */
     w->state.time_ns = chron__clock_ns(1);
-    chron__slots_store(w->q.meta.base, &w->state);
-    if (chron__map_faulted(&w->q.meta))
+    chron__state_store(w->q.meta.base, &w->state, &w->place);
+    if (chron__map_faulted(&w->q.meta)) {
+        w->sync_lost = 1;
         return chron__fail_fault(CHRON__FILE_META, "");
+    }
     if (on_disk)
         status = io->sync_map(io, w->q.meta_fd, &w->q.meta, 0, CHRON__PAGE);
-    return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot put queue.meta on disk") : 0;
+    return status < 0 ? lost(w, status, CHRON__FILE_META, "queue.meta") : 0;
 }
 
-/* One sealed segment, whole. Retention may have deleted it: then there is nothing to keep. */
-static int sync_sealed(const chron__queue *q, uint64_t base_seq)
+/* ----------------------------------------------------------------------------------- older segments */
+
+/* The descriptor that was kept for it, now the caller's; -1: none was. */
+static int take_owed(chron_writer *w, uint64_t base_seq)
+{
+    int fd = -1;
+
+    pthread_mutex_lock(&w->lock);
+    for (size_t i = 0; i < w->backlog.count; i++) {
+        if (w->backlog.at[i].base_seq != base_seq)
+            continue;
+        fd = w->backlog.at[i].fd;
+        w->backlog.count--;
+        memmove(&w->backlog.at[i], &w->backlog.at[i + 1u], (w->backlog.count - i) * sizeof w->backlog.at[0]);
+        break;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return fd;
+}
+
+static int sync_owed(chron_writer *w, int fd, const char *name)
+{
+    int status = w->q.io->sync_file(w->q.io, fd);
+
+    w->q.io->close_file(w->q.io, fd);
+    return status < 0 ? lost(w, status, name, name) : 0;
+}
+
+/* One that was written before this writer came, or too long ago: nobody has heard of all that failed. */
+static int sync_unheard(chron_writer *w, uint64_t base_seq, const char *name)
+{
+    chron__seg *seg;
+    int status = chron__seg_open(&w->q, base_seq, CHRON__SEG_WRITE | CHRON__SEG_UNCHECKED, &seg);
+
+    if (status < 0)
+        return status == -CHRON_EGONE ? 0 : status; /* retention has deleted it: there is nothing to keep */
+    status = w->q.io->sync_file(w->q.io, seg->fd);
+    if (status == 0)
+        status = chron__prove(&w->q, seg, 0, seg->size);
+    chron__seg_release(seg);
+    if (status == -ENOENT)
+        return 0;
+    return status < 0 ? lost(w, status, name, name) : 0;
+}
+
+static int sync_sealed(chron_writer *w, uint64_t base_seq)
 {
     char name[CHRON__NAME_BYTES];
-    int status;
-    int fd;
+    int fd = take_owed(w, base_seq);
 
     chron__segment_name(base_seq, name);
-    fd = q->io->open_file(q->io, q->dir, name, CHRON__OPEN_WRITE, 0);
-    if (fd == -ENOENT)
-        return 0;
-    status = fd;
-    if (fd >= 0) {
-        status = q->io->sync_file(q->io, fd);
-        q->io->close_file(q->io, fd);
-    }
-    return status < 0 ? chron__fail_sys(status, name, "cannot put %s on disk", name) : 0;
+    return fd >= 0 ? sync_owed(w, fd, name) : sync_unheard(w, base_seq, name);
 }
 
-/* Segments from unsynced_base on that lie before the current one. */
-static int sync_older(chron_writer *w, uint64_t current_base)
+/* Segments from unsynced_base on that lie before `end_base`. */
+static int sync_older(chron_writer *w, uint64_t end_base)
 {
     chron__bases bases;
     int status;
 
-    if (w->unsynced_base >= current_base)
+    if (w->unsynced_base >= end_base)
         return 0;
     status = chron__queue_list(&w->q, &bases);
     if (status < 0)
         return status;
-    for (size_t i = 0; status == 0 && i < bases.count; i++)
-        if (bases.at[i] >= w->unsynced_base && bases.at[i] < current_base)
-            status = sync_sealed(&w->q, bases.at[i]);
+    for (size_t i = 0; status == 0 && i < bases.count && bases.at[i] < end_base; i++) {
+        if (bases.at[i] < w->unsynced_base)
+            continue;
+        status = sync_sealed(w, bases.at[i]);
+        if (status == 0)
+            w->unsynced_base = i + 1u < bases.count ? bases.at[i + 1u] : end_base;
+    }
     chron__bases_free(&bases);
-    CHRON__ASSERT(w->unsynced_base < current_base);
     if (status == 0)
-        w->unsynced_base = current_base;
+        w->unsynced_base = end_base;
     return status;
 }
 
-/* The current segment up to `tail`: header and index once, records from where the last sync ended. */
+/* ------------------------------------------------------------------------------------- the current one */
+
+/* Up to `tail`: header and index once, records from where the last sync ended. */
 static int sync_current(chron_writer *w, chron__seg *seg, uint64_t tail)
 {
     const chron__io *io = w->q.io;
+    char name[CHRON__NAME_BYTES];
     uint64_t from;
     int status = 0;
 
+    chron__segment_name(seg->base_seq, name);
     if (w->synced_base != seg->base_seq || w->synced_offset == 0) {
         status = io->sync_map(io, seg->fd, &seg->map, 0, seg->data_offset);
         w->synced_offset = 0;
@@ -88,12 +144,16 @@ static int sync_current(chron_writer *w, chron__seg *seg, uint64_t tail)
     from = w->synced_offset ? w->synced_offset : seg->data_offset;
     if (status >= 0 && tail > from)
         status = io->sync_map(io, seg->fd, &seg->map, from, tail - from);
+    if (status >= 0 && w->inherited_base == seg->base_seq && w->inherited_end > 0)
+        status = chron__prove(&w->q, seg, 0, w->inherited_end);
     if (status < 0)
-        return chron__fail_sys(status, "", "cannot put the segment that begins with seq %" PRIu64 " on disk",
-                               seg->base_seq);
-    if (chron__map_faulted(&seg->map))
+        return lost(w, status, name, name);
+    if (chron__map_faulted(&seg->map)) {
+        w->sync_lost = 1;
         return chron__seg_fail_fault(seg, "");
+    }
     CHRON__ASSERT(tail >= w->synced_offset && tail >= seg->data_offset && tail <= seg->size);
+    w->inherited_end = 0;
     w->synced_base = seg->base_seq;
     w->synced_offset = tail;
     return 0;
@@ -107,68 +167,111 @@ static int sync_directory(chron_writer *w)
         return 0;
     chron__set32(&w->dir_dirty, 0); /* before the sync: a roll meanwhile sets it again */
     status = w->q.io->sync_dir(w->q.io, w->q.dir);
-    return status < 0 ? chron__fail_sys(status, "", "cannot put the queue's directory on disk") : 0;
+    return status < 0 ? lost(w, status, "", "the queue's directory") : 0;
 }
 
 /* May this writer still sync, and would it help? */
-static int check_sync(const chron_writer *w)
+static int check_sync(chron_writer *w)
 {
     if (chron__get32(&w->poisoned))
-        return chron__fail(CHRON_EPOISONED,
-                           "an earlier sync failed: what the disk holds is not known. Close the writer "
-                           "and open the queue again");
+        return chron__writer_fail_poisoned(w);
     if (w->q.fs & CHRON__FS_VOLATILE)
         return chron__fail(CHRON_ENOTDURABLE, "the queue lies on a file system in memory, which keeps nothing over a "
                                               "loss of power: use a disk, or durability none");
     return 0;
 }
 
-/* With sync_lock held. */
-static int sync_all(chron_writer *w)
+/* Was the queue removed, and this writer goes on with files that nobody will ever find? */
+int chron__writer_check_place(chron_writer *w, const chron__seg *seg)
+{
+    const chron__io *io = w->q.io;
+
+    if (!w->counts_links || (io->links(io, w->q.meta_fd) != 0 && io->links(io, seg->fd) != 0))
+        return 0;
+    return chron__fail(CHRON_EREMOVED,
+                       "the queue was removed while this writer had it open: what is appended is in files "
+                       "that have no name any more. Close the writer");
+}
+
+/* The mark moves on. queue.meta goes to disk when it passes a segment. */
+static int move_mark(chron_writer *w, uint64_t next_seq, int on_disk)
+{
+    int status = 0;
+
+    if (next_seq > chron__get64(&w->durable_next)) {
+        w->state.durable_next = next_seq;
+        status = chron__writer_store_state(w, on_disk);
+    }
+    if (status < 0)
+        return status;
+    CHRON__ASSERT(next_seq <= chron__get64(&w->next_seq));
+    if (next_seq > chron__get64(&w->durable_next)) {
+        CHRON__ASSERT(w->state.durable_next == next_seq); /* in queue.meta before anybody hears of it */
+        chron__set64(&w->durable_next, next_seq);
+    }
+    return 0;
+}
+
+/* With sync_lock held: everything, or (sealed_before > 0) what was sealed before that time. */
+static int sync_what(chron_writer *w, uint64_t sealed_before)
 {
     chron__seg *seg;
     uint64_t next_seq;
     uint64_t tail;
+    uint64_t unsynced = w->unsynced_base;
+    int status;
+
+    pthread_mutex_lock(&w->lock);
+    seg = chron__seg_retain(w->seg);
+    next_seq = chron__get_acquire64(&w->next_seq); /* [TAIL] with chron__finish in append.h */
+    tail = chron__get64(&w->tail);
+    for (size_t i = 0; sealed_before > 0; i++) {
+        next_seq = i < w->backlog.count ? w->backlog.at[i].base_seq : seg->base_seq;
+        if (i == w->backlog.count || w->backlog.at[i].sealed_ns >= sealed_before)
+            break;
+    }
+    w->syncing_next = sealed_before ? 0 : next_seq;
+    pthread_mutex_unlock(&w->lock);
+    status = chron__writer_check_place(w, seg);
+    if (status == 0)
+        status = sync_older(w, sealed_before ? next_seq : seg->base_seq);
+    if (status == 0 && !sealed_before)
+        status = sync_current(w, seg, tail);
+    if (status == 0)
+        status = sync_directory(w);
+    chron__seg_release(seg);
+    return status < 0 ? status : move_mark(w, next_seq, w->unsynced_base != unsynced);
+}
+
+/* With sync_lock held. A failure is remembered for the owner, who may not be the one who hears of it here. */
+static int sync_and_tell(chron_writer *w, uint64_t sealed_before)
+{
     int status = check_sync(w);
 
     CHRON__ASSERT_LOCKED(&w->sync_lock);
     if (status < 0)
         return status;
-    pthread_mutex_lock(&w->lock);
-    seg = chron__seg_retain(w->seg);
-    next_seq = chron__get_acquire64(&w->next_seq); /* [TAIL] with chron__finish in append.h */
-    tail = chron__get64(&w->tail);
-    w->syncing_next = next_seq;
-    pthread_mutex_unlock(&w->lock);
-    status = sync_older(w, seg->base_seq);
-    if (status == 0)
-        status = sync_current(w, seg, tail);
-    if (status == 0)
-        status = sync_directory(w);
-    chron__seg_release(seg);
-    if (status == 0 && next_seq > chron__get64(&w->durable_next)) {
-        w->state.durable_next = next_seq;
-        status = chron__writer_store_state(w, 0);
-    }
-    if (status < 0) {
-        chron__set32(&w->poisoned, 1);    /* [STOP] read by chron__writer_ready in append.h */
+    status = sync_what(w, sealed_before);
+    if (status < 0 && w->sync_lost) {
         chron__error()->code = CHRON_EIO; /* whatever it was: ENOSPC from an append would say "not appended" */
+        pthread_mutex_lock(&w->lock);
+        w->failure = *chron_last_error();
+        pthread_mutex_unlock(&w->lock);
+        chron__set32(&w->poisoned, 1); /* [STOP] read by chron__writer_ready in append.h */
         return -CHRON_EIO;
     }
-    CHRON__ASSERT(next_seq >= chron__get64(&w->durable_next) && next_seq <= chron__get64(&w->next_seq));
-    CHRON__ASSERT(w->state.durable_next == next_seq); /* in queue.meta before anybody hears of it */
-    chron__set64(&w->durable_next, next_seq);
-    chron__add64(&w->syncs, 1); /* [COUNT] */
-    return 0;
+    if (status == 0 && !sealed_before)
+        chron__add64(&w->syncs, 1); /* [COUNT] */
+    return status;
 }
 
-int chron__writer_sync(chron_writer *w)
+static int sync_now(chron_writer *w, uint64_t sealed_before)
 {
     chron_bell *bell;
     int status;
 
     pthread_mutex_lock(&w->sync_lock);
-    status = sync_all(w);
+    status = sync_and_tell(w, sealed_before);
     pthread_mutex_lock(&w->lock);
     w->syncing_next = 0;
     bell = w->sync_bell;
@@ -178,6 +281,58 @@ int chron__writer_sync(chron_writer *w)
     if (status == 0)
         (void)chron__doorbell_ring(&w->bell); /* readers of durable records wait for this */
     return status;
+}
+
+int chron__writer_sync(chron_writer *w)
+{
+    return sync_now(w, 0);
+}
+
+int chron__writer_sync_sealed(chron_writer *w, uint64_t before_ns)
+{
+    return sync_now(w, before_ns);
+}
+
+void chron__writer_owe(chron_writer *w, const chron__seg *seg)
+{
+    chron__owed one = {.base_seq = seg->base_seq, .sealed_ns = chron__monotonic_ns()};
+    int dropped = -1;
+
+    if (w->q.fs & CHRON__FS_VOLATILE)
+        return; /* nothing will ever be synced here */
+    if (seg->base_seq == w->inherited_base)
+        return; /* there is more in it than what this open file can tell of */
+    one.fd = w->q.io->copy_fd(w->q.io, seg->fd);
+    if (one.fd < 0)
+        return; /* then it is proven, when it comes to that */
+    pthread_mutex_lock(&w->lock);
+    if (w->backlog.count == CHRON__BACKLOG_MAX) {
+        dropped = w->backlog.at[0].fd;
+        memmove(&w->backlog.at[0], &w->backlog.at[1], (CHRON__BACKLOG_MAX - 1u) * sizeof one);
+        w->backlog.count--;
+    }
+    w->backlog.at[w->backlog.count++] = one;
+    pthread_mutex_unlock(&w->lock);
+    if (dropped >= 0)
+        w->q.io->close_file(w->q.io, dropped);
+}
+
+/* Descriptors of segments that are deleted keep their room on the disk: give them up. */
+void chron__writer_forgive(chron_writer *w, uint64_t oldest_base)
+{
+    int fds[CHRON__BACKLOG_MAX];
+    size_t count = 0;
+
+    pthread_mutex_lock(&w->lock);
+    while (count < w->backlog.count && w->backlog.at[count].base_seq < oldest_base) {
+        fds[count] = w->backlog.at[count].fd;
+        count++;
+    }
+    w->backlog.count -= count;
+    memmove(&w->backlog.at[0], &w->backlog.at[count], w->backlog.count * sizeof w->backlog.at[0]);
+    pthread_mutex_unlock(&w->lock);
+    for (size_t i = 0; i < count; i++)
+        w->q.io->close_file(w->q.io, fds[i]);
 }
 
 int chron_writer_sync(chron_writer *w)
@@ -210,7 +365,7 @@ static int sync_request(chron_writer *w, uint64_t seq)
     pthread_mutex_lock(&w->lock);
     if (w->syncing_next <= seq) { /* else the sync that runs now does it */
         w->sync_wanted = 1;
-        pthread_cond_signal(&w->keeper_wake);
+        pthread_cond_signal(&w->syncer_wake);
     }
     pthread_mutex_unlock(&w->lock);
     return 0;

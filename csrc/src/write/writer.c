@@ -2,20 +2,54 @@
 /* writer.c - what all of write/ shares: telling of failures, waking the keeper, index entries; and what a writer says of itself. */
 #include "write/writer.h"
 
-#include "base/assert.h"
+#include <inttypes.h>
+#include <string.h>
+
 #include "base/struct.h"
 
-int chron__writer_fail_poisoned(void)
+#include "base/assert.h"
+#include "format/identity.h"
+
+int chron__writer_fail_poisoned(chron_writer *w)
 {
-    return chron__fail(CHRON_EPOISONED, "this writer can no longer vouch for its data, because a sync failed or the "
-                                        "disk did: close it and open the queue again, which recovers what is on disk");
+    chron_error why;
+
+    w->was_told = 1;
+    pthread_mutex_lock(&w->lock);
+    why = w->failure;
+    pthread_mutex_unlock(&w->lock);
+    (void)chron__fail(CHRON_EPOISONED,
+                      "this writer can no longer vouch for its data: %.300s. Close it and open the queue again, which "
+                      "recovers what is on disk",
+                      why.code ? why.text : "the disk failed under its mappings");
+    chron__error()->sys_errno = why.sys_errno;
+    memcpy(chron__error()->file, why.file, sizeof why.file);
+    return -CHRON_EPOISONED;
 }
 
 /* The pages under the current segment were replaced by zeros: what went there is gone. */
 int chron__writer_faulted(chron_writer *w)
 {
     chron__set32(&w->poisoned, 1);
-    return chron__seg_fail_fault(w->seg, CHRON__REOPEN);
+    w->was_told = 1;
+    (void)chron__seg_fail_fault(w->seg, CHRON__REOPEN);
+    chron__error()->code = CHRON_EPOISONED;
+    return -CHRON_EPOISONED;
+}
+
+int chron__writer_fail_unsynced(chron_writer *w, uint64_t seq, uint64_t count)
+{
+    chron_error why = *chron_last_error();
+
+    if (chron__get32(&w->poisoned)) /* [STOP] */
+        w->was_told = 1;
+    (void)chron__fail(CHRON_EUNSYNCED,
+                      "records up to seq %" PRIu64 " are appended, but not known to be on disk: %.350s", seq, why.text);
+    chron__error()->sys_errno = why.sys_errno;
+    chron__error()->seq = seq;
+    chron__error()->appended = count;
+    memcpy(chron__error()->file, why.file, sizeof why.file);
+    return -CHRON_EUNSYNCED;
 }
 
 void chron__writer_note_block(chron_writer *w, uint64_t offset)
@@ -27,6 +61,20 @@ void chron__writer_note_block(chron_writer *w, uint64_t offset)
     CHRON__ASSERT(chron__load_relaxed_le32(w->base + offset) != 0); /* [INDEX] what it points at is visible */
     chron__seg_index_set(w->seg, block, offset);
     w->next_block = w->seg->data_offset + (block + 1u) * CHRON__STRIDE;
+}
+
+void chron__writer_count_segments(chron_writer *w, int32_t change)
+{
+    pthread_mutex_lock(&w->lock);
+    w->segments += (uint32_t)change;
+    chron__word_store(w->q.meta.base, offsetof(chron__words, segments), w->segments);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void chron__writer_note_failure(chron_writer *w, int status)
+{
+    chron__add64(&w->keeper_errors, 1); /* [COUNT] */
+    chron__set32(&w->keeper_last_error, (uint32_t)-status);
 }
 
 void chron__writer_kick(chron_writer *w)

@@ -2,12 +2,12 @@
 /*
  * writer.h - the inside of a chron_writer. open.c opens and closes it, append.c and batch.c append, roll.c goes on to
  * the next segment, prepare.c makes that and pages ready, room.c makes room for it, sync.c puts records on disk,
- * keeper.c is the background thread.
+ * keeper.c and syncer.c are the background threads.
  *
- * Threads: the owner's thread calls the public functions; the keeper's thread runs chron__keeper_*, and
- * chron__writer_sync and chron__retention_apply. What both touch is either atomic, or guarded by:
+ * Threads: the owner's thread calls the public functions; the keeper's thread prepares and cleans up, the syncer's runs
+ * chron__writer_sync and chron__writer_sync_sealed. What both touch is either atomic, or guarded by:
  *
- *   lock        seg, next, preparing, retired, sync_wanted, syncing_next, sync_bell, and the keeper's own state
+ *   lock        seg, next, preparing, segments, retired, backlog, failure, sync_wanted, syncing_next, sync_bell, and the keeper's own state
  *   sync_lock   one sync at a time; the slots of queue.meta; unsynced_base, synced_*
  *   clean_lock  one cleanup at a time
  *
@@ -23,6 +23,7 @@
 #include "format/bell.h"
 #include "format/doorbell.h"
 #include "format/segment.h"
+#include "write/backlog.h"
 
 #define CHRON__REOPEN ". Close the writer and open the queue again" /* what a failure that poisons ends with */
 #define CHRON__FILE_NEXT "next.tmp"                                 /* the prepared segment, until it gets its name */
@@ -39,6 +40,7 @@ struct chron_writer {
     uint32_t epoch;         /* low word */
     uint32_t fork_count;    /* chron__fork_count when opened */
     chron__a32 *fault;      /* [FAULT] of the current mapping */
+    int was_told;           /* the owner knows that it is poisoned */
     chron__a32 poisoned;    /* [STOP] a sync failed, or a mapping faulted: only close is left */
     chron__a32 busy;        /* [BUSY] */
     uint32_t checked;
@@ -56,6 +58,8 @@ struct chron_writer {
     chron_retention retention;
     chron__lock writer_lock;
     chron__lock meta_lock; /* on queue.meta, in case somebody deletes writer.lock */
+    chron__place place;    /* of queue.meta */
+    int counts_links;      /* this file system tells when a file was removed */
     chron_recovery recovery;
     uint64_t full_epoch;
     uint64_t first_seq;      /* of this handle */
@@ -74,12 +78,18 @@ struct chron_writer {
     chron__seg *next;    /* prepared, or NULL */
     int preparing;       /* the keeper is making one: a roll waits for it */
     int rolling;         /* the owner has taken, or is making, one: the keeper keeps its hands off next.tmp */
+    uint32_t segments;   /* files that there are */
     chron__seg *retired; /* left by a roll, for the keeper to unmap */
+    chron__backlog backlog;
+    chron_error failure; /* of the sync that poisoned, for the owner */
 
     pthread_mutex_t sync_lock;
     chron__slot_value state; /* as last stored in queue.meta */
+    int sync_lost;           /* a sync has failed */
     uint64_t unsynced_base;  /* segments below this are on disk, seal and all */
-    uint64_t synced_base;    /* segment that the next two are about */
+    uint64_t inherited_base; /* this segment was there when the writer opened, */
+    uint64_t inherited_end;  /* with records up to here that nobody has proven to be on the device; 0: none */
+    uint64_t synced_base;    /* segment that the next one is about */
     uint64_t synced_offset;  /* pages below this are on disk */
     chron__a32 dir_dirty;    /* [TAIL] names may have changed since the directory was put on disk */
     uint64_t syncing_next;   /* what the sync that runs now will make durable; 0: none runs (with lock) */
@@ -91,11 +101,17 @@ struct chron_writer {
 
     /* keeper.c */
     pthread_t keeper;
-    pthread_cond_t keeper_wake;   /* with lock: something to do, or stop */
-    pthread_cond_t keeper_done;   /* with lock: `preparing` has ended */
-    int keeper_running;           /* owner's thread only */
-    chron__a32 keeper_stop;       /* [STOP] */
-    chron__a32 keeper_asleep;     /* [STOP] advice: a kick is worth its system call */
+    pthread_cond_t keeper_wake; /* with lock: something to do, or stop */
+    pthread_cond_t keeper_done; /* with lock: `preparing` has ended */
+    int keeper_running;         /* owner's thread only */
+    chron__a32 keeper_stop;     /* [STOP] */
+    chron__a32 keeper_asleep;   /* [STOP] advice: a kick is worth its system call */
+
+    /* syncer.c */
+    pthread_t syncer;
+    pthread_cond_t syncer_wake; /* with lock: something to do, or stop */
+    int syncer_running;         /* owner's thread only */
+
     chron__a64 keeper_errors;     /* [COUNT] */
     chron__a32 keeper_last_error; /* [COUNT] */
 };
@@ -124,11 +140,17 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
                             chron_writer **out);
 
 /* EPOISONED. */
-int chron__writer_fail_poisoned(void) __attribute__((cold, noinline));
+int chron__writer_fail_poisoned(chron_writer *w) __attribute__((cold, noinline));
 /* The pages under the current segment were replaced by zeros, and what went there is gone: poisons; EIO. */
 int chron__writer_faulted(chron_writer *w) __attribute__((cold, noinline));
+/* The sync that an append asked for has failed, and told why: EUNSYNCED. `count` records up to `seq` are in the log. */
+int chron__writer_fail_unsynced(chron_writer *w, uint64_t seq, uint64_t count) __attribute__((cold, noinline));
 /* Index entry for the record (or END) that starts at `offset`, if it is the first of its block. */
 void chron__writer_note_block(chron_writer *w, uint64_t offset);
+/* `change` more segment files than before (or less). Any thread. */
+void chron__writer_count_segments(chron_writer *w, int32_t change);
+/* Background work failed: it is counted, and tried again later. */
+void chron__writer_note_failure(chron_writer *w, int status);
 /* The writer went on: wake the keeper if it sleeps. */
 void chron__writer_kick(chron_writer *w);
 

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * identity.h - what an opening may believe: where the queue lay when its state was stored last, and what its writer was
+ * about to do then. Both stand in queue.meta (base/format.h).
+ */
+#ifndef CHRON_IDENTITY_H
+#define CHRON_IDENTITY_H
+
+#include "format/queue.h"
+
+/* Where does a queue come from? */
+enum chron__whence {
+    CHRON__FROM_UNKNOWN, /* the state was stored by a library that does not say, or the system has no name for its boots */
+    CHRON__FROM_COPY,    /* another file, or another disk: a copy, a snapshot, a device that came back */
+    CHRON__FROM_BOOT,    /* this file, but the machine was started again since */
+    CHRON__FROM_HERE,    /* this file, in this boot: the page cache has all that was ever stored */
+};
+
+/* Store *value in queue.meta with the next generation, and with where that is. One thread of one process only. */
+void chron__state_store(uint8_t *base, chron__slot_value *value, const chron__place *place);
+
+/* *value is what was loaded from the queue.meta mapped at `base`, and lies at `place` now. */
+enum chron__whence chron__state_whence(const uint8_t *base, const chron__slot_value *value, const chron__place *place);
+
+/* The writer's words; 1, or 0 if they are those of another epoch (then *out is zeroed). */
+int chron__words_load(const uint8_t *base, uint64_t epoch, chron__words *out);
+void chron__words_store(uint8_t *base, const chron__words *words);
+
+/* One word of them. The owner's thread, but `segments` with the writer's lock. */
+static inline void chron__word_store(uint8_t *base, size_t word, uint32_t value)
+{
+    chron__store_release_le32(base + CHRON__WORDS_AT + word, value); /* [INTENT] with chron__words_load */
+}
+
+/* Before anything is placed in front of `intent` (bytes): say so. Owner's thread. */
+static inline void chron__intent_store(uint8_t *base, uint64_t intent)
+{
+    chron__word_store(base, offsetof(chron__words, intent), (uint32_t)(intent / CHRON__ALIGN));
+}
+
+#endif

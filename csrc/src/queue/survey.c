@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * survey.c - reading the log to its end, before anybody changes it. See survey.h; hole.c judges what is not right.
+ *
+ * In the same boot and place, only the last segment is read (and the one before, if its seal does not vouch for it): the
+ * others were complete when it got its name. Else all that may hold a record above the durable mark is read, CRC and all.
+ * Repair reads everything.
+ *
+ * Crash states of a roll (numbers as in write/roll.c): after 3 the next segment has its name, and there is no END; after 4
+ * there is END, and no seal. After a loss of power END may be there without the next segment, whose name was not on disk.
+ */
+#include "queue/survey.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/error.h"
+#include "format/header.h"
+
+/* A segment being read. */
+typedef struct place {
+    size_t i; /* index in bases */
+    chron__seg *seg;
+    chron__stretch one;
+    chron__walk walk;
+    uint64_t next_block; /* of the index */
+} place;
+
+static chron__log log_of(const chron__survey *s)
+{
+    return (chron__log){.q = s->q, .wish = s->wish, .bases = &s->bases};
+}
+
+static uint64_t base_after(const chron__survey *s, size_t i)
+{
+    return i + 1u < s->bases.count ? s->bases.at[i + 1u] : CHRON_SEQ_NONE;
+}
+
+/* Index of the segment that begins with `base_seq`, which is there. */
+static size_t index_of(const chron__survey *s, uint64_t base_seq)
+{
+    int64_t i = chron__bases_find(&s->bases, base_seq);
+
+    CHRON__ASSERT(i >= 0 && s->bases.at[i] == base_seq);
+    return (size_t)i;
+}
+
+/* Does an accepted gap lead to this segment? */
+static int leads_to(const chron__survey *s, uint64_t base_seq)
+{
+    for (size_t i = 0; i < s->gaps.count; i++)
+        if (s->gaps.at[i].base_seq == base_seq)
+            return 1;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------- one segment */
+
+/* Is the block index as a writer would have left it that never died? */
+static void check_index(place *p, uint64_t offset)
+{
+    uint64_t block = chron__seg_block_of(p->seg, offset);
+
+    if (block < p->next_block)
+        return;
+    for (uint64_t b = p->next_block; b < block; b++)
+        p->one.index |= chron__seg_index_get(p->seg, b) != 0;
+    p->one.index |= chron__seg_index_get(p->seg, block) != offset;
+    p->next_block = block + 1u;
+}
+
+/* Does an accepted gap lead on within this segment? Then the walk goes on behind it. */
+static int pass_gap(const chron__survey *s, place *p)
+{
+    const chron__gap *gap = chron__gaps_find(&s->gaps, p->walk.next_seq);
+
+    if (!gap || gap->base_seq != p->seg->base_seq || gap->offset <= p->walk.offset ||
+        gap->offset > p->seg->size - CHRON__RECORD_HEADER)
+        return 0;
+    p->one.tally.records += gap->seq_end - p->walk.next_seq;
+    p->walk.offset = gap->offset;
+    p->walk.next_seq = gap->seq_end;
+    return 1;
+}
+
+static int read_records(chron__survey *s, place *p)
+{
+    uint64_t from = p->walk.offset;
+    uint64_t before = p->one.tally.records;
+    chron__rec rec;
+
+    for (;;) {
+        uint64_t offset = p->walk.offset;
+
+        if (!chron__seg_step(p->seg, &p->walk, 1, &rec, &p->one.stop)) {
+            if (p->one.stop != CHRON__STOP_END && pass_gap(s, p))
+                continue;
+            break;
+        }
+        check_index(p, offset);
+        chron__tally_add(&p->one.tally, chron__rec_timestamp(&rec));
+    }
+    if (p->one.stop == CHRON__STOP_END)
+        check_index(p, p->walk.offset);
+    p->one.offset = p->walk.offset;
+    p->one.next_seq = p->walk.next_seq;
+    p->one.epoch = p->walk.epoch;
+    s->scanned_records += p->one.tally.records - before;
+    s->scanned_bytes += p->walk.offset - from;
+    return chron__map_faulted(&p->seg->map) ? chron__seg_fail_fault(p->seg, "") : 0;
+}
+
+/* It is known now how the segment ends: remember it, and what is to be put right. */
+static int push(chron__survey *s, place *p, int is_complete)
+{
+    chron__seal_value seal;
+    int sealed = chron__seg_seal_load(p->seg, &seal);
+
+    if (is_complete) {
+        p->one.end |= p->one.stop != CHRON__STOP_END && p->one.next_seq == base_after(s, p->i);
+        p->one.seal = sealed != 1 || seal.end_offset != p->one.offset || seal.records != p->one.tally.records;
+    }
+    if (s->count == s->capacity) {
+        size_t capacity = s->capacity ? s->capacity * 2u : 16u;
+        chron__stretch *at = realloc(s->at, capacity * sizeof *at);
+
+        if (!at)
+            return chron__fail(CHRON_ENOMEM, "no memory for what was found in the log");
+        s->at = at;
+        s->capacity = capacity;
+    }
+    CHRON__ASSERT(p->one.next_seq - p->one.base_seq == p->one.tally.records);
+    s->at[s->count++] = p->one;
+    return 0;
+}
+
+/* -------------------------------------------------------------------------------------------- holes */
+
+static int refuse(const chron__survey *s, const chron__hole *h)
+{
+    char name[CHRON__NAME_BYTES];
+
+    chron__segment_name(h->i < s->bases.count ? s->bases.at[h->i] : h->seq, name);
+    return chron__at(chron__fail(CHRON_ECORRUPT,
+                                 "%s is damaged at offset %" PRIu64 ", seq %" PRIu64 ": %s. Nothing was changed; "
+                                 "readers can still read what is whole. Restore the file, or repair the queue: that "
+                                 "keeps all whole records, and accepts the others as lost",
+                                 name, h->offset, h->seq, h->why),
+                     name, h->offset, h->seq);
+}
+
+static int ask(const chron__survey *s, const chron__hole *h, uint64_t before, uint64_t behind)
+{
+    char name[CHRON__NAME_BYTES];
+
+    chron__segment_name(h->i < s->bases.count ? s->bases.at[h->i] : h->seq, name);
+    return chron__at(chron__fail(CHRON_ECORRUPT,
+                                 "a loss of power may have torn record %" PRIu64 " in %s at offset %" PRIu64
+                                 " (%s), but %" PRIu64 " whole records lie behind it, and only %" PRIu64
+                                 " before it since "
+                                 "the last sync. Nothing was changed. Open with torn=skip to keep them and accept the "
+                                 "gap, or with torn=cut to set them aside",
+                                 h->seq, name, h->offset, h->why, behind, before),
+                     name, h->offset, h->seq);
+}
+
+/* The log ends before the hole. What is behind goes to quarantine. */
+static void cut(chron__survey *s, const chron__hole *h, const chron__behind *behind)
+{
+    s->cut_from = h->kind == CHRON__HOLE_RECORD || h->kind == CHRON__HOLE_NOTHING ? h->i + 1u : h->i;
+    s->cut_records = behind->records;
+}
+
+/* What is missing is accepted as missing. */
+static int accept(chron__survey *s, const chron__hole *h, const chron__behind *behind)
+{
+    chron__gap gap = {.seq = h->seq,
+                      .seq_end = behind->seq,
+                      .base_seq = behind->base_seq,
+                      .offset = behind->offset,
+                      .accepted_ns = chron__clock_ns(0)};
+    int status = chron__gaps_add(&s->gaps, &gap);
+
+    if (status == 0) {
+        s->accepted++;
+        s->accepted_seqs += gap.seq_end - gap.seq;
+    }
+    return status;
+}
+
+/* May it be gone on behind the hole? 1: yes, *out leads there; 0: the log ends before it; or a refusal. */
+static int decide(chron__survey *s, const chron__hole *h)
+{
+    const chron__log log = log_of(s);
+    const uint64_t mark = s->wish->state.durable_next;
+    const uint64_t from = s->count && s->at[0].base_seq > mark ? s->at[0].base_seq : mark;
+    const uint64_t before = h->seq > from ? h->seq - from : 0;
+    chron__behind behind;
+    int damage = chron__hole_is_damage(&log, h);
+    int status;
+
+    if (damage < 0)
+        return damage;
+    status = chron__hole_look_behind(&log, h, &behind);
+    if (status < 0)
+        return status;
+    /* The last record above the mark may go on another boot in any case: with it, nothing that can be read is lost. */
+    if (behind.records == 0 && s->wish->whence != CHRON__FROM_HERE && h->seq >= mark)
+        damage = 0;
+    if (damage && !s->wish->repair)
+        return refuse(s, h);
+    if (!s->wish->repair && behind.records > before && s->wish->torn == CHRON__TORN_ASK)
+        return ask(s, h, before, behind.records);
+    if (behind.records > 0 && (s->wish->repair || s->wish->torn == CHRON__TORN_SKIP)) {
+        status = accept(s, h, &behind);
+        return status < 0 ? status : 1;
+    }
+    cut(s, h, &behind);
+    return 0;
+}
+
+/* An accepted gap that leads on from the hole, to a segment that is there. */
+static const chron__gap *way_on(const chron__survey *s, const chron__hole *h)
+{
+    const chron__gap *gap = chron__gaps_find(&s->gaps, h->seq);
+    int64_t found = gap ? chron__bases_find(&s->bases, gap->base_seq) : -1;
+
+    if (found < (int64_t)h->i || s->bases.at[found] != gap->base_seq)
+        return NULL;
+    if (found > (int64_t)h->i || h->kind == CHRON__HOLE_MISSING)
+        return gap;
+    return h->seg && gap->offset > h->offset ? gap : NULL;
+}
+
+/* The same, after the caller's wish was asked if there is none. NULL with *status 0: the log ends. */
+static const chron__gap *pass(chron__survey *s, const chron__hole *h, int *status)
+{
+    const chron__gap *gap = way_on(s, h);
+
+    *status = gap ? 1 : decide(s, h);
+    if (*status > 0 && !gap)
+        gap = way_on(s, h);
+    *status = *status < 0 ? *status : 0;
+    return gap;
+}
+
+/* --------------------------------------------------------------------------------- from one to the next */
+
+/* What stands behind the records of a segment. */
+enum follows {
+    FOLLOWS_NOTHING, /* here the log ends */
+    FOLLOWS_SEGMENT, /* the next one */
+    FOLLOWS_HOLE,
+};
+
+/* May a process that died have left the zero commit word at the end of the last segment? 1, 0, or a failure. */
+static int is_end(const chron__survey *s, const place *p)
+{
+    const chron__words *words = &s->wish->words;
+    const chron__log log = log_of(s);
+    const chron__hole h = {.seg = p->seg, .offset = p->one.offset, .seq = p->one.next_seq};
+    uint64_t intent = words->base == (uint32_t)p->one.base_seq ? (uint64_t)words->intent * CHRON__ALIGN : 0;
+    chron__seal_value seal;
+    int proven;
+
+    if (chron__seg_seal_load(p->seg, &seal) == 1)
+        return 0;
+    if (s->wish->whence != CHRON__FROM_HERE)
+        return 1;
+    if (s->wish->state.flags & CHRON__SLOT_CLEAN) /* it said where the log ends */
+        return p->one.next_seq >= s->wish->state.next_seq;
+    proven = chron__hole_is_proven(&log, &h, intent);
+    return proven < 0 ? proven : !proven;
+}
+
+static int what_follows(const chron__survey *s, const place *p, chron__hole *h, enum follows *out)
+{
+    uint64_t follower = base_after(s, p->i);
+    int end = 0;
+
+    *h =
+        (chron__hole){.i = p->i, .seg = p->seg, .offset = p->one.offset, .seq = p->one.next_seq, .epoch = p->one.epoch};
+    *out = FOLLOWS_HOLE;
+    if (follower == p->one.next_seq && follower > p->one.base_seq) {
+        *out = FOLLOWS_SEGMENT; /* all its records are there: END can tell nothing new */
+    } else if (p->one.stop == CHRON__STOP_END) {
+        h->kind = CHRON__HOLE_MISSING;
+        h->i = p->i + 1u;
+        h->why = "the segment before it leads to another one, which is missing";
+    } else if (p->one.stop == CHRON__STOP_BROKEN) {
+        h->kind = CHRON__HOLE_RECORD;
+        h->why = p->walk.why;
+    } else {
+        h->kind = CHRON__HOLE_NOTHING;
+        h->why = "nothing stands there";
+        end = follower == CHRON_SEQ_NONE ? is_end(s, p) : 0;
+        if (end > 0)
+            *out = FOLLOWS_NOTHING;
+    }
+    return end < 0 ? end : 0;
+}
+
+/*
+ * Does the log go on in segment `i`, as far as its header tells? 1 with the segment open; 0 with *h: no; or a failure.
+ * A damaged header is a matter of what stands behind it.
+ */
+static int enter(const chron__survey *s, size_t i, uint32_t epoch, place *p, chron__hole *h)
+{
+    uint64_t base_seq = s->bases.at[i];
+    uint64_t prev_base = i > 0 ? s->bases.at[i - 1u] : CHRON_SEQ_NONE;
+    int status = chron__seg_open(s->q, base_seq, CHRON__SEG_KEEP | CHRON__SEG_HEADLESS, &p->seg);
+
+    *h = (chron__hole){.kind = CHRON__HOLE_HEADER, .i = i, .seq = base_seq, .epoch = epoch};
+    h->why = "it is of another size than it should be, or another file under this name";
+    if (status < 0)
+        return status == -CHRON_ECORRUPT ? 0 : status;
+    p->i = i;
+    p->next_block = 0;
+    p->one = (chron__stretch){.base_seq = base_seq, .prev_base = prev_base, .header = p->seg->headless};
+    p->walk = (chron__walk){.offset = p->seg->data_offset, .next_seq = base_seq, .epoch = epoch};
+    if (p->seg->headless)
+        return 1;
+    if ((uint32_t)p->seg->epoch > p->walk.epoch)
+        p->walk.epoch = (uint32_t)p->seg->epoch; /* what is older is a remnant */
+    if ((i == 0 || p->seg->prev_base == prev_base || leads_to(s, base_seq)) && (uint32_t)p->seg->epoch >= epoch)
+        return 1;
+    h->kind = CHRON__HOLE_CHAIN;
+    h->why = "it does not follow the segment before it";
+    return 0;
+}
+
+/* A damaged header in front of whole records can be made anew. In front of nothing, or below the mark, it is a hole. */
+static int is_headless_hole(const chron__survey *s, const place *p, chron__hole *h)
+{
+    if (!p->one.header)
+        return 0;
+    *h = (chron__hole){.kind = CHRON__HOLE_HEADER, .i = p->i, .seq = p->one.base_seq, .epoch = p->one.epoch};
+    h->why = "its header is damaged";
+    if (p->one.tally.records == 0)
+        return 1;
+    return !s->wish->repair && (s->wish->whence == CHRON__FROM_HERE || p->one.base_seq < s->wish->state.durable_next);
+}
+
+/* Read segment p->i to where it ends. *next: index of the one to go on in; bases.count: the log ends. */
+static int read_segment(chron__survey *s, place *p, size_t *next)
+{
+    for (;;) {
+        enum follows follows = FOLLOWS_HOLE;
+        const chron__gap *gap;
+        chron__hole h;
+        int status = read_records(s, p);
+
+        if (status < 0)
+            return status;
+        if (is_headless_hole(s, p, &h)) {
+            gap = pass(s, &h, &status);
+            *next = gap ? index_of(s, gap->base_seq) : s->bases.count;
+            return status;
+        }
+        status = what_follows(s, p, &h, &follows);
+        if (status < 0)
+            return status;
+        *next = follows == FOLLOWS_SEGMENT ? p->i + 1u : s->bases.count;
+        if (follows != FOLLOWS_HOLE)
+            return push(s, p, follows == FOLLOWS_SEGMENT);
+        gap = pass(s, &h, &status);
+        if (status < 0)
+            return status;
+        if (gap && gap->base_seq == p->seg->base_seq)
+            continue; /* in this one, behind the gap */
+        if (gap)
+            *next = index_of(s, gap->base_seq);
+        return push(s, p, gap != NULL);
+    }
+}
+
+static int read_log(chron__survey *s)
+{
+    size_t i = s->first;
+    int status = 0;
+
+    while (status >= 0 && i < s->bases.count) {
+        uint32_t epoch = s->count ? s->at[s->count - 1u].epoch : 0;
+        place p = {.seg = NULL};
+        chron__hole h;
+
+        status = enter(s, i, epoch, &p, &h);
+        if (status > 0) {
+            status = read_segment(s, &p, &i);
+        } else if (status == 0) {
+            const chron__gap *gap = pass(s, &h, &status);
+
+            i = gap ? index_of(s, gap->base_seq) : s->bases.count;
+        }
+        chron__seg_release(p.seg);
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------ where to begin */
+
+/* Does the seal of segment `i` vouch that it is complete, and leads to the next? Nothing of it has to be read then. */
+static int is_vouched_for(const chron__survey *s, size_t i)
+{
+    uint8_t page[CHRON__PAGE] = {0};
+    char name[CHRON__NAME_BYTES];
+    chron__seal_value seal;
+
+    chron__segment_name(s->bases.at[i], name);
+    return chron__read_file(s->q->io, s->q->dir, name, page, sizeof page) == (int64_t)sizeof page &&
+           chron__seal_decode(page, s->bases.at[i], &seal) == 1 && seal.last_seq + 1u == base_after(s, i);
+}
+
+static size_t where_to_begin(const chron__survey *s)
+{
+    uint64_t mark = s->wish->state.durable_next;
+    int64_t i;
+
+    if (s->wish->repair)
+        return 0;
+    if (s->wish->whence == CHRON__FROM_HERE) {
+        size_t last = s->bases.count - 1u;
+
+        return last > 0 && !is_vouched_for(s, last - 1u) ? last - 1u : last;
+    }
+    /* The segment of the last durable record is read too: it may lack END and seal. */
+    i = chron__bases_find(&s->bases, mark ? mark - 1u : 0);
+    return i < 0 ? 0 : (size_t)i;
+}
+
+/* Segments in front of the first one that is read are not; but none of them may be missing. */
+static int check_chain(const chron__survey *s)
+{
+    for (size_t i = 1; i < s->first; i++) {
+        uint8_t bytes[sizeof(chron__file_header)] = {0};
+        chron__file_header header;
+        chron__hole h = {.i = i};
+        char name[CHRON__NAME_BYTES];
+        int64_t n;
+        int status;
+
+        chron__segment_name(s->bases.at[i], name);
+        n = chron__read_file(s->q->io, s->q->dir, name, bytes, sizeof bytes);
+        if (n < 0)
+            return chron__fail_sys((int)n, name, "cannot read %s", name);
+        status = chron__header_decode(bytes, CHRON__MAGIC_SEGMENT, s->q->uuid, name, &header);
+        if (status < 0 && status != -CHRON_ECORRUPT)
+            return status;
+        h.seq = status < 0 ? s->bases.at[i] : header.prev_base;
+        h.why = status < 0 ? "its header is damaged" : "the segment before it is missing";
+        if (status < 0 || (header.prev_base != s->bases.at[i - 1u] && !leads_to(s, s->bases.at[i])))
+            return refuse(s, &h);
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------ what was promised */
+
+/* Seq behind the last record that is known to have been in this log. */
+static uint64_t promised(const chron__wish *wish)
+{
+    uint64_t end = wish->state.durable_next;
+
+    if (wish->whence == CHRON__FROM_HERE && (wish->state.flags & CHRON__SLOT_CLEAN) && wish->state.next_seq > end)
+        end = wish->state.next_seq;
+    return end;
+}
+
+/*
+ * Records that were promised are missing at the end: refused, or, in a repair, given up as a gap; the seqs are not given
+ * away again.
+ */
+static int check_promised(chron__survey *s)
+{
+    uint64_t end = promised(s->wish);
+    chron__gap gap = {.seq = s->next_seq, .seq_end = end, .base_seq = end, .accepted_ns = chron__clock_ns(0)};
+    chron__hole h = {.i = s->first, .seq = s->next_seq, .why = "records that were there are missing"};
+    int status;
+
+    if (s->next_seq >= end)
+        return 0;
+    if (s->count) {
+        h.i = index_of(s, s->at[s->count - 1u].base_seq);
+        h.offset = s->at[s->count - 1u].offset;
+    }
+    if (!s->wish->repair && s->bases.count)
+        return refuse(s, &h);
+    if (!s->wish->repair)
+        return chron__fail(CHRON_ECORRUPT,
+                           "queue.meta tells of records up to seq %" PRIu64 ", but there is no segment: they were "
+                           "deleted. Restore them, or repair the queue to go on behind them",
+                           end - 1u);
+    status = chron__gaps_add(&s->gaps, &gap);
+    if (status < 0)
+        return status;
+    s->accepted++;
+    s->accepted_seqs += end - s->next_seq;
+    s->next_seq = end;
+    return 0;
+}
+
+int chron__survey_make(const chron__queue *q, const chron__wish *wish, chron__survey *s)
+{
+    int status;
+
+    memset(s, 0, sizeof *s);
+    s->q = q;
+    s->wish = wish;
+    status = chron__queue_list(q, &s->bases);
+    if (status == 0)
+        status = chron__gaps_load(q, &s->gaps);
+    s->cut_from = s->bases.count;
+    if (status == 0 && s->bases.count) {
+        s->first = where_to_begin(s);
+        if (wish->whence != CHRON__FROM_HERE || wish->words.segments != s->bases.count)
+            status = check_chain(s);
+        if (status == 0)
+            status = read_log(s);
+        s->next_seq = s->count ? s->at[s->count - 1u].next_seq : s->bases.at[s->first];
+    }
+    return status < 0 ? status : check_promised(s);
+}
+
+void chron__survey_free(chron__survey *s)
+{
+    chron__bases_free(&s->bases);
+    chron__gaps_free(&s->gaps);
+    free(s->at);
+    s->at = NULL;
+}
