@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -203,6 +204,23 @@ static void test_network_file_systems_are_refused(void)
     temporary_remove(path);
 }
 
+static int place_elsewhere(const chron__io *io, int fd, chron__place *out)
+{
+    int status = chron__io_posix.place(io, fd, out);
+
+    out->boot[0] ^= 0xFF;
+    return status;
+}
+
+static int no_list(const chron__io *io, int dir, int (*visit)(void *context, const char *name), void *context)
+{
+    (void)io;
+    (void)dir;
+    (void)visit;
+    (void)context;
+    return -EACCES;
+}
+
 static int disk_full(const chron__io *io, int fd, const chron__map *map, uint64_t offset, uint64_t bytes)
 {
     (void)io;
@@ -235,6 +253,116 @@ static void test_a_failed_sync_is_an_input_output_error(void)
     CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), -CHRON_EPOISONED);
     CHECK_EQ(chron_writer_close(w), 0);
     temporary_remove(path);
+}
+
+/* The disk cannot deliver the pages of one segment: they fault, and the guard makes zeros of them. */
+static ino_t unreadable;
+
+static int map_unreadable(const chron__io *io, int fd, size_t bytes, int flags, chron__map *out)
+{
+    char name[] = "/var/tmp/chron-test-XXXXXX";
+    struct stat st;
+    int status;
+    int other;
+
+    CHECK_EQ(fstat(fd, &st), 0);
+    if (st.st_ino != unreadable)
+        return chron__io_posix.map(io, fd, bytes, flags, out);
+    other = mkstemp(name);
+    CHECK_EQ(unlink(name), 0);
+    CHECK_EQ(ftruncate(other, (off_t)bytes), 0);
+    status = chron__io_posix.map(io, other, bytes, flags, out);
+    CHECK_EQ(ftruncate(other, 0), 0);
+    close(other);
+    return status;
+}
+
+static void test_an_unreadable_segment_is_no_torn_end(void)
+{
+    chron_segment_info segments[8] = {{.struct_size = sizeof *segments}};
+    char path[TEMPORARY_BYTES];
+    char name[TEMPORARY_BYTES + 40];
+    chron__io io = chron__io_posix;
+    chron_writer_options options = {.struct_size = sizeof options, .segment_size = CHRON_SEGMENT_SIZE_MIN};
+    uint8_t payload[RECORD_PAYLOAD_MAX];
+    struct stat st;
+    chron_writer *w;
+
+    temporary_directory(path);
+    CHECK_EQ(chron_guard_install(), 0);
+    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    for (uint64_t seq = 0; seq < 300; seq++)
+        CHECK_EQ(chron_writer_append_at(w, payload, record_fill(seq, payload), 1, 2, seq), (int64_t)seq);
+    CHECK_EQ(chron_writer_close(w), 0);
+    CHECK(chron_queue_segments(path, segments, 8) >= 3);
+    io.map = map_unreadable;
+    io.place = place_elsewhere; /* so that all of it has to be read */
+    for (int i = 0; i < 3; i++) {
+        (void)snprintf(name, sizeof name, "%s/%020llu.seg", path, (unsigned long long)segments[i].base_seq);
+        CHECK_EQ(stat(name, &st), 0);
+        unreadable = st.st_ino;
+        CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), -CHRON_EIO);
+        options.flags = CHRON_TORN_CUT;
+        CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), -CHRON_EIO);
+    }
+    unreadable = 0;
+    options.flags = 0;
+    CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
+    CHECK_EQ(chron_writer_next_seq(w), 300u);
+    CHECK_EQ(chron_writer_close(w), 0);
+    CHECK_EQ(records_check(path, 300), 300u);
+    temporary_remove(path);
+}
+
+/* Whatever else fails on the way to the disk passes when its cause does. */
+static void test_only_a_failed_sync_poisons(void)
+{
+    char path[TEMPORARY_BYTES];
+    chron__io io = chron__io_posix;
+    chron_writer_options options = {.struct_size = sizeof options, .segment_size = CHRON_SEGMENT_SIZE_MIN};
+    uint8_t payload[RECORD_PAYLOAD_MAX];
+    chron_writer *w;
+
+    temporary_directory(path);
+    CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
+    for (uint64_t seq = 0; seq < 300; seq++)
+        CHECK_EQ(chron_writer_append_at(w, payload, record_fill(seq, payload), 1, 2, seq), (int64_t)seq);
+    io.list = no_list;
+    CHECK_EQ(chron_writer_sync(w), -CHRON_EACCESS);
+    CHECK_EQ(chron_writer_durable_seq(w), CHRON_SEQ_NONE);
+    CHECK_EQ(chron_writer_append_at(w, payload, record_fill(300, payload), 1, 2, 300), 300);
+    io.list = chron__io_posix.list;
+    CHECK_EQ(chron_writer_sync(w), 0);
+    CHECK_EQ(chron_writer_durable_seq(w), 300u);
+    CHECK_EQ(chron_writer_close(w), 0);
+    temporary_remove(path);
+}
+
+/* The sync that failed was in the background: who closes without having been told of it is told then, and once. */
+static void test_who_closes_is_told(void)
+{
+    char path[TEMPORARY_BYTES];
+    chron__io io = chron__io_posix;
+    const chron_writer_options options = {.struct_size = sizeof options,
+                                          .segment_size = CHRON_SEGMENT_SIZE_MIN,
+                                          .flags = CHRON_KEEPER,
+                                          .durability = CHRON_DURABILITY_INTERVAL,
+                                          .durability_n = 1};
+    chron_writer *w;
+
+    for (int is_told = 0; is_told < 2; is_told++) {
+        temporary_directory(path);
+        io.sync_map = chron__io_posix.sync_map;
+        CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
+        io.sync_map = disk_full;
+        CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), 0);
+        while (!chron__get32(&w->poisoned))
+            (void)chron__sleep_ns(1000000);
+        if (is_told)
+            CHECK_EQ(chron_writer_append(w, "x", 1, 0, 0), -CHRON_EPOISONED);
+        CHECK_EQ(chron_writer_close(w), is_told ? 0 : -CHRON_EPOISONED);
+        temporary_remove(path);
+    }
 }
 
 static int open_descriptors(void)
@@ -285,5 +413,8 @@ int main(void)
     RUN(test_errors_in_recovery);
     RUN(test_network_file_systems_are_refused);
     RUN(test_a_failed_sync_is_an_input_output_error);
+    RUN(test_an_unreadable_segment_is_no_torn_end);
+    RUN(test_only_a_failed_sync_poisons);
+    RUN(test_who_closes_is_told);
     return 0;
 }

@@ -232,6 +232,36 @@ static void test_the_copy_before_the_zeros(void)
     CHECK_EQ(chron_writer_close(w), 0);
 }
 
+/* What a repair gives up is written down, for good, before anything else is changed. */
+static void test_gaps_before_everything(void)
+{
+    const chron_writer_options options = {
+        .struct_size = sizeof options, .segment_size = CHRON_SEGMENT_SIZE_MIN, .flags = CHRON_REPAIR};
+    chron_writer *w = open_writer();
+    chron_segment_info segments[16] = {{.struct_size = sizeof *segments}};
+    char file[TEMPORARY_BYTES + 32];
+    int64_t count;
+    size_t at;
+    int fd;
+
+    append(w, 20);
+    CHECK_EQ(chron_writer_close(w), 0);
+    count = chron_queue_segments(path, segments, 16);
+    (void)snprintf(file, sizeof file, "%s/%020llu.seg", path, (unsigned long long)segments[count - 1].base_seq);
+    fd = open(file, O_WRONLY);
+    CHECK_EQ(pwrite(fd, "?", 1, 2 * CHRON__PAGE + 4), 1); /* in the CRC of its first record */
+    close(fd);
+    call_count = 0;
+    CHECK_EQ(chron__writer_open_with(noting_io(), path, &options, &w), 0);
+    at = find("write gaps.tmp", 0);
+    CHECK_STR(calls[at - 2u], "write writer.lock"); /* and what a cut off one may have left goes */
+    at = find("sync gaps.tmp", at);
+    at = find("rename gaps", at);
+    at = find("sync .", at);
+    CHECK(find("sync queue.meta", 0) > at);
+    CHECK_EQ(chron_writer_close(w), 0);
+}
+
 static void test_a_new_queue_names_its_meta_last(void)
 {
     size_t meta;
@@ -251,6 +281,7 @@ int main(void)
     RUN(test_a_sync_over_a_roll);
     RUN(test_positions_before_deletions);
     RUN(test_the_copy_before_the_zeros);
+    RUN(test_gaps_before_everything);
     temporary_remove(path);
     return 0;
 }

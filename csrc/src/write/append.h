@@ -19,8 +19,8 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
+#include "write/flush.h"
 #include "write/roll.h"
-#include "write/sync.h"
 #include "write/writer.h"
 
 /* A record of a source whose offsets make no sense: it has no payload, and this length. */
@@ -91,7 +91,7 @@ static inline __attribute__((always_inline)) int64_t chron__finish(chron_writer 
     if (__builtin_expect(w->sync_every != 0, 0)) {
         w->unsynced += count;
         if (w->unsynced >= w->sync_every) {
-            if (chron__writer_sync(w) < 0)
+            if (chron__writer_flush(w) < 0)
                 return chron__writer_fail_unsynced(w, seq + count - 1u, count);
             w->unsynced = 0;
         }

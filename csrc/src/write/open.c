@@ -22,6 +22,7 @@
 #include "format/bell.h"
 #include "format/identity.h"
 #include "write/birth.h"
+#include "write/flush.h"
 #include "write/keeper.h"
 #include "write/lock.h"
 #include "write/prepare.h"
@@ -440,7 +441,7 @@ static int last_words(chron_writer *w)
     if (chron__get32(&w->poisoned)) /* [STOP] the queue stays marked as not closed */
         return w->was_told ? 0 : chron__writer_fail_poisoned(w);
     if (w->options.durability != CHRON_DURABILITY_NONE)
-        status = chron__writer_sync(w);
+        status = chron__writer_flush(w);
     if (status < 0)
         return status;
     w->state.flags |= CHRON__SLOT_CLEAN;

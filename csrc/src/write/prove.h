@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* prove.h - is it on the device, whatever the page cache says? (prove.c) */
+/* prove.h - is it on the device, whatever the page cache says? And if not: putting it there. (prove.c) */
 #ifndef CHRON_PROVE_H
 #define CHRON_PROVE_H
 
 #include "format/segment.h"
 
 /*
- * [from, to) of a segment that is mapped for writing and was synced just now through a descriptor of which nobody knows
- * whether it heard of every failure: see that the device holds what the mapping does; write again what it does not. 0; or
- * -errno of a sync that failed, -EIO if the device does not keep it. Any thread; `to` bytes may be appended to meanwhile.
+ * Does the device hold [from, to) of a segment that was synced just now? 1: yes; 0: no, or it cannot be asked; or -errno.
+ * Any thread; what lies behind `to` may be appended to meanwhile.
  */
-int chron__prove(const chron__queue *q, chron__seg *seg, uint64_t from, uint64_t to);
+int chron__prove(const chron__queue *q, const chron__seg *seg, uint64_t from, uint64_t to);
+
+/*
+ * Write a segment that nobody appends to any more to a new file, put that on disk, and give it the old one's name. 0 or
+ * -errno: then the old file is as it was.
+ */
+int chron__write_anew(const chron__queue *q, const chron__seg *seg, unsigned mode);
 
 #endif

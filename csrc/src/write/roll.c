@@ -139,7 +139,7 @@ static int leave(chron_writer *w, chron__seg *old)
     return status;
 }
 
-static int roll(chron_writer *w)
+int chron__writer_roll(chron_writer *w)
 {
     static const chron__tally nothing = {0};
     char name[CHRON__NAME_BYTES];
@@ -191,7 +191,7 @@ int chron__writer_edge(chron_writer *w, uint64_t bytes)
     uint64_t end;
 
     if (chron__get64(&w->tail) + bytes > last) {
-        int status = roll(w);
+        int status = chron__writer_roll(w);
 
         if (status < 0)
             return status;

@@ -7,6 +7,8 @@
 
 /* Make `bytes` at the tail appendable: roll if need be, have pages prepared, move the edge. */
 int chron__writer_edge(chron_writer *w, uint64_t bytes);
+/* Go on to the next segment, though this one may have room. */
+int chron__writer_roll(chron_writer *w);
 /* Adopt a segment with its tail as the current one: at the opening, and at each roll. */
 void chron__writer_enter_segment(chron_writer *w, chron__seg *seg, uint64_t tail, const chron__tally *tally);
 

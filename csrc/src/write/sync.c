@@ -87,6 +87,8 @@ static int sync_unheard(chron_writer *w, uint64_t base_seq, const char *name)
     status = w->q.io->sync_file(w->q.io, seg->fd);
     if (status == 0)
         status = chron__prove(&w->q, seg, 0, seg->size);
+    if (status == 0)
+        status = chron__write_anew(&w->q, seg, w->options.mode);
     chron__seg_release(seg);
     if (status == -ENOENT)
         return 0;
@@ -128,6 +130,32 @@ static int sync_older(chron_writer *w, uint64_t end_base)
 
 /* ------------------------------------------------------------------------------------- the current one */
 
+/*
+ * Is what was in the current segment before this writer came on the device? If not it has to be left, and to be written
+ * anew, which is for the owner to begin (flush.c).
+ */
+static int prove_inherited(chron_writer *w, chron__seg *seg, const char *name)
+{
+    int status = chron__prove(&w->q, seg, 0, w->inherited_end);
+
+    if (status > 0) {
+        pthread_mutex_lock(&w->lock);
+        w->inherited_end = 0;
+        pthread_mutex_unlock(&w->lock);
+        return 0;
+    }
+    if (status < 0)
+        return lost(w, status, name, name);
+    pthread_mutex_lock(&w->lock);
+    w->roll_wanted = 1;
+    pthread_mutex_unlock(&w->lock);
+    return chron__at(chron__fail(CHRON_EIO,
+                                 "the device does not hold all that was appended to %s before this writer opened "
+                                 "the queue: it is written anew when the next segment begins",
+                                 name),
+                     name, 0, seg->base_seq);
+}
+
 /* Up to `tail`: header and index once, records from where the last sync ended. */
 static int sync_current(chron_writer *w, chron__seg *seg, uint64_t tail)
 {
@@ -144,16 +172,18 @@ static int sync_current(chron_writer *w, chron__seg *seg, uint64_t tail)
     from = w->synced_offset ? w->synced_offset : seg->data_offset;
     if (status >= 0 && tail > from)
         status = io->sync_map(io, seg->fd, &seg->map, from, tail - from);
-    if (status >= 0 && w->inherited_base == seg->base_seq && w->inherited_end > 0)
-        status = chron__prove(&w->q, seg, 0, w->inherited_end);
     if (status < 0)
         return lost(w, status, name, name);
     if (chron__map_faulted(&seg->map)) {
         w->sync_lost = 1;
         return chron__seg_fail_fault(seg, "");
     }
+    if (w->inherited_base == seg->base_seq && w->inherited_end > 0) {
+        status = prove_inherited(w, seg, name);
+        if (status < 0)
+            return status;
+    }
     CHRON__ASSERT(tail >= w->synced_offset && tail >= seg->data_offset && tail <= seg->size);
-    w->inherited_end = 0;
     w->synced_base = seg->base_seq;
     w->synced_offset = tail;
     return 0;
@@ -170,8 +200,7 @@ static int sync_directory(chron_writer *w)
     return status < 0 ? lost(w, status, "", "the queue's directory") : 0;
 }
 
-/* May this writer still sync, and would it help? */
-static int check_sync(chron_writer *w)
+int chron__writer_check_sync(chron_writer *w)
 {
     if (chron__get32(&w->poisoned))
         return chron__writer_fail_poisoned(w);
@@ -246,7 +275,7 @@ static int sync_what(chron_writer *w, uint64_t sealed_before)
 /* With sync_lock held. A failure is remembered for the owner, who may not be the one who hears of it here. */
 static int sync_and_tell(chron_writer *w, uint64_t sealed_before)
 {
-    int status = check_sync(w);
+    int status = chron__writer_check_sync(w);
 
     CHRON__ASSERT_LOCKED(&w->sync_lock);
     if (status < 0)
@@ -297,10 +326,14 @@ void chron__writer_owe(chron_writer *w, const chron__seg *seg)
 {
     chron__owed one = {.base_seq = seg->base_seq, .sealed_ns = chron__monotonic_ns()};
     int dropped = -1;
+    int inherited;
 
     if (w->q.fs & CHRON__FS_VOLATILE)
         return; /* nothing will ever be synced here */
-    if (seg->base_seq == w->inherited_base)
+    pthread_mutex_lock(&w->lock);
+    inherited = seg->base_seq == w->inherited_base && w->inherited_end > 0;
+    pthread_mutex_unlock(&w->lock);
+    if (inherited)
         return; /* there is more in it than what this open file can tell of */
     one.fd = w->q.io->copy_fd(w->q.io, seg->fd);
     if (one.fd < 0)
@@ -333,53 +366,6 @@ void chron__writer_forgive(chron_writer *w, uint64_t oldest_base)
     pthread_mutex_unlock(&w->lock);
     for (size_t i = 0; i < count; i++)
         w->q.io->close_file(w->q.io, fds[i]);
-}
-
-int chron_writer_sync(chron_writer *w)
-{
-    int status = chron__writer_enter(w);
-
-    if (status < 0)
-        return status;
-    status = chron__writer_sync(w);
-    if (status == 0)
-        w->unsynced = 0;
-    chron__writer_leave(w);
-    return status;
-}
-
-static int sync_request(chron_writer *w, uint64_t seq)
-{
-    int status;
-
-    if (seq >= chron__get64(&w->next_seq))
-        return chron__fail_range(seq, chron__get64(&w->next_seq));
-    if (chron__get64(&w->durable_next) > seq)
-        return 1;
-    status = check_sync(w);
-    if (status < 0)
-        return status;
-    if (!w->keeper_running)
-        return chron__fail(CHRON_EINVAL, "syncing in the background takes the keeper: open the writer with one, or use "
-                                         "sync");
-    pthread_mutex_lock(&w->lock);
-    if (w->syncing_next <= seq) { /* else the sync that runs now does it */
-        w->sync_wanted = 1;
-        pthread_cond_signal(&w->syncer_wake);
-    }
-    pthread_mutex_unlock(&w->lock);
-    return 0;
-}
-
-int chron_writer_sync_request(chron_writer *w, uint64_t seq)
-{
-    int status = chron__writer_enter(w);
-
-    if (status < 0)
-        return status;
-    status = sync_request(w, seq);
-    chron__writer_leave(w);
-    return status;
 }
 
 static int writer_bell(chron_writer *w, chron_bell **out)

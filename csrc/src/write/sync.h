@@ -6,12 +6,14 @@
 #include "write/writer.h"
 
 /*
- * Put all that is appended on disk, and move the durable mark. EIO: a sync failed, and the writer is poisoned; others (EREMOVED,
+ * Put all that is appended on disk, and move the durable mark. The owner's thread calls chron__writer_flush() instead. EIO: a sync failed, and the writer is poisoned; others (EREMOVED,
  * ENOTSUP, EACCESS ...) pass when their cause does.
  */
 int chron__writer_sync(chron_writer *w);
 /* The same, for the segments that were sealed before that (monotonic) time. */
 int chron__writer_sync_sealed(chron_writer *w, uint64_t before_ns);
+/* May this writer still sync, and would it help? 0, EPOISONED, ENOTDURABLE. */
+int chron__writer_check_sync(chron_writer *w);
 /* `seg` is sealed, and owed to the disk: keep its open file until it is synced. Owner's thread. */
 void chron__writer_owe(chron_writer *w, const chron__seg *seg);
 /* Segments in front of `oldest_base` are deleted. */

@@ -88,13 +88,14 @@ struct chron_writer {
     int sync_lost;           /* a sync has failed */
     uint64_t unsynced_base;  /* segments below this are on disk, seal and all */
     uint64_t inherited_base; /* this segment was there when the writer opened, */
-    uint64_t inherited_end;  /* with records up to here that nobody has proven to be on the device; 0: none */
-    uint64_t synced_base;    /* segment that the next one is about */
-    uint64_t synced_offset;  /* pages below this are on disk */
-    chron__a32 dir_dirty;    /* [TAIL] names may have changed since the directory was put on disk */
-    uint64_t syncing_next;   /* what the sync that runs now will make durable; 0: none runs (with lock) */
-    int sync_wanted;         /* somebody waits for a sync by the keeper (with lock) */
-    chron_bell *sync_bell;   /* rung when a sync has ended; NULL until somebody asks for it (with lock) */
+    uint64_t inherited_end; /* with records up to here that nobody has proven to be on the device; 0: none (and lock) */
+    uint64_t synced_base;   /* segment that the next one is about */
+    uint64_t synced_offset; /* pages below this are on disk */
+    chron__a32 dir_dirty;   /* [TAIL] names may have changed since the directory was put on disk */
+    uint64_t syncing_next;  /* what the sync that runs now will make durable; 0: none runs (with lock) */
+    int roll_wanted;        /* the current segment is to be left, for the device has lost a part of it (with lock) */
+    int sync_wanted;        /* somebody waits for a sync by the keeper (with lock) */
+    chron_bell *sync_bell;  /* rung when a sync has ended; NULL until somebody asks for it (with lock) */
     chron__a64 durable_next; /* [COUNT] seqs below this survive a loss of power */
 
     pthread_mutex_t clean_lock;

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_prove.c - a device that has lost what the page cache still shows, and that says so to nobody: the write-back failed
+ * while no process had the file open, or another one was told. What was appended before a writer opened the queue counts as
+ * durable only if the device holds it; if not, it is written anew.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "chronicle.h"
+#include "records.h"
+#include "temporary.h"
+#include "write/writer.h"
+
+static char path[TEMPORARY_BYTES + 8];
+static ino_t lost_inode; /* of the file of which the device holds nothing but zeros */
+static int lost_fd = -1;
+static int cannot_tell; /* the device cannot be read past the page cache */
+static uint64_t device_reads;
+static chron__io io;
+
+static ino_t inode_of(int dir, const char *name)
+{
+    struct stat st;
+
+    return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino : 0;
+}
+
+static int64_t read_device(const chron__io *self, int dir, const char *name, void *buffer, size_t bytes,
+                           uint64_t offset)
+{
+    int64_t n;
+    int fd;
+
+    if (cannot_tell)
+        return -ENOTSUP;
+    device_reads++;
+    fd = openat(dir, name, O_RDONLY);
+    if (fd < 0)
+        return -errno;
+    n = pread(fd, buffer, bytes, (off_t)offset);
+    if (n > 0 && inode_of(dir, name) == lost_inode)
+        memset(buffer, 0, (size_t)n);
+    close(fd);
+    (void)self;
+    return n;
+}
+
+static int a_disk(const chron__io *self, int fd)
+{
+    (void)self;
+    (void)fd;
+    return 0;
+}
+
+static chron_writer *open_writer(uint32_t flags)
+{
+    const chron_writer_options options = {
+        .struct_size = sizeof options, .segment_size = CHRON_SEGMENT_SIZE_MIN, .flags = flags};
+    chron_writer *w;
+
+    io = chron__io_posix;
+    io.read_device = read_device;
+    io.fs_kind = a_disk;
+    CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
+    return w;
+}
+
+static void append(chron_writer *w, uint64_t count)
+{
+    static uint8_t payload[RECORD_PAYLOAD_MAX];
+
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t seq = chron_writer_next_seq(w);
+
+        CHECK_EQ(chron_writer_append_at(w, payload, record_fill(seq, payload), 1, 2, seq), (int64_t)seq);
+    }
+}
+
+/* A queue whose segment `index` the device has lost; returns how many records there are. */
+static uint64_t lose(uint64_t count, size_t index)
+{
+    chron_segment_info segments[8] = {{.struct_size = sizeof *segments}};
+    char name[TEMPORARY_BYTES + 40];
+    chron_writer *w;
+
+    temporary_directory(path);
+    lost_inode = 0;
+    cannot_tell = 0;
+    w = open_writer(0);
+    append(w, count);
+    CHECK_EQ(chron_writer_close(w), 0); /* nothing was promised: no sync */
+    CHECK(chron_queue_segments(path, segments, 8) > (int64_t)index);
+    (void)snprintf(name, sizeof name, "%s/%020llu.seg", path, (unsigned long long)segments[index].base_seq);
+    lost_inode = inode_of(AT_FDCWD, name);
+    CHECK(lost_inode != 0);
+    lost_fd = open(name, O_RDONLY); /* no new file gets its number meanwhile */
+    return count;
+}
+
+static void check_all(uint64_t count)
+{
+    chron_verify_summary summary = {.struct_size = sizeof summary};
+
+    CHECK_EQ(records_check(path, count), count);
+    CHECK_EQ(chron_queue_verify(path, NULL, NULL, &summary), 0);
+    CHECK_EQ(summary.problems, 0u);
+    if (lost_fd >= 0)
+        close(lost_fd);
+    lost_fd = -1;
+    temporary_remove(path);
+}
+
+/* The file that was lost has another one in its place now. */
+static void check_written_anew(void)
+{
+    chron_segment_info segments[8] = {{.struct_size = sizeof *segments}};
+    int64_t count = chron_queue_segments(path, segments, 8);
+
+    for (int64_t i = 0; i < count; i++) {
+        char name[TEMPORARY_BYTES + 40];
+
+        (void)snprintf(name, sizeof name, "%s/%020llu.seg", path, (unsigned long long)segments[i].base_seq);
+        CHECK(inode_of(AT_FDCWD, name) != lost_inode);
+    }
+}
+
+static void test_an_older_segment_is_written_anew(void)
+{
+    uint64_t count = lose(300, 0);
+    chron_writer *w = open_writer(0);
+
+    append(w, 1);
+    CHECK_EQ(chron_writer_durable_seq(w), CHRON_SEQ_NONE);
+    CHECK_EQ(chron_writer_sync(w), 0);
+    CHECK_EQ(chron_writer_durable_seq(w), count);
+    check_written_anew();
+    CHECK_EQ(chron_writer_close(w), 0);
+    check_all(count + 1u);
+}
+
+static void test_the_current_segment_is_left_and_written_anew(void)
+{
+    uint64_t count = lose(30, 0);
+    chron_writer *w = open_writer(0);
+    chron_writer_stats stats = {.struct_size = sizeof stats};
+
+    append(w, 1);
+    CHECK_EQ(chron_writer_sync(w), 0);
+    CHECK_EQ(chron_writer_durable_seq(w), count);
+    CHECK_EQ(chron_writer_stats_get(w, &stats), 0);
+    CHECK_EQ(stats.rolls, 1u);
+    check_written_anew();
+    append(w, 5);
+    CHECK_EQ(chron_writer_sync(w), 0);
+    CHECK_EQ(chron_writer_close(w), 0);
+    check_all(count + 6u);
+}
+
+/* The syncer finds out; only the owner can leave the segment, and does when it asks again. */
+static void test_a_sync_in_the_background_finds_it(void)
+{
+    uint64_t count = lose(30, 0);
+    chron_writer *w = open_writer(CHRON_KEEPER);
+
+    append(w, 1);
+    for (int i = 0; chron_writer_sync_request(w, count) == 0; i++) {
+        CHECK(i < 2000);
+        (void)chron__sleep_ns(5000000);
+    }
+    CHECK_EQ(chron_writer_durable_seq(w), count);
+    check_written_anew();
+    CHECK_EQ(chron_writer_close(w), 0);
+    check_all(count + 1u);
+}
+
+static void test_a_device_that_cannot_be_asked(void)
+{
+    uint64_t count = lose(300, 0);
+    chron_writer *w = open_writer(0);
+
+    cannot_tell = 1;
+    CHECK_EQ(chron_writer_sync(w), 0);
+    CHECK_EQ(chron_writer_durable_seq(w), count - 1u);
+    check_written_anew();
+    CHECK_EQ(chron_writer_close(w), 0);
+    check_all(count);
+}
+
+/* What this writer appends, and what was durable before, is not read back: the open file would have told. */
+static void test_nothing_is_read_without_need(void)
+{
+    uint64_t count = lose(30, 0);
+    chron_writer *w = open_writer(0);
+
+    lost_inode = 0;
+    CHECK_EQ(chron_writer_sync(w), 0);
+    device_reads = 0;
+    append(w, 500);
+    CHECK_EQ(chron_writer_sync(w), 0);
+    CHECK_EQ(device_reads, 0u);
+    CHECK_EQ(chron_writer_close(w), 0);
+    w = open_writer(0);
+    append(w, 1);
+    CHECK_EQ(chron_writer_sync(w), 0);
+    CHECK_EQ(device_reads, 0u);
+    CHECK_EQ(chron_writer_close(w), 0);
+    check_all(count + 501u);
+}
+
+/* More sealed segments than descriptors are kept: the oldest are read back, and only they. */
+static void test_more_than_the_backlog_holds(void)
+{
+    chron_writer *w;
+
+    temporary_directory(path);
+    lost_inode = 0;
+    w = open_writer(0);
+    device_reads = 0;
+    append(w, 20000);
+    CHECK_EQ(chron_writer_sync(w), 0);
+    CHECK(device_reads > 0);
+    CHECK_EQ(chron_writer_durable_seq(w), 19999u);
+    CHECK_EQ(chron_writer_close(w), 0);
+    check_all(20000);
+}
+
+int main(void)
+{
+    RUN(test_an_older_segment_is_written_anew);
+    RUN(test_the_current_segment_is_left_and_written_anew);
+    RUN(test_a_sync_in_the_background_finds_it);
+    RUN(test_a_device_that_cannot_be_asked);
+    RUN(test_nothing_is_read_without_need);
+    RUN(test_more_than_the_backlog_holds);
+    return 0;
+}
