@@ -961,4 +961,18 @@ MUTANTS = [
             CRASHES,
         ),
     ),
+    Mutant(
+        "the mark does not move by itself",
+        "write/syncer.c",
+        "        before = old_enough(w, now);",
+        "        before = 0;",
+        ("test_keeper",),
+    ),
+    Mutant(
+        "the mark stays behind on disk",
+        "write/sync.c",
+        "    return status < 0 ? status : move_mark(w, next_seq, w->unsynced_base != unsynced);",
+        "    return status < 0 ? status : move_mark(w, next_seq, 0);",
+        ("test_order",),
+    ),
 ]

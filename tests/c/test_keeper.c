@@ -10,6 +10,7 @@
 #include "platform/platform.h"
 #include "small_writer.h"
 #include "temporary.h"
+#include "write/writer.h"
 
 #define TICK_NS 1000000u
 #define PATIENCE 60000 /* ticks: a minute, of which 20 ms are needed */
@@ -53,6 +54,44 @@ static void test_syncs_go_on_when_the_wall_clock_is_set_back(void)
     temporary_remove(path);
 }
 
+/* Nothing was promised, and nobody syncs: but once the kernel has written a sealed segment by itself, the mark follows. */
+static void test_the_mark_moves_by_itself(void)
+{
+    static const uint32_t durabilities[] = {CHRON_DURABILITY_NONE, CHRON_DURABILITY_BATCH};
+    char path[TEMPORARY_BYTES];
+
+    for (int i = 0; i < 2; i++) {
+        chron_writer_options options = {.struct_size = sizeof options, .segment_size = CHRON_SEGMENT_SIZE_MIN};
+        chron_queue_info info = {.struct_size = sizeof info};
+        chron_writer *w;
+        uint64_t sealed;
+
+        temporary_directory(path);
+        options.flags = CHRON_KEEPER;
+        options.durability = durabilities[i];
+        options.durability_n = 1000000;
+        CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+        for (int64_t seq = 0; seq < 500; seq++)
+            CHECK_EQ(chron_writer_append(w, path, sizeof path, 0, 0), seq);
+        pthread_mutex_lock(&w->lock);
+        sealed = w->seg->base_seq - 1u;
+        if (durabilities[i] == CHRON_DURABILITY_NONE) {
+            CHECK(w->backlog.count > 1 && chron_writer_durable_seq(w) == CHRON_SEQ_NONE);
+            for (size_t k = 0; k < w->backlog.count; k++) /* it is half a minute later */
+                w->backlog.at[k].sealed_ns -= UINT64_C(40000000000);
+        }
+        pthread_mutex_unlock(&w->lock);
+        wait_until_durable(w, sealed);
+        CHECK_EQ(chron_queue_info_get(path, &info), 0);
+        CHECK_EQ(info.durable_seq, sealed); /* in queue.meta, too */
+        pthread_mutex_lock(&w->lock);
+        CHECK_EQ(w->backlog.count, 0u);
+        pthread_mutex_unlock(&w->lock);
+        CHECK_EQ(chron_writer_close(w), 0);
+        temporary_remove(path);
+    }
+}
+
 static uint64_t is_running(const chron_writer *w)
 {
     chron_writer_stats stats = {.struct_size = sizeof stats};
@@ -93,5 +132,6 @@ int main(void)
 {
     RUN(test_start_and_stop);
     RUN(test_syncs_go_on_when_the_wall_clock_is_set_back);
+    RUN(test_the_mark_moves_by_itself);
     return 0;
 }
