@@ -178,7 +178,7 @@ uninstall: ## remove what install installed
 	rm -f $(DESTDIR)$(INCLUDEDIR)/chronicle.h $(DESTDIR)$(LIBDIR)/libchron.a $(DESTDIR)$(LIBDIR)/libchron.so* \
 	    $(DESTDIR)$(LIBDIR)/pkgconfig/chron.pc
 
-portability: $(VENV)/stamp ## compile the library for other systems, with zig's C compiler
+portability: $(VENV)/stamp ## compile and link the library for other systems, with zig's C compiler
 	PY=$(PY) .ci/portability
 
 # -------------------------------------------------------------------------------------------- speed
