@@ -131,7 +131,7 @@ SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-fil
 asan-python: $(VENV)/stamp
 	rm -rf build/asan
 	mkdir -p build/asan
-	cp -R csrc chronicle_ffi tests docs examples bench .ci build_ffi.py setup.py pyproject.toml Makefile *.md build/asan/
+	cp -R csrc chronicle_ffi tests docs examples bench .ci .github build_ffi.py setup.py pyproject.toml Makefile *.md build/asan/
 	rm -f build/asan/chronicle_ffi/*.so
 	cd build/asan && CHRONICLE_CFLAGS="-O1 -g $(SANITIZE)" $(CURDIR)/$(PY) setup.py --quiet build_ext --inplace \
 	    --build-temp build/ext > build.log 2>&1 || { cat build.log; exit 1; }

@@ -85,14 +85,6 @@ def test_section(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> N
         need(module)  # the other blocks have run
 
 
-def test_readme_names_only_targets_that_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make ([a-z][a-z-]*)", (ROOT / "README.md").read_text()):
-        assert re.search(rf"^{target}:", makefile, re.M), target
-    for target in "build run test test-c bench docs lint format lib install sdist wheel clean".split():
-        assert re.search(rf"^{target}:.*##", makefile, re.M), target
-
-
 def test_every_example_is_named_in_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     for file in (ROOT / "examples").iterdir():
