@@ -45,7 +45,7 @@ $(VENV)/stamp: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, sysconfig, os, sys; sys.exit(not os.path.exists( \
 	    os.path.join(sysconfig.get_paths()["include"], "Python.h")))' 2>/dev/null || \
 	    { echo "Python's venv or headers are missing; on Debian: apt-get install python3-venv python3-dev" >&2; exit 1; }
-	$(call SAY,VENV)$(PYTHON) -m venv --clear $(VENV) && $(PIP) setuptools wheel cffi $(call EXTRA,test) && touch $@
+	$(call SAY,VENV)$(PYTHON) -m venv --clear $(VENV) && $(PIP) $(call EXTRA,requires) $(call EXTRA,test) && touch $@
 
 $(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py chronicle_ffi/_fast.c
 	@mkdir -p build
@@ -266,8 +266,17 @@ format: $(VENV)/lint ## format Python and C
 sdist: ## a source archive in dist/
 wheel: ## a wheel in dist/
 sdist wheel: $(VENV)/stamp
-	$(PY) -m pip install --quiet --disable-pip-version-check build
+	@$(PIP) $(call EXTRA,package)
 	$(PY) -m build --quiet --$@ --outdir dist .
+
+# The tests that look at the rest of the tree, which the archive has to hold; "make test" works there as well.
+SDIST_TESTS := package makefile mutations format embedding examples snippets peers bench_compare
+sdist-test: sdist ## unpack the source archive in build/sdist, build and test there
+	rm -rf build/sdist
+	mkdir -p build/sdist
+	tar -xf dist/chronicle_ffi-$(VERSION).tar.gz -C build/sdist --strip-components=1
+	$(MAKE) -C build/sdist build test-c
+	cd build/sdist && $(PY) -m pytest $(SDIST_TESTS:%=tests/test_%.py)
 
 clean: ## remove everything that was made
 	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/*.so .mypy_cache .ruff_cache .hypothesis .benchmarks

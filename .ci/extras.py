@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Prints the packages of one extra in pyproject.toml: pip cannot install extras without the package."""
+"""Prints the packages of one list in pyproject.toml, an extra or `requires`: pip takes extras with the package only."""
 
 import re
 import sys
