@@ -91,6 +91,14 @@ def test_every_example_is_named_in_readme() -> None:
         assert f"`{file.name}`" in readme or not file.is_file(), file
 
 
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/TESTING.md"])
+def test_files_that_are_named_exist(name: str) -> None:
+    """In backticks, with their folder; NAME stands for any."""
+    for path in re.findall(r"`((?:[\w.]+/)+\w+\.\w+)`", (ROOT / name).read_text()):
+        found = any((folder / path).exists() for folder in (ROOT, ROOT / "csrc" / "src"))
+        assert found or "NAME" in path or path.startswith(".venv/"), path
+
+
 def test_testing_names_only_tests_that_exist() -> None:
     code = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.[cp]*") if path.suffix in (".c", ".py"))
     files = {path.stem for path in (ROOT / "tests").rglob("test_*")}
