@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Everything that is made goes to build/, but for .venv/ and the extension in chronicle_ffi/.
-# Variables: PYTHON (to make .venv with), CC, CFLAGS, PREFIX, DESTDIR.
+# Variables: PYTHON (to make .venv with), CC, CFLAGS, PREFIX, DESTDIR; V=1 shows the commands.
 
 PYTHON ?= python3
 CC ?= cc
@@ -18,20 +18,26 @@ WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes
 C_FLAGS := -std=c11 $(WARNINGS) -fvisibility=hidden -Icsrc/include -Icsrc/src
 SOURCES := $(wildcard csrc/src/*/*.c)
 HEADERS := $(wildcard csrc/src/*/*.h) csrc/include/chronicle.h
+OBJECTS = $(patsubst csrc/src/%.c,build/$(1)/%.o,$(SOURCES))
 TESTS_C := $(notdir $(basename $(wildcard tests/c/test_*.c)))
 BENCH_C := $(wildcard bench/native/*.c)
 
 VENV := .venv
 PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+EXTRA = $$($(PY) .ci/extras.py $(1))
 EXTENSION := build/extension.stamp
 SHARED := libchron.so.$(VERSION)
+
+# In front of a command: prints one short line instead of it.
+SAY = $(if $(filter 1,$(V)),,@echo '  $(1)  $@';)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 # ------------------------------------------------------------------------------------------- Python
 
@@ -39,19 +45,17 @@ $(VENV)/stamp: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, sysconfig, os, sys; sys.exit(not os.path.exists( \
 	    os.path.join(sysconfig.get_paths()["include"], "Python.h")))' 2>/dev/null || \
 	    { echo "Python's venv or headers are missing; on Debian: apt-get install python3-venv python3-dev" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check setuptools wheel cffi \
-	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("test"))')
-	touch $@
+	$(call SAY,VENV)$(PYTHON) -m venv --clear $(VENV) && $(PIP) $(call EXTRA,requires) $(call EXTRA,test) && touch $@
 
 $(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py chronicle_ffi/_fast.c
 	@mkdir -p build
-	$(PY) setup.py --quiet build_ext --inplace --build-temp build/extension > build/extension.log 2>&1 || \
+	$(call SAY,EXT )$(PY) setup.py --quiet build_ext --inplace --build-temp build/extension > build/extension.log 2>&1 || \
 	    { cat build/extension.log; exit 1; }
 	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m chronicle_ffi "$$@"\n' > $(VENV)/bin/chronicle
 	@chmod +x $(VENV)/bin/chronicle
+	@ln -sfn $$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["include"])') $(VENV)/include/python # compile_flags.txt
 	@echo "$(CURDIR)" > $$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/chronicle_ffi.pth
-	touch $@
+	@touch $@
 
 build: $(EXTENSION) ## set up .venv and build the extension in place
 
@@ -60,9 +64,7 @@ run: build ## the main job on real input: journal Python's standard library, rea
 
 # What the tests of exchange with numpy, Arrow and so on need: wheels only, and without them those tests skip.
 $(VENV)/interop: $(VENV)/stamp
-	@$(PY) -m pip install --quiet --disable-pip-version-check --only-binary :all: \
-	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("interop"))') \
-	    2> build/interop.log && touch $@ || \
+	$(call SAY,PIP )$(PIP) --only-binary :all: $(call EXTRA,interop) 2> build/interop.log && touch $@ || \
 	    echo "no wheels of numpy, pyarrow, pandas, polars, duckdb here (build/interop.log): their tests skip" >&2
 
 test: build test-c $(VENV)/interop ## the whole test suite
@@ -70,41 +72,46 @@ test: build test-c $(VENV)/interop ## the whole test suite
 
 # ------------------------------------------------------------------------------------------------ C
 
-build/test/%.o: csrc/src/%.c $(HEADERS)
-	@mkdir -p $(@D)
-	$(CC) $(C_FLAGS) -O1 -g -DCHRON_TESTING -fsanitize=address,undefined -fno-sanitize-recover=all -c $< -o $@
+# Each of these folders holds the library, and the programs with it, compiled in a way of its own.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+build/test/%:  FLAGS = -O1 -g -DCHRON_TESTING $(SANITIZE)
+build/plain/%: FLAGS = -O1 -g -DCHRON_TESTING
+build/tsan/%:  FLAGS = -O1 -g -DCHRON_TESTING -Wno-tsan -fsanitize=thread
+build/fuzz/%:  FLAGS = -O1 -g -fsanitize=fuzzer-no-link $(SANITIZE)
+build/fuzz/%:  override CC = clang
+build/bench/%: FLAGS = -O2 -g
+build/lib/%:   FLAGS = $(CFLAGS) -fPIC
 
-build/test/%: tests/c/%.c $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) $(wildcard tests/c/*.h)
-	$(CC) $(C_FLAGS) -O1 -g -DCHRON_TESTING -fsanitize=address,undefined -fno-sanitize-recover=all \
-	    $< $(filter %.o,$^) -o $@ -lpthread
+# The compiler writes down which headers it read, and the end of this file reads that.
+define COMPILE
+@mkdir -p $(@D)
+$(call SAY,CC  )$(CC) $(C_FLAGS) $(FLAGS) -MMD -MP -c $< -o $@
+endef
+PROGRAM = $(call SAY,LINK)$(CC) $(C_FLAGS) $(FLAGS) -MMD -MP -MF $@.d -MT $@ $(1) $(filter %.o,$^) -o $@ -lpthread
+
+$(foreach way,test plain tsan fuzz bench lib,$(eval build/$(way)/%.o: csrc/src/%.c Makefile; $$(COMPILE)))
+$(foreach way,test plain tsan,$(eval build/$(way)/%: tests/c/%.c $(call OBJECTS,$(way)); $$(call PROGRAM,$$<)))
 
 # The fuzz targets: all files of a queue by patches, or one file from bytes. build/test/replay-% runs inputs without libFuzzer.
 FUZZ := queue segment position meta
-FUZZ_SOURCE = tests/fuzz/$(if $(filter queue,$*),fuzz_queue,fuzz_file).c
-FUZZ_FLAGS = $(C_FLAGS) -Itests/c -DFUZZ_$(shell echo $* | tr a-z A-Z) -O1 -g
+FUZZ_SOURCES := tests/fuzz/fuzz_queue.c tests/fuzz/fuzz_file.c
+FUZZ_FLAGS = -Itests/c -DFUZZ_$(shell echo $* | tr a-z A-Z) tests/fuzz/fuzz_$(if $(filter queue,$*),queue,file).c
 
-build/test/replay-%: tests/fuzz/fuzz_queue.c tests/fuzz/fuzz_file.c tests/fuzz/exercise.h $(patsubst csrc/src/%.c,build/test/%.o,$(SOURCES)) \
-    $(wildcard tests/c/*.h)
-	$(CC) $(FUZZ_FLAGS) -DFUZZ_REPLAY -fsanitize=address,undefined -fno-sanitize-recover=all \
-	    $(FUZZ_SOURCE) $(filter %.o,$^) -o $@ -lpthread
+build/test/replay-%: $(FUZZ_SOURCES) $(call OBJECTS,test)
+	$(call PROGRAM,-DFUZZ_REPLAY $(FUZZ_FLAGS))
+
+build/fuzz/fuzz-%: $(FUZZ_SOURCES) $(call OBJECTS,fuzz)
+	$(call PROGRAM,-fsanitize=fuzzer $(FUZZ_FLAGS))
 
 build/fuzz/seeds: tests/fuzz/seeds.py $(wildcard tests/golden/*.tar.xz)
-	rm -rf $@
-	$(PYTHON) tests/fuzz/seeds.py $@
+	@rm -rf $@
+	$(call SAY,SEED)$(PYTHON) tests/fuzz/seeds.py $@
 
 test-c: $(addprefix build/test/,$(TESTS_C)) $(addprefix build/test/replay-,$(FUZZ)) build/fuzz/seeds ## the C tests, under AddressSanitizer and UBSan
 	@set -e; for test in $(TESTS_C); do echo $$test; build/test/$$test; done
 	@set -e; for target in $(FUZZ); do echo fuzz corpus: $$target; \
 	    find tests/fuzz/corpus/$$target build/fuzz/seeds/$$target -type f 2>/dev/null | sort | \
 	    TMPDIR=$(firstword $(wildcard /dev/shm) /var/tmp) xargs build/test/replay-$$target; done
-
-build/fuzz/%.o: csrc/src/%.c $(HEADERS)
-	@mkdir -p $(@D)
-	clang $(C_FLAGS) -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -c $< -o $@
-
-build/fuzz/fuzz-%: tests/fuzz/fuzz_queue.c tests/fuzz/fuzz_file.c tests/fuzz/exercise.h $(patsubst csrc/src/%.c,build/fuzz/%.o,$(SOURCES)) \
-    $(wildcard tests/c/*.h)
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(FUZZ_SOURCE) $(filter %.o,$^) -o $@ -lpthread
 
 # In memory where there is /dev/shm: ten times as fast, since nothing waits for a disk.
 # What a target finds new goes to build/fuzz/corpus/TARGET, what breaks it to build/fuzz/TARGET-crash-...
@@ -116,25 +123,15 @@ fuzz: $(addprefix build/fuzz/fuzz-,$(FUZZ)) build/fuzz/seeds ## libFuzzer (needs
 	        -artifact_prefix=build/fuzz/$$target- build/fuzz/corpus/$$target tests/fuzz/corpus/$$target \
 	        build/fuzz/seeds/$$target; done
 
-# The same without sanitizers, and with ThreadSanitizer: built in one go.
-build/plain/%: tests/c/%.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
-	@mkdir -p $(@D)
-	$(CC) $(C_FLAGS) -O1 -g -DCHRON_TESTING $(SOURCES) $< -o $@ -lpthread
-
-build/tsan/%: tests/c/%.c $(SOURCES) $(HEADERS) $(wildcard tests/c/*.h)
-	@mkdir -p $(@D)
-	$(CC) $(C_FLAGS) -Wno-tsan -O1 -g -DCHRON_TESTING -fsanitize=thread $(SOURCES) $< -o $@ -lpthread
-
 asan ubsan: test-c asan-python ## C tests, and all of pytest on an extension, with AddressSanitizer and UBSan
 
-SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
 # In a copy, so that the extension in the tree stays the fast one. Leaks are looked for in C only: Python
 # keeps memory. A small quarantine, because tests look at how memory grows.
 asan-python: $(VENV)/stamp
 	rm -rf build/asan
 	mkdir -p build/asan
-	cp -R csrc chronicle_ffi tests docs examples bench .ci build_ffi.py setup.py pyproject.toml Makefile *.md build/asan/
+	cp -R csrc chronicle_ffi tests docs examples bench .ci .github build_ffi.py setup.py pyproject.toml Makefile *.md build/asan/
 	rm -f build/asan/chronicle_ffi/*.so
 	cd build/asan && CHRONICLE_CFLAGS="-O1 -g $(SANITIZE)" $(CURDIR)/$(PY) setup.py --quiet build_ext --inplace \
 	    --build-temp build/ext > build.log 2>&1 || { cat build.log; exit 1; }
@@ -150,22 +147,19 @@ valgrind: $(addprefix build/plain/,$(VALGRIND_C)) ## the same under Valgrind's m
 	@set -e; for test in $(VALGRIND_C); do echo $$test; CHRON_POWER_RUNS=10 CHRON_STRESS_RECORDS=10000 \
 	    valgrind --quiet --error-exitcode=1 --leak-check=full build/plain/$$test; done
 
-build/lib/%.o: csrc/src/%.c $(HEADERS)
-	@mkdir -p $(@D)
-	$(CC) $(C_FLAGS) $(CFLAGS) -fPIC -c $< -o $@
+build/lib/libchron.a: $(call OBJECTS,lib)
+	@rm -f $@
+	$(call SAY,AR  )$(AR) qcs $@ $^ # q: two members may have the same name, write/open.o and read/open.o
 
-build/lib/libchron.a: $(patsubst csrc/src/%.c,build/lib/%.o,$(SOURCES))
-	rm -f $@
-	$(AR) qcs $@ $^ # q: two members may have the same name, write/open.o and read/open.o
-
-build/lib/$(SHARED): csrc/chron.map $(patsubst csrc/src/%.c,build/lib/%.o,$(SOURCES))
-	$(CC) -shared -Wl,-soname,libchron.so.$(SONAME_MAJOR) -Wl,--version-script=$< $(CFLAGS) $(LDFLAGS) $(filter %.o,$^) -o $@ -lpthread
-	ln -sf $(SHARED) build/lib/libchron.so.$(SONAME_MAJOR)
-	ln -sf libchron.so.$(SONAME_MAJOR) build/lib/libchron.so
+build/lib/$(SHARED): csrc/chron.map $(call OBJECTS,lib)
+	$(call SAY,LINK)$(CC) -shared -Wl,-soname,libchron.so.$(SONAME_MAJOR) -Wl,--version-script=$< $(CFLAGS) $(LDFLAGS) \
+	    $(filter %.o,$^) -o $@ -lpthread
+	@ln -sf $(SHARED) build/lib/libchron.so.$(SONAME_MAJOR)
+	@ln -sf libchron.so.$(SONAME_MAJOR) build/lib/libchron.so
 
 build/lib/chron.pc: csrc/chron.pc.in Makefile chronicle_ffi/_version.py
 	@mkdir -p $(@D)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	$(call SAY,SED )sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|' $< > $@
 
 lib: build/lib/libchron.a build/lib/$(SHARED) build/lib/chron.pc ## libchron.a, libchron.so, chron.pc in build/lib
@@ -184,19 +178,19 @@ uninstall: ## remove what install installed
 	rm -f $(DESTDIR)$(INCLUDEDIR)/chronicle.h $(DESTDIR)$(LIBDIR)/libchron.a $(DESTDIR)$(LIBDIR)/libchron.so* \
 	    $(DESTDIR)$(LIBDIR)/pkgconfig/chron.pc
 
-portability: $(VENV)/stamp ## compile the library for other systems, with zig's C compiler
+portability: $(VENV)/stamp ## compile and link the library for other systems, with zig's C compiler
 	PY=$(PY) .ci/portability
 
 # -------------------------------------------------------------------------------------------- speed
 
-build/bench/chronbench: $(SOURCES) $(HEADERS) $(BENCH_C) $(wildcard bench/native/*.h)
-	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARNINGS) -O2 -g -Icsrc/include -Icsrc/src $(SOURCES) $(BENCH_C) -o $@ -lpthread -lm
+build/bench/native/%.o: bench/native/%.c Makefile
+	$(COMPILE)
+
+build/bench/chronbench: $(call OBJECTS,bench) $(BENCH_C:%.c=build/%.o)
+	$(call SAY,LINK)$(CC) $^ -o $@ -lpthread -lm
 
 $(VENV)/bench: $(VENV)/stamp
-	$(PY) -m pip install --quiet --disable-pip-version-check \
-	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("bench"))')
-	touch $@
+	$(call SAY,PIP )$(PIP) $(call EXTRA,bench) && touch $@
 
 bench: build build/bench/chronbench $(VENV)/bench ## all benchmarks, and bench/report/; BENCH_FLAGS=--quick for a short native part
 	build/bench/chronbench --json build/bench/native.json $(BENCH_FLAGS)
@@ -231,14 +225,10 @@ bench-peers: build $(PEERS)/stamp ## the race against peers, in bench/report/pee
 # ------------------------------------------------------------------------------------------ quality
 
 $(VENV)/lint: $(VENV)/stamp
-	$(PY) -m pip install --quiet --disable-pip-version-check \
-	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("lint"))')
-	touch $@
+	$(call SAY,PIP )$(PIP) $(call EXTRA,lint) && touch $@
 
 $(VENV)/docs: $(VENV)/stamp
-	$(PY) -m pip install --quiet --disable-pip-version-check \
-	    $$($(PY) -c 'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("docs"))')
-	touch $@
+	$(call SAY,PIP )$(PIP) $(call EXTRA,docs) && touch $@
 
 docs: build $(VENV)/docs ## the documentation as a site in build/docs; a warning is an error
 	$(PY) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -d build/docs.cache docs build/docs
@@ -276,11 +266,25 @@ format: $(VENV)/lint ## format Python and C
 sdist: ## a source archive in dist/
 wheel: ## a wheel in dist/
 sdist wheel: $(VENV)/stamp
-	$(PY) -m pip install --quiet --disable-pip-version-check build
+	@$(PIP) $(call EXTRA,package)
 	$(PY) -m build --quiet --$@ --outdir dist .
+
+# The tests that look at the rest of the tree, which the archive has to hold; "make test" works there as well.
+SDIST_TESTS := package makefile mutations format embedding examples snippets peers bench_compare
+sdist-test: sdist ## unpack the source archive in build/sdist, build and test there
+	rm -rf build/sdist
+	mkdir -p build/sdist
+	tar -xf dist/chronicle_ffi-$(VERSION).tar.gz -C build/sdist --strip-components=1
+	$(MAKE) -C build/sdist build test-c
+	cd build/sdist && $(PY) -m pytest $(SDIST_TESTS:%=tests/test_%.py)
 
 clean: ## remove everything that was made
 	rm -rf build dist $(VENV) *.egg-info chronicle_ffi/*.so .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help build run test test-c asan ubsan asan-python tsan valgrind fuzz stress soak soak-views kill power fuzz-stateful mutants bench bench-save bench-compare bench-peers docs lint format lib install uninstall portability sdist wheel clean
+.PHONY: asan-python $(shell sed -n 's/^\([a-z -]*\):.*##.*/\1/p' Makefile)
+
+# Made beside the objects, so no rule above is meant.
+DEPENDENCIES := $(wildcard build/*/*.d build/*/*/*.d)
+$(DEPENDENCIES): ;
+-include $(DEPENDENCIES)

@@ -17,6 +17,7 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parent
 HEADER = "csrc/include/chronicle.h"
 SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc" / "src").glob("*/*.c"))
+HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").glob("**/*.h"))
 
 # What Python implements: called for each problem that a verification finds.
 CALLBACKS = 'extern "Python" int chronicle_on_problem(void *context, const chron_problem *problem);\n'
@@ -47,6 +48,7 @@ def builder() -> FFI:
         "chronicle_ffi._chronicle",
         '#include <chronicle.h>\n#include "base/format.h"',
         sources=SOURCES,
+        depends=HEADERS,  # else a build in place overlooks a change of a header
         include_dirs=["csrc/include", "csrc/src"],
         libraries=["pthread"],
         # Behind whatever CFLAGS say, so that a debugging build of Python does not make a slow queue.

@@ -11,6 +11,7 @@ STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded builds
 fast = Extension(
     "chronicle_ffi._fast",
     sources=["chronicle_ffi/_fast.c"],
+    depends=["csrc/include/chronicle.h"],
     include_dirs=["csrc/include"],
     define_macros=[("Py_LIMITED_API", "0x030A0000")] if STABLE else [],
     py_limited_api=STABLE,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The packages of one extra in pyproject.toml, for the Makefile: pip cannot install extras without the package."""
+"""Prints the packages of one list in pyproject.toml, an extra or `requires`: pip takes extras with the package only."""
 
 import re
+import sys
 from pathlib import Path
 
 
@@ -12,3 +13,7 @@ def of(name: str) -> list[str]:
     if found is None:
         raise SystemExit(f"pyproject.toml has no extra named {name}")
     return re.findall(r'"([^"]+)"', found[1])
+
+
+if __name__ == "__main__":
+    print(*of(sys.argv[1]))

@@ -3,8 +3,8 @@
 
 ``make mutants``, or ``python -m tests.mutants [NAME ...]`` for those whose name contains one of the words. Each mutant
 of tests/mutations.py is built in a copy of the tree; then the tests named for it run until one fails. First of all
-each of these tests has to pass on an unchanged copy. CHRONICLE_MUTANTS_JOBS tries several at the same time. Ends with
-a table, and with status 1 if a mutant survived.
+each of these tests has to pass on an unchanged copy. CHRONICLE_MUTANTS_JOBS tries several at the same time. What was
+seen goes into the table of docs/mutants.md; what was not tried keeps its row. Status 1 if a mutant survived.
 """
 
 from __future__ import annotations
@@ -24,6 +24,17 @@ ROOT = Path(__file__).parent.parent
 DIRECTORIES = ("csrc", "tests", "chronicle_ffi", "examples", "docs")
 FILES = ("build_ffi.py", "setup.py", "Makefile", "pyproject.toml", "README.md")
 SECONDS = 900  # for one test; a hang is a failure as well
+TABLE = ROOT / "docs" / "mutants.md"
+HEAD = """\
+<!-- SPDX-License-Identifier: MIT -->
+# Mutants
+
+Each is one change to the C code; the last column says which test noticed it, and by which invariant if it was one.
+`make mutants` tries them and writes this table; [TESTING.md](TESTING.md) says more.
+
+| mutation | file | noticed by |
+|---|---|---|
+"""
 
 
 def copy_to(tree: Path) -> None:
@@ -32,10 +43,10 @@ def copy_to(tree: Path) -> None:
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for name in FILES:
         shutil.copy2(ROOT / name, tree / name)
-    (tree / "build" / "test").mkdir(parents=True)
-    for folder in (ROOT / "csrc" / "src").iterdir():
-        if (compiled := ROOT / "build" / "test" / folder.name).is_dir():
-            shutil.copytree(compiled, tree / "build" / "test" / folder.name)
+    for compiled in ("build/test", "build/tsan"):
+        for folder in (ROOT / "csrc" / "src").iterdir():
+            if (ROOT / compiled / folder.name).is_dir():
+                shutil.copytree(ROOT / compiled / folder.name, tree / compiled / folder.name)
 
 
 def apply(mutant: Mutant, tree: Path) -> None:
@@ -101,6 +112,21 @@ def try_out(mutant: Mutant) -> str | None:
         return None
 
 
+def rows() -> dict[str, tuple[str, str]]:
+    """The table as it is: file and test, by the name of the mutant."""
+    return {
+        name: (file, test)
+        for name, file, test in re.findall(r"^\| (.+) \| (\w+/.+) \| (.+) \|$", TABLE.read_text(), re.M)
+    }
+
+
+def write(found: dict[str, str]) -> None:
+    """The table, with what was found now."""
+    tests = {name: test for name, (_, test) in rows().items()} | found
+    lines = [f"| {mutant.name} | {mutant.file} | {tests.get(mutant.name, 'never tried')} |\n" for mutant in MUTANTS]
+    TABLE.write_text(HEAD + "".join(lines))
+
+
 def main(names: list[str]) -> int:
     mutants = [mutant for mutant in MUTANTS if not names or any(name in mutant.name for name in names)]
     check_the_tests(mutants)
@@ -108,7 +134,8 @@ def main(names: list[str]) -> int:
     with ThreadPoolExecutor(int(os.environ.get("CHRONICLE_MUTANTS_JOBS", "1"))) as pool:
         for mutant, caught in zip(mutants, pool.map(try_out, mutants), strict=True):
             survivors += caught is None
-            print(f"| {mutant.name} | {mutant.file} | {caught or 'NOT NOTICED'} |", flush=True)
+            write({mutant.name: caught or "NOT NOTICED"})
+            print(f"{mutant.name}: {caught or 'NOT NOTICED'}", flush=True)
     print(f"{survivors} of {len(mutants)} survived" if survivors else f"{len(mutants)} mutants, all noticed")
     return min(survivors, 1)
 

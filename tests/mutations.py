@@ -218,7 +218,7 @@ MUTANTS = [
     ),
     Mutant(
         "the guard lets faults pass",
-        "read/next.c",
+        "read/reader.c",
         "chron__map_faulted(&r->seg->map)",
         "0",
         (PROCESSES,),
@@ -346,10 +346,7 @@ MUTANTS = [
         "queue/survey.c",
         "    if (s->next_seq >= end)\n        return 0;\n",
         "    return 0;\n",
-        (
-            REPAIR,
-            DAMAGE,
-        ),
+        (REPAIR, DAMAGE, "tests/test_evidence.py"),
     ),
     Mutant(
         "a roll is left half done",

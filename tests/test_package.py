@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -22,18 +23,32 @@ def run(*command: object, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel that was built from the source archive alone, with what is installed here."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the source archive holds."""
     place = tmp_path_factory.mktemp("package")
     build = f"egg_info --egg-base {place} sdist --dist-dir {place}".split()
     run(sys.executable, "setup.py", "--quiet", *build, cwd=ROOT)
     (archive,) = place.glob("*.tar.gz")
     run("tar", "-xf", archive, cwd=place)
-    source = place / archive.name.removesuffix(".tar.gz")
+    return place / archive.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path) -> Path:
+    """A wheel that was built from the source archive alone, with what is installed here."""
+    place = source.parent
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     run(*pip, "--wheel-dir", place, source, cwd=place)
     (found,) = place.glob("*.whl")
     return found
+
+
+def test_the_source_archive_holds_all_of_the_repository(source: Path) -> None:
+    """So that make works in it: "make sdist-test" tries."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    known = set(run("git", "ls-files", cwd=ROOT).split())
+    assert {name for name in known if (ROOT / name).exists() and not (source / name).exists()} == set()
 
 
 def test_the_wheel_holds_the_package_its_types_and_nothing_else(wheel: Path) -> None:

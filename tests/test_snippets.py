@@ -85,18 +85,18 @@ def test_section(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> N
         need(module)  # the other blocks have run
 
 
-def test_readme_names_only_targets_that_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make ([a-z][a-z-]*)", (ROOT / "README.md").read_text()):
-        assert re.search(rf"^{target}:", makefile, re.M), target
-    for target in "build run test test-c bench docs lint format lib install sdist wheel clean".split():
-        assert re.search(rf"^{target}:.*##", makefile, re.M), target
-
-
 def test_every_example_is_named_in_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     for file in (ROOT / "examples").iterdir():
         assert f"`{file.name}`" in readme or not file.is_file(), file
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/TESTING.md"])
+def test_files_that_are_named_exist(name: str) -> None:
+    """In backticks, with their folder; NAME stands for any."""
+    for path in re.findall(r"`((?:[\w.]+/)+\w+\.\w+)`", (ROOT / name).read_text()):
+        found = any((folder / path).exists() for folder in (ROOT, ROOT / "csrc" / "src"))
+        assert found or "NAME" in path or path.startswith(".venv/"), path
 
 
 def test_testing_names_only_tests_that_exist() -> None:

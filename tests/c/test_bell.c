@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_bell.c - no wake-up is lost: two processes hand a number to and fro as fast as they can, one ringing, one
- * sleeping whenever there is nothing. Without either fence of doorbell.c a ring and an announcement miss each other
- * within some thousand rounds, and the sleeper stays down for its whole five seconds.
+ * sleeping whenever there is nothing. Without either fence of doorbell.h and .c a ring and an announcement miss each
+ * other in the end, and the sleeper stays down for its whole five seconds.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -17,6 +17,7 @@
 
 #define ROUNDS 500000u /* unless CHRON_BELL_ROUNDS says otherwise */
 #define SWEEP 32u
+#define LINES 48u
 #define SLEEP_NS 5000000000u
 #define TOO_LONG_NS 4000000000u
 
@@ -24,10 +25,25 @@ typedef struct words {
     chron__a32 sent;
     uint8_t apart[124];
     chron__a32 seen;
+    uint8_t apart_too[124];
+    struct {
+        chron__a32 word;
+        uint8_t apart[124];
+    } lines[LINES];
 } words;
 
 static words *shared;
 static uint32_t rounds = ROUNDS;
+
+/*
+ * Stores to lines that the other process wrote last: they wait in this processor, and what is stored behind them waits
+ * too, while loads go ahead. So a missing fence shows in this build within some million rounds.
+ */
+static void store_slowly(uint32_t round)
+{
+    for (uint32_t i = 0; i < LINES; i++)
+        chron__set32(&shared->lines[i].word, round);
+}
 
 static void open_bell(const char *path, chron__queue *q, chron__doorbell *bell)
 {
@@ -52,6 +68,7 @@ static void sleeper(const char *path)
             CHECK_EQ(chron__doorbell_sleep(&bell, announced, SLEEP_NS), 0);
             CHECK(chron__monotonic_ns() - before < TOO_LONG_NS);
         }
+        store_slowly(round); /* so that the other one's are slow */
         chron__set_release32(&shared->seen, round);
     }
     _exit(0);
@@ -77,6 +94,7 @@ static void test_no_wake_up_is_lost(void)
     for (uint32_t round = 1; round <= rounds; round++) {
         for (uint32_t i = 0; i < round % SWEEP; i++) /* meet the sleeper at another moment each time */
             chron__pause();
+        store_slowly(round);
         chron__set_release32(&shared->sent, round);
         (void)chron__doorbell_ring(&bell);
         while (chron__get_acquire32(&shared->seen) < round)

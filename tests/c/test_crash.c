@@ -121,15 +121,17 @@ static void kill_everywhere(int sync_every, uint64_t stride)
         char path[TEMPORARY_BYTES];
         chron_verify_summary summary = {.struct_size = sizeof summary};
         chron_recovery recovery = {.struct_size = sizeof recovery};
+        chron_queue_info info = {.struct_size = sizeof info};
         chron_writer *w;
-        uint64_t seen;
+        uint64_t seen = 0;
 
         temporary_directory(path);
         died = run_child(path, kill_at, sync_every);
-        if (access(path, F_OK) == 0 && shared->acknowledged > 0)
+        if (access(path, F_OK) == 0 && shared->acknowledged > 0) {
             seen = records_check(path, shared->acknowledged);
-        else
-            seen = 0;
+            CHECK_EQ(chron_queue_info_get(path, &info), 0); /* whatever a roll left behind */
+            CHECK_EQ(info.next_seq, seen);
+        }
         open_writer(path, 1, &w);
         CHECK_EQ(chron_writer_recovery_get(w, &recovery), 0);
         CHECK(chron_writer_next_seq(w) >= seen);
