@@ -52,7 +52,7 @@ ENDS: dict[str, set[str]] = {
     # Durability was refused when the writer opened; who is poisoned does not sync at the end, nor does try_append.
     "last_words": {"ENOTDURABLE"},
     # A sync that an append asks for has one answer; one that is due is not for try_append.
-    "chron__finish": {"ENOTDURABLE", "EREMOVED", "ECORRUPT"} | SYSTEM,
+    "chron__finish": {"ENOTDURABLE", "EREMOVED", "ECORRUPT", "EFORMAT", "EFULL", "EINTR"} | SYSTEM,
     "chron__writer_faulted": {"EIO"},
     "leave": {"EIO"},
     "chron_writer_try_append": {"EUNSYNCED"},

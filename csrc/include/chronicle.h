@@ -348,7 +348,8 @@ CHRON_API int chron_writer_open(const char *path, const chron_writer_options *op
  * one.
  * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed). With any other it is closed,
  * but not all that was appended is known to be on disk: EPOISONED (a sync in the background had failed, and nobody has
- * been told yet), EREMOVED (the queue was removed), ECORRUPT (a segment is cut short), those of the system.
+ * been told yet), and what chron_writer_sync() has but EIO's poisoning: EREMOVED, ECORRUPT, EFULL, EINTR, EFORMAT, those of
+ * the system.
  */
 CHRON_API int chron_writer_close(chron_writer *w);
 
@@ -458,7 +459,9 @@ CHRON_API int chron_writer_abort(chron_writer *w);
  * mark before this writer came is proven once, by reading the device.
  * Errors: EIO (a sync failed, whatever the system said: the handle is poisoned, for a later one could answer success for
  * data that is gone), EPOISONED (an earlier one failed), ENOTDURABLE, EREMOVED (the queue was removed), ECORRUPT (an older
- * segment is cut short). Others pass when their cause does, such as EACCESS, and those of the system.
+ * segment is cut short). Others pass when their cause does, such as EACCESS, and those of the system; and where the device
+ * has lost a part of the current segment, so that it is left and that part is written anew, EFULL, EINTR and EFORMAT as an
+ * append at a roll.
  */
 CHRON_API int chron_writer_sync(chron_writer *w);
 
@@ -466,7 +469,8 @@ CHRON_API int chron_writer_sync(chron_writer *w);
  * Ask the keeper to put everything up to `seq` on disk, and go on. 1: it is already; 0: asked for. The writer's bell
  * (chron_writer_bell) rings when a sync has ended: then ask again. Requests that come during a sync are
  * served together by the next one.
- * Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED (a sync failed), ENOTDURABLE.
+ * Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED (a sync failed), ENOTDURABLE; EREMOVED, ECORRUPT,
+ * EFULL, EINTR, EFORMAT and those of the system as chron_writer_sync(), where the current segment has to be left.
  */
 CHRON_API int chron_writer_sync_request(chron_writer *w, uint64_t seq);
 

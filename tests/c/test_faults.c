@@ -277,6 +277,18 @@ static int map_unreadable(const chron__io *io, int fd, size_t bytes, int flags, 
     return status;
 }
 
+/* Nor is it a damaged one, to whoever opens it: it may well be readable again later. */
+static void expect_unreadable(const chron__io *io, const char *path, uint64_t base_seq)
+{
+    chron__queue q;
+    chron__seg *seg;
+
+    CHECK_EQ(chron__queue_open(&q, io, path, 0), 0);
+    CHECK_EQ(chron__seg_open(&q, base_seq, 0, &seg), -CHRON_EIO);
+    CHECK_EQ(chron__seg_open(&q, base_seq, CHRON__SEG_HEADLESS, &seg), -CHRON_EIO);
+    chron__queue_close(&q);
+}
+
 static void test_an_unreadable_segment_is_no_torn_end(void)
 {
     chron_segment_info segments[8] = {{.struct_size = sizeof *segments}};
@@ -301,6 +313,7 @@ static void test_an_unreadable_segment_is_no_torn_end(void)
         (void)snprintf(name, sizeof name, "%s/%020llu.seg", path, (unsigned long long)segments[i].base_seq);
         CHECK_EQ(stat(name, &st), 0);
         unreadable = st.st_ino;
+        expect_unreadable(&io, path, segments[i].base_seq);
         CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), -CHRON_EIO);
         options.flags = CHRON_TORN_CUT;
         CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), -CHRON_EIO);

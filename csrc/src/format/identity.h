@@ -38,4 +38,12 @@ static inline void chron__intent_store(uint8_t *base, uint64_t intent)
     chron__word_store(base, offsetof(chron__words, intent), (uint32_t)(intent / CHRON__ALIGN));
 }
 
+/* What was said last. Owner's thread. */
+static inline uint64_t chron__intent_of(const uint8_t *base)
+{
+    const uint8_t *at = base + CHRON__WORDS_AT + offsetof(chron__words, intent);
+
+    return (uint64_t)chron__load_acquire_le32(at) * CHRON__ALIGN; /* [INTENT] its own */
+}
+
 #endif

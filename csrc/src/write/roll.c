@@ -96,6 +96,7 @@ static void publish_end(chron_writer *w, uint64_t offset, uint64_t seq)
     uint8_t *at = w->base + offset;
 
     CHRON__ASSERT(offset + CHRON__RECORD_HEADER <= w->seg->size);
+    CHRON__ASSERT(offset + CHRON__RECORD_HEADER <= chron__intent_of(w->q.meta.base)); /* announced */
     CHRON__ASSERT(chron__load_relaxed_le32(at) == 0); /* [PUBLISH] the word at the tail */
     chron__rec_write_header(at, seq, 0, CHRON__TYPE_OURS, 0, w->epoch);
     chron__rec_write_crc(at, 0);
