@@ -2,6 +2,11 @@
 /*
  * queue.c - the queue directory. Files are always opened relative to its descriptor, so a queue that is
  * renamed while it is in use stays whole. Only chron__queue_prepare_meta and chron__queue_name_meta write.
+ *
+ * Invariants of an opened chron__queue:
+ *  - queue.meta has this format's version and no feature that is not known here; segment_size is one that was allowed.
+ *  - uuid is queue.meta's, and every other file of the queue has to carry it.
+ *  - What chron__queue_list finds are bases in ascending order, each once; other names are nobody's business.
  */
 #include "format/queue.h"
 

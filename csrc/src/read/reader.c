@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* reader.c - what all of read/ shares: telling of damage; and what a reader says of itself. */
+/*
+ * reader.c - what all of read/ shares: telling of damage; and what a reader says of itself.
+ *
+ * Invariants of a chron_reader, between two calls:
+ *  - With a segment, next_seq lies at or behind its base_seq, and offset is where the record next_seq begins, or will:
+ *    aligned, at or behind data_offset. Without one, next_seq alone says where it stands, and the next call attaches.
+ *  - next_seq falls only by a seek or a rewind; what was given out once is not given out again.
+ *  - The position file says at most next_seq, and its generation only rises.
+ *  - A mapping that was handed out (views) is referenced by who holds it, not by the reader's place.
+ */
 #include "read/reader.h"
 
 #include <inttypes.h>

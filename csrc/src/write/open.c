@@ -7,6 +7,10 @@
  *
  * The new epoch is on disk before its first record is written, so that a record of an epoch that a power
  * cut undid can never pass for one of the next.
+ *
+ * Invariants: nothing in the directory is changed before both locks are held and the survey has come to its verdict; an
+ * opening that fails leaves no birth half done; a chron_writer that was given out holds both locks, and its epoch is above
+ * all that were ever seen here.
  */
 #define _POSIX_C_SOURCE 200809L /* threads */
 

@@ -9,8 +9,14 @@
  *   4. publish END in the old segment
  *   5. seal the old segment
  *
- * After a crash between any two of them recovery finishes the roll, or undoes it (see recovery.c). A
- * reader that sees END finds the next segment, because 3 comes before 4.
+ * After a crash between any two of them recovery finishes the roll, or undoes it (see recovery.c).
+ *
+ * Invariants:
+ *  - A reader that sees END finds the next segment, because 3 comes before 4.
+ *  - A segment that was left has at least one record.
+ *  - next.tmp belongs to one thread at a time: to the keeper while `preparing`, to the owner while `rolling`.
+ *  - tail <= edge <= size - 32, and the word at the tail is 0: END fits behind every record.
+ *  - The announced intent (format/identity.h) lies at or behind all that was ever placed.
  */
 #include "write/roll.h"
 

@@ -10,6 +10,9 @@
  * What this writer wrote is synced through descriptors that were open when it did (backlog.h). What was there before, above
  * the mark, is proven besides (prove.h).
  *
+ * Invariants: durable_next <= next_seq, and neither it nor unsynced_base ever falls; what lies below the mark was on disk
+ * before the mark moved; after `sync_lost` no sync of this writer answers success.
+ *
  * queue.meta itself is put on disk when a writer opens and closes, and when the mark passes a segment; not at each sync: an
  * older mark on disk only makes recovery check more than it had to.
  */
