@@ -28,6 +28,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 EXTRA = $$($(PY) .ci/extras.py $(1))
 EXTENSION := build/extension.stamp
 SHARED := libchron.so.$(VERSION)
+COMMA := ,
 
 # In front of a command: prints one short line instead of it.
 SAY = $(if $(filter 1,$(V)),,@echo '  $(1)  $@';)
@@ -67,7 +68,7 @@ $(VENV)/interop: $(VENV)/stamp
 	$(call SAY,PIP )$(PIP) --only-binary :all: $(call EXTRA,interop) 2> build/interop.log && touch $@ || \
 	    echo "no wheels of numpy, pyarrow, pandas, polars, duckdb here (build/interop.log): their tests skip" >&2
 
-test: build test-c $(VENV)/interop ## the whole test suite
+test: build test-c sim $(VENV)/interop ## the whole test suite
 	$(PY) -m pytest tests
 
 # ------------------------------------------------------------------------------------------------ C
@@ -77,6 +78,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 build/test/%:  FLAGS = -O1 -g -DCHRON_TESTING $(SANITIZE)
 build/plain/%: FLAGS = -O1 -g -DCHRON_TESTING
 build/tsan/%:  FLAGS = -O1 -g -DCHRON_TESTING -Wno-tsan -fsanitize=thread
+build/sim/%:   FLAGS = -O1 -g -DCHRON_TESTING -fsanitize=thread -fno-builtin-memcpy -fno-builtin-memmove -fno-builtin-memset -U_FORTIFY_SOURCE -w
 build/fuzz/%:  FLAGS = -O1 -g -fsanitize=fuzzer-no-link $(SANITIZE)
 build/fuzz/%:  override CC = clang
 build/bench/%: FLAGS = -O2 -g
@@ -89,7 +91,7 @@ $(call SAY,CC  )$(CC) $(C_FLAGS) $(FLAGS) -MMD -MP -c $< -o $@
 endef
 PROGRAM = $(call SAY,LINK)$(CC) $(C_FLAGS) $(FLAGS) -MMD -MP -MF $@.d -MT $@ $(1) $(filter %.o,$^) -o $@ -lpthread
 
-$(foreach way,test plain tsan fuzz bench lib,$(eval build/$(way)/%.o: csrc/src/%.c Makefile; $$(COMPILE)))
+$(foreach way,test plain tsan sim fuzz bench lib,$(eval build/$(way)/%.o: csrc/src/%.c Makefile; $$(COMPILE)))
 $(foreach way,test plain tsan,$(eval build/$(way)/%: tests/c/%.c $(call OBJECTS,$(way)); $$(call PROGRAM,$$<)))
 
 # The fuzz targets: all files of a queue by patches, or one file from bytes. build/test/replay-% runs inputs without libFuzzer.
@@ -122,6 +124,30 @@ fuzz: $(addprefix build/fuzz/fuzz-,$(FUZZ)) build/fuzz/seeds ## libFuzzer (needs
 	    TMPDIR=$(firstword $(wildcard /dev/shm) /var/tmp) build/fuzz/fuzz-$$target -max_total_time=$(FUZZ_SECS) -max_len=4096 -timeout=20 -print_final_stats=1 \
 	        -artifact_prefix=build/fuzz/$$target- build/fuzz/corpus/$$target tests/fuzz/corpus/$$target \
 	        build/fuzz/seeds/$$target; done
+
+# The simulator: the library calls tests/sim/runtime.c at each store (no libtsan is linked), and lies on a disk in memory
+# instead of platform/.
+SIM_WRAPPED := memcpy memmove memset malloc calloc realloc free posix_memalign pthread_create pthread_join pthread_mutex_lock \
+    pthread_cond_wait
+build/sim/harness/%: FLAGS = -O1 -g -DCHRON_TESTING -Itests/sim
+build/sim/harness/%.o: tests/sim/%.c Makefile
+	$(COMPILE)
+
+build/sim/sim: $(patsubst tests/sim/%.c,build/sim/harness/%.o,$(wildcard tests/sim/*.c)) \
+    $(filter-out build/sim/platform/%,$(call OBJECTS,sim))
+	$(call SAY,LINK)$(CC) $(addprefix -Wl$(COMMA)--wrap=,$(SIM_WRAPPED)) $(filter %.o,$^) -o $@ -lpthread
+
+sim: build/sim/sim ## simulate a loss of power at any store, in memory: 100 seeds, the same ones each time
+	build/sim/sim
+
+# Two processes; goes on where it stopped, unless its state in build/sim is removed.
+SIM_SECS ?= 3600
+SIM_SEED ?= 1000000
+SIM_LONG = build/sim/sim --go-on --all --images 2000 --step 2 --secs $(SIM_SECS)
+sim-long: build/sim/sim ## the same for SIM_SECS (3600) on two processors, from seed SIM_SEED on; goes on where it stopped
+	@$(SIM_LONG) --seed $(SIM_SEED) --state build/sim/state-$(SIM_SEED)-a & first=$$!; \
+	$(SIM_LONG) --seed $$(($(SIM_SEED) + 1)) --state build/sim/state-$(SIM_SEED)-b; second=$$?; \
+	wait $$first && exit $$second
 
 asan ubsan: test-c asan-python ## C tests, and all of pytest on an extension, with AddressSanitizer and UBSan
 
@@ -261,7 +287,7 @@ mutants: build ## break the C code on purpose, and show that the tests notice
 format: $(VENV)/lint ## format Python and C
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
-	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*/*.h tests/c/*.[ch] tests/fuzz/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.c)
+	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*/*.h tests/c/*.[ch] tests/sim/*.[ch] tests/fuzz/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.c)
 
 sdist: ## a source archive in dist/
 wheel: ## a wheel in dist/

@@ -43,7 +43,7 @@ def copy_to(tree: Path) -> None:
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for name in FILES:
         shutil.copy2(ROOT / name, tree / name)
-    for compiled in ("build/test", "build/tsan"):
+    for compiled in ("build/test", "build/tsan", "build/sim"):
         for folder in (ROOT / "csrc" / "src").iterdir():
             if (ROOT / compiled / folder.name).is_dir():
                 shutil.copytree(ROOT / compiled / folder.name, tree / compiled / folder.name)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -971,5 +971,56 @@ MUTANTS = [
         "    return status < 0 ? status : move_mark(w, next_seq, w->unsynced_base != unsynced);",
         "    return status < 0 ? status : move_mark(w, next_seq, 0);",
         ("test_order",),
+    ),
+]
+
+# What the simulator of tests/sim has to notice by itself, within its hundred seeds.
+SIMULATED = (
+    "sync forgets the records",
+    "sync forgets the directory",
+    "sync forgets older segments",
+    "durable mark too early",
+    "the names of the writer before are not synced",
+    "positions may be lost behind what was deleted",
+    "the torn tail is not zeroed",
+    "the zeroed tail is not synced",
+    "what recovery cuts off is not kept",
+    "zeroed before it is copied",
+    "the copy in quarantine is not synced",
+    "a roll is left half done",
+    "recovery skips the CRC",
+    "durable records may be missing",
+    "half of the torn tail is zeroed",
+    "queue.meta is named before the rest is there",
+    "the epoch stays",
+    "slots without a CRC",
+    "the same slot is written again and again",
+    "what was claimed and not used is not zeroed",
+    "an abort leaves what was written",
+    "cleanup off by one",
+)
+
+MUTANTS += [
+    replace(mutant, name=f"{mutant.name}, simulated", tests=("sim/sim",))
+    for mutant in MUTANTS
+    if mutant.name in SIMULATED
+]
+MUTANTS += [
+    Mutant(
+        "the mark is stored before the sync",
+        "write/sync.c",
+        "    status = chron__writer_check_place(w, seg);\n",
+        "    if (next_seq > w->state.durable_next)\n"
+        "        w->state.durable_next = next_seq;\n"
+        "    (void)chron__writer_store_state(w, 0);\n"
+        "    status = chron__writer_check_place(w, seg);\n",
+        ("sim/sim",),
+    ),
+    Mutant(
+        "the records of an opening are older than its epoch",
+        "write/open.c",
+        "    w->epoch = (uint32_t)w->full_epoch;\n",
+        "    w->epoch = (uint32_t)w->full_epoch - (w->full_epoch > 1u);\n",
+        ("sim/sim",),
     ),
 ]

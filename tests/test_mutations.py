@@ -34,6 +34,8 @@ def test_mutant_can_be_made(mutant: Mutant, csrc: Path) -> None:
     assert done.returncode == 0, done.stderr
     for test in mutant.tests:
         source = test if test.endswith(".py") else f"tests/c/{Path(test).name}.c"
+        if test == "sim/sim":
+            source = "tests/sim/main.c"
         assert (ROOT / source).exists()
 
 

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* clock.c - what platform.h asks for that is no file: simulated time and random bytes, no signals, no other processes. */
+#include "clock.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "chronicle.h"
+#include "platform/platform.h"
+#include "runtime.h"
+
+#define START_NS 1700000000000000000u
+#define HOUR_NS 3600000000000u
+#define READING_NS 1009u /* what looking at the clock takes */
+
+static uint64_t now_ns;
+static uint64_t random_state;
+
+void sim_clock_start(uint64_t seed, uint32_t lives)
+{
+    now_ns = START_NS + lives * HOUR_NS;
+    random_state = seed;
+}
+
+uint64_t chron__clock_ns(int coarse)
+{
+    now_ns += READING_NS;
+    return coarse ? now_ns / 4000000u * 4000000u : now_ns;
+}
+
+uint64_t chron__monotonic_ns(void)
+{
+    now_ns += READING_NS;
+    return now_ns - START_NS;
+}
+
+int chron__sleep_ns(uint64_t ns)
+{
+    now_ns += ns;
+    return 0;
+}
+
+void chron__yield(void)
+{
+}
+
+chron__a32 chron__fork_count;
+
+void chron__fork_watch(void)
+{
+}
+
+int chron__futex_wait(void *word, uint32_t expected, uint64_t ns)
+{
+    (void)word;
+    (void)expected;
+    return chron__sleep_ns(ns);
+}
+
+int chron__futex_wake_all(void *word)
+{
+    (void)word;
+    return 0;
+}
+
+int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns)
+{
+    (void)words;
+    (void)expected;
+    (void)count;
+    return chron__sleep_ns(ns);
+}
+
+void chron__populate(void *address, size_t bytes)
+{
+    (void)address;
+    (void)bytes;
+}
+
+int chron__random(void *buffer, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        ((uint8_t *)buffer)[i] = (uint8_t)sim_dice(&random_state, 256);
+    return 0;
+}
+
+int64_t chron__pid(void)
+{
+    return 4711;
+}
+
+void chron__hostname(char *buffer, size_t bytes)
+{
+    (void)snprintf(buffer, bytes, "sim");
+}
+
+void chron__map_forget(chron__map *map)
+{
+    memset(map, 0, sizeof *map);
+}
+
+int chron_guard_install(void)
+{
+    return 0;
+}
