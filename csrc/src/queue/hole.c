@@ -105,7 +105,7 @@ static void count_segment(const chron__seg *seg, uint32_t epoch, chron__behind *
             break;
         note_behind(out, seg, walk.next_seq - 1u, offset);
     }
-    if (stop == CHRON__STOP_BROKEN && walk.offset <= seg->size - CHRON__RECORD_HEADER)
+    if (stop != CHRON__STOP_END && walk.offset <= seg->size - CHRON__RECORD_HEADER)
         count_records(seg, walk.offset, walk.next_seq, walk.epoch, out);
 }
 

@@ -101,6 +101,8 @@ static int read_records(chron__survey *s, place *p)
             break;
         }
         check_index(p, offset);
+        if (p->one.first_epoch == 0)
+            p->one.first_epoch = chron__rec_epoch(&rec);
         chron__tally_add(&p->one.tally, chron__rec_timestamp(&rec));
     }
     if (p->one.stop == CHRON__STOP_END)
@@ -256,12 +258,23 @@ enum follows {
     FOLLOWS_HOLE,
 };
 
-/* May a process that died have left the zero commit word at the end of the last segment? 1, 0, or a failure. */
+/* Is there no whole record behind? After a loss of power the one in front of others may be missing. 1, 0, or a failure. */
+static int is_last(const chron__survey *s, const chron__hole *h)
+{
+    const chron__log log = log_of(s);
+    chron__behind behind;
+    int status = chron__hole_look_behind(&log, h, &behind);
+
+    return status < 0 ? status : behind.records == 0;
+}
+
+/* May a process that died, or a loss of power, have left the zero commit word at the end of the last segment? The same. */
 static int is_end(const chron__survey *s, const place *p)
 {
     const chron__words *words = &s->wish->words;
     const chron__log log = log_of(s);
-    const chron__hole h = {.seg = p->seg, .offset = p->one.offset, .seq = p->one.next_seq};
+    const chron__hole h = {
+        .i = p->i, .seg = p->seg, .offset = p->one.offset, .seq = p->one.next_seq, .epoch = p->one.epoch};
     uint64_t intent = words->base == (uint32_t)p->one.base_seq ? (uint64_t)words->intent * CHRON__ALIGN : 0;
     chron__seal_value seal;
     int proven;
@@ -269,7 +282,7 @@ static int is_end(const chron__survey *s, const place *p)
     if (chron__seg_seal_load(p->seg, &seal) == 1)
         return 0;
     if (s->wish->whence != CHRON__FROM_HERE)
-        return 1;
+        return is_last(s, &h);
     if (s->wish->state.flags & CHRON__SLOT_CLEAN) /* it said where the log ends */
         return p->one.next_seq >= s->wish->state.next_seq;
     proven = chron__hole_is_proven(&log, &h, intent);
@@ -337,7 +350,12 @@ static int is_headless_hole(const chron__survey *s, const place *p, chron__hole 
 {
     if (!p->one.header)
         return 0;
-    *h = (chron__hole){.kind = CHRON__HOLE_HEADER, .i = p->i, .seq = p->one.base_seq, .epoch = p->one.epoch};
+    *h = (chron__hole){.kind = CHRON__HOLE_HEADER,
+                       .i = p->i,
+                       .seg = p->seg,
+                       .offset = p->one.offset,
+                       .seq = p->one.base_seq,
+                       .epoch = p->one.epoch};
     h->why = "its header is damaged";
     if (p->one.tally.records == 0)
         return 1;
@@ -357,6 +375,8 @@ static int read_segment(chron__survey *s, place *p, size_t *next)
             return status;
         if (is_headless_hole(s, p, &h)) {
             gap = pass(s, &h, &status);
+            if (status == 0 && gap && gap->base_seq == p->seg->base_seq)
+                continue; /* whole records stand in it, behind the gap */
             *next = gap ? index_of(s, gap->base_seq) : s->bases.count;
             return status;
         }

@@ -15,7 +15,8 @@ typedef struct chron__stretch {
     uint64_t prev_base; /* that it should say */
     uint64_t offset;    /* behind its last record */
     uint64_t next_seq;
-    uint32_t epoch; /* of its last record */
+    uint32_t epoch;       /* of its last record, */
+    uint32_t first_epoch; /* and of its first; 0: it has none */
     enum chron__walk_stop stop;
     chron__tally tally;
     /* What is to be put right: all of it is known from elsewhere. */

@@ -82,17 +82,8 @@ static int write_end(const chron__survey *s, chron__seg *seg, const chron__stret
     return 0;
 }
 
-/* Of the writer that made the segment, as near as can be told: that of its first record. */
-static uint64_t first_epoch(const chron__seg *seg)
-{
-    chron__rec rec;
-
-    if (chron__rec_load(seg->map.base, seg->size, seg->data_offset, &rec) != CHRON__REC_DATA)
-        return 1;
-    return chron__rec_epoch(&rec);
-}
-
-/* All of a header is known from elsewhere: its name, queue.meta, the segment before, its records. */
+/* All of a header is known from elsewhere: its name, queue.meta, the segment before; its epoch, as near as can be told, from its
+ * first record. */
 static int write_header(const chron__survey *s, chron__seg *seg, const chron__stretch *one)
 {
     const chron__io *io = s->q->io;
@@ -100,7 +91,7 @@ static int write_header(const chron__survey *s, chron__seg *seg, const chron__st
 
     if (status < 0)
         return status;
-    chron__seg_write_header(s->q, seg, one->base_seq, one->prev_base, first_epoch(seg), chron__clock_ns(0));
+    chron__seg_write_header(s->q, seg, one->base_seq, one->prev_base, one->first_epoch, chron__clock_ns(0));
     CHRON__STEP("recovery: header written");
     status = io->sync_map(io, seg->fd, &seg->map, 0, CHRON__PAGE);
     return status < 0 ? chron__fail_sys(status, "", "cannot put a segment's header on disk") : 0;
