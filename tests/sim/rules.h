@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rules.h - what has to hold, whatever the disk did. X(NAME, is it asked for already, text).
+ * rules.h - what has to hold, whatever the disk did. X(NAME, does the library promise it, text).
  *
- * Those marked LATER are what an opening has to promise once it believes evidence only (who wrote last and where, an intent, a
- * mark that is on disk). Until then breaking one is counted and printed at the end, and is no failure: flip it to NOW
- * when the library keeps it.
+ * Those marked LIMIT are what nobody can promise who has only the bytes that are left: damage above the mark looks as what a
+ * loss of power leaves there. How often that happens is counted and printed at the end, and is no failure.
  */
 #ifndef SIM_RULES_H
 #define SIM_RULES_H
 
 #define SIM_NOW 1
-#define SIM_LATER 0
+#define SIM_LIMIT 0
 
 #define SIM_RULES(X)                                                                                             \
     X(OPENS, SIM_NOW, "a queue opens without repair after the loss of power, and after the death of a process")  \
@@ -32,11 +31,11 @@
     X(UNCHANGED, SIM_NOW, "a refused opening changes nothing")                                                   \
     X(DAMAGE, SIM_NOW, "damage to what the mark on disk covers is reported, and nothing changed or cut")         \
     X(CALLS, SIM_NOW, "an ordinary call succeeds")                                                               \
-    X(DAMAGE_ABOVE, SIM_LATER,                                                                                   \
+    X(DAMAGE_ABOVE, SIM_LIMIT,                                                                                   \
       "damage to what was acknowledged as durable is reported though the mark on disk is old")                   \
-    X(TEARS, SIM_LATER, "a sector that is torn in itself (no disk does that, says docs/FORMAT.md) is no damage") \
-    X(MARK, SIM_LATER, "the mark on disk is not more than a segment behind what was acknowledged as durable")    \
-    X(CUTS, SIM_LATER, "not more good records are cut off than are left above the mark: then the opening is refused")
+    X(TEARS, SIM_LIMIT, "a sector that is torn in itself (no disk does that, says docs/FORMAT.md) is no damage") \
+    X(MARK, SIM_NOW, "the mark on disk is not more than a segment behind what was acknowledged as durable")      \
+    X(CUTS, SIM_NOW, "not more good records are cut off than are left above the mark: then the opening is refused")
 
 enum sim_rule {
 #define SIM_RULE_ENUM(name, when, text) SIM_RULE_##name,

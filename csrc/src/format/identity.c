@@ -35,13 +35,13 @@ static void identity_store(uint8_t *at, uint64_t generation, const chron__place 
         chron__store_relaxed_le32(at + i, chron__read_le32(copy + i));
 }
 
-void chron__state_store(uint8_t *base, chron__slot_value *value, const chron__place *place)
+void chron__state_store(uint8_t *base, chron__slot_value *value, const chron__place *place, unsigned raise)
 {
-    uint64_t generation = value->generation + 1u;
+    uint64_t generation = value->generation + raise;
 
     identity_store(base + slot_of(generation) + CHRON__IDENTITY_BEHIND, generation, place);
     CHRON__STEP("state: identity stored");
-    chron__slots_store(base, value);
+    chron__slots_store(base, value, raise);
     CHRON__ASSERT(value->generation == generation);
 }
 

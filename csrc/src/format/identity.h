@@ -16,8 +16,8 @@ enum chron__whence {
     CHRON__FROM_HERE,    /* this file, in this boot: the page cache has all that was ever stored */
 };
 
-/* Store *value in queue.meta with the next generation, and with where that is. One thread of one process only. */
-void chron__state_store(uint8_t *base, chron__slot_value *value, const chron__place *place);
+/* As chron__slots_store() in queue.meta, and with it where that is. One thread of one process only. */
+void chron__state_store(uint8_t *base, chron__slot_value *value, const chron__place *place, unsigned raise);
 
 /* *value is what was loaded from the queue.meta mapped at `base`, and lies at `place` now. */
 enum chron__whence chron__state_whence(const uint8_t *base, const chron__slot_value *value, const chron__place *place);

@@ -57,7 +57,7 @@ static int format_file(const chron__queue *q, chron__position *p)
     memset(&p->value, 0, sizeof p->value);
     p->value.next_seq = CHRON_SEQ_NONE;
     p->value.time_ns = header.created_ns; /* for reader_ttl_ms: it is not silent since 1970 */
-    chron__slots_store(page, &p->value);
+    chron__slots_store(page, &p->value, CHRON__SLOTS_TURN);
     n = q->io->write_at(q->io, p->fd, page, sizeof page, 0);
     return n < 0 ? (int)n : 0;
 }
@@ -187,7 +187,7 @@ int chron__position_store(const chron__queue *q, chron__position *p, int sync)
 
     CHRON__ASSERT(p->lock.map || p->lock.fd >= 0); /* only the holder of its lock writes to a position */
     CHRON__ASSERT(p->value.next_seq == CHRON_SEQ_NONE || p->value.segment_base <= p->value.next_seq);
-    chron__slots_store(p->map.base, &p->value);
+    chron__slots_store(p->map.base, &p->value, CHRON__SLOTS_TURN);
     if (chron__map_faulted(&p->map))
         return chron__fail_fault("the position file", "");
     if (!sync)

@@ -117,7 +117,7 @@ static int write_meta(chron__queue *q, int fd, uint64_t segment_size)
     header.created_ns = state.time_ns;
     memcpy(q->uuid, header.uuid, sizeof q->uuid);
     chron__header_encode(&header, page);
-    chron__slots_store(page, &state);
+    chron__slots_store(page, &state, CHRON__SLOTS_TURN);
     status = q->io->allocate(q->io, fd, sizeof page);
     if (status < 0)
         return status;

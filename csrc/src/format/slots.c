@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * slots.c - the two-slot record. Invariants: generations of a file rise by one a store; odd ones live in
- * slot A, even ones in slot B, so a store never touches the slot that holds the newest value.
+ * slots.c - the two-slot record. Invariants: generations of a file rise with each store, by one or two; odd ones live in
+ * slot A, even ones in slot B; a store touches one slot alone, and never the one that its caller has to keep.
  */
 #include "format/slots.h"
 
@@ -69,12 +69,12 @@ void chron__slots_refresh(const uint8_t *base, chron__slot_value *value)
 
     if (value->generation != 0 && (uint32_t)value->generation == newest)
         return;
-    /* While the newest is being written, this gives the one before, and the next call looks again. */
-    if (chron__slots_load(base, &now))
+    /* While the newest is being written, this gives one before, and the next call looks again. It never goes back. */
+    if (chron__slots_load(base, &now) && (int64_t)(now.generation - value->generation) > 0)
         *value = now;
 }
 
-void chron__slots_store(uint8_t *base, chron__slot_value *value)
+void chron__slots_store(uint8_t *base, chron__slot_value *value, unsigned raise)
 {
     uint8_t copy[sizeof(chron__slot)] = {0};
     uint8_t *slot;
@@ -84,7 +84,8 @@ void chron__slots_store(uint8_t *base, chron__slot_value *value)
 
     CHRON__ASSERT(!chron__slots_load(base, &newest) || newest.generation <= value->generation); /* it never falls */
 #endif
-    value->generation++;
+    CHRON__ASSERT(raise == CHRON__SLOTS_TURN || raise == CHRON__SLOTS_OVER);
+    value->generation += raise;
     slot = base + (value->generation % 2u ? CHRON__SLOT_A : CHRON__SLOT_B);
     chron__write_le64(copy + offsetof(chron__slot, generation), value->generation);
     chron__write_le64(copy + offsetof(chron__slot, next_seq), value->next_seq);

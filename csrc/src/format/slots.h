@@ -3,6 +3,10 @@
  * slots.h - a small record that one process rewrites in place and others read, in queue.meta and in
  * position files. Two slots take turns; each has a CRC. Killed in the middle of a store, or read in the
  * middle of one, the other slot still holds the value before.
+ *
+ * Turns protect from the death of the process. A loss of power may leave both torn, each at another moment, unless one of
+ * them was put on disk before the other is touched: so who knows which one is on disk leaves that alone, and writes over the
+ * newer one, until that is on disk as well. Then a store that is cut off leaves the value that was last put on disk.
  */
 #ifndef CHRON_SLOTS_H
 #define CHRON_SLOTS_H
@@ -32,7 +36,11 @@ int chron__slots_load(const uint8_t *base, chron__slot_value *out);
 /* The same, when *value is what an earlier call gave (zeros at first): two loads if nothing was stored since. */
 void chron__slots_refresh(const uint8_t *base, chron__slot_value *value);
 
-/* Store *value with the next generation, which is also set in *value. One thread of one process only. */
-void chron__slots_store(uint8_t *base, chron__slot_value *value);
+/* How far the next store raises the generation: 1, into the other slot; 2, over the newest one. */
+#define CHRON__SLOTS_TURN 1u
+#define CHRON__SLOTS_OVER 2u
+
+/* Store *value with a generation that is `raise` higher, also in *value. One thread of one process only. */
+void chron__slots_store(uint8_t *base, chron__slot_value *value, unsigned raise);
 
 #endif

@@ -204,8 +204,10 @@ static int set_epoch(chron_writer *w, const chron__recovered *found)
 static int begin_epoch(chron_writer *w)
 {
     chron__words words = {.epoch = w->epoch, .segments = w->segments};
-    int status;
+    int status = chron__writer_sync_state(w); /* before the slot is touched that may be the one on disk */
 
+    if (status < 0)
+        return status;
     w->state.durable_next = chron__get64(&w->durable_next);
     w->state.epoch = w->full_epoch;
     w->state.flags = 0;

@@ -36,19 +36,28 @@ static int lost(chron_writer *w, int status, const char *file, const char *what)
 
 int chron__writer_store_state(chron_writer *w, int on_disk)
 {
-    const chron__io *io = w->q.io;
-    int status = 0;
+    unsigned raise;
 
     CHRON__ASSERT(w->writer_lock.map || w->writer_lock.fd >= 0); /* nobody else writes queue.meta */
     w->state.time_ns = chron__clock_ns(1);
-    chron__state_store(w->q.meta.base, &w->state, &w->place);
+    raise = w->state.generation == w->state_on_disk ? CHRON__SLOTS_TURN : CHRON__SLOTS_OVER;
+    chron__state_store(w->q.meta.base, &w->state, &w->place, raise);
     if (chron__map_faulted(&w->q.meta)) {
         w->sync_lost = 1;
         return chron__fail_fault(CHRON__FILE_META, "");
     }
-    if (on_disk)
-        status = io->sync_map(io, w->q.meta_fd, &w->q.meta, 0, CHRON__PAGE);
-    return status < 0 ? lost(w, status, CHRON__FILE_META, "queue.meta") : 0;
+    return on_disk ? chron__writer_sync_state(w) : 0;
+}
+
+int chron__writer_sync_state(chron_writer *w)
+{
+    int status = w->q.io->sync_map(w->q.io, w->q.meta_fd, &w->q.meta, 0, CHRON__PAGE);
+
+    if (status < 0)
+        return lost(w, status, CHRON__FILE_META, "queue.meta");
+    w->state_on_disk = w->state.generation;
+    w->mark_on_disk = w->state.durable_next;
+    return 0;
 }
 
 /* ----------------------------------------------------------------------------------- older segments */
@@ -225,14 +234,17 @@ int chron__writer_check_place(chron_writer *w, const chron__seg *seg)
                        "that have no name any more. Close the writer");
 }
 
-/* The mark moves on. queue.meta goes to disk when it passes a segment. */
-static int move_mark(chron_writer *w, uint64_t next_seq, int on_disk)
+/* The mark moves on. queue.meta goes to disk when the mark there lies in front of a segment that is complete on disk. */
+static int move_mark(chron_writer *w, uint64_t next_seq)
 {
+    int on_disk = w->unsynced_base > w->mark_on_disk;
     int status = 0;
 
     if (next_seq > chron__get64(&w->durable_next)) {
         w->state.durable_next = next_seq;
         status = chron__writer_store_state(w, on_disk);
+    } else if (on_disk) {
+        status = chron__writer_sync_state(w);
     }
     if (status < 0)
         return status;
@@ -250,7 +262,6 @@ static int sync_what(chron_writer *w, uint64_t sealed_before)
     chron__seg *seg;
     uint64_t next_seq;
     uint64_t tail;
-    uint64_t unsynced = w->unsynced_base;
     int status;
 
     pthread_mutex_lock(&w->lock);
@@ -272,7 +283,7 @@ static int sync_what(chron_writer *w, uint64_t sealed_before)
     if (status == 0)
         status = sync_directory(w);
     chron__seg_release(seg);
-    return status < 0 ? status : move_mark(w, next_seq, w->unsynced_base != unsynced);
+    return status < 0 ? status : move_mark(w, next_seq);
 }
 
 /* With sync_lock held. A failure is remembered for the owner, who may not be the one who hears of it here. */

@@ -22,5 +22,7 @@ void chron__writer_forgive(chron_writer *w, uint64_t oldest_base);
 int chron__writer_check_place(chron_writer *w, const chron__seg *seg);
 /* queue.meta gets a new slot. With sync_lock held, or before the handle is shared. */
 int chron__writer_store_state(chron_writer *w, int on_disk);
+/* Put it on disk as it is. The same. */
+int chron__writer_sync_state(chron_writer *w);
 
 #endif

@@ -85,7 +85,10 @@ struct chron_writer {
 
     pthread_mutex_t sync_lock;
     chron__slot_value state; /* as last stored in queue.meta */
-    int sync_lost;           /* a sync has failed */
+    uint64_t mark_on_disk;   /* its durable_next, as last put on disk */
+    uint64_t
+        state_on_disk; /* generation of the slot that is on disk for sure: not written over before another one is */
+    int sync_lost;     /* a sync has failed */
     uint64_t unsynced_base;  /* segments below this are on disk, seal and all */
     uint64_t inherited_base; /* this segment was there when the writer opened, */
     uint64_t inherited_end; /* with records up to here that nobody has proven to be on the device; 0: none (and lock) */
