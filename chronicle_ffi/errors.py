@@ -44,7 +44,7 @@ class ChronicleError(Exception):
         self.offset = offset  #: where in that file, in bytes
         self.seq = seq  #: the sequence number concerned
         self.oldest = oldest  #: the oldest seq that can still be read, where the record wanted is gone
-        self.next_seq = next_seq  #: the next seq to be appended, where the log ends before `seq`
+        self.next_seq = next_seq  #: SeqOutOfRange: of the next append; HistoryRewritten: the first that was undone
         self.appended = appended  #: NotSynced: how many records of the call are in the log
         self.pid = pid  #: the process that stands in the way
 

@@ -161,7 +161,7 @@ typedef struct chron_error {
     int64_t pid;        /* EWRITER: the process that has the queue open; 0 unknown */
     uint64_t seq;       /* the sequence number concerned: what was asked for, or what is damaged or was rewritten */
     uint64_t oldest;    /* EGONE: the oldest seq that can still be read */
-    uint64_t next_seq;  /* ERANGE, EREWRITTEN: seq of the next record to be appended, if the log ends before `seq` */
+    uint64_t next_seq;  /* ERANGE: of the next record to be appended; EREWRITTEN: of the first that was undone, if known */
     uint64_t offset;    /* bytes from the start of `file` */
     char file[96];      /* file inside the queue directory */
     char text[512];     /* one sentence that says what was tried and what to do */

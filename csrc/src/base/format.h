@@ -152,6 +152,7 @@ typedef struct chron__slot {
 #define CHRON__SLOT_B 1024u
 #define CHRON__SLOT_FINGERPRINT 1u /* position: fingerprint is set */
 #define CHRON__SLOT_CLEAN 2u       /* meta: the writer closed properly */
+#define CHRON__SLOT_UNDONE 4u      /* position: it lies in what a loss of power undid, from seq segment_base on */
 
 _Static_assert(offsetof(chron__slot, next_seq) == 8, "format");
 _Static_assert(offsetof(chron__slot, segment_base) == 16, "format");

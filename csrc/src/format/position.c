@@ -303,10 +303,50 @@ int chron__registered_load(const chron__queue *q, chron__registered_list *out)
     return 0;
 }
 
+uint64_t chron__registered_passed(const chron__registered *one)
+{
+    if (one->value.flags & CHRON__SLOT_UNDONE)
+        return one->value.segment_base;
+    return one->value.next_seq == CHRON_SEQ_NONE ? 0 : one->value.next_seq;
+}
+
 void chron__registered_free(chron__registered_list *list)
 {
     free(list->at);
     memset(list, 0, sizeof *list);
+}
+
+static int undo_one(const chron__queue *q, const char *name, uint64_t end)
+{
+    chron__position p;
+    int status = chron__position_open(q, name, 0600, 0, &p);
+
+    if (status == -CHRON_EREADER || status == -CHRON_ECORRUPT || status == -CHRON_EACCESS)
+        return 0;
+    if (status < 0)
+        return status;
+    if (!p.is_new && p.value.next_seq != CHRON_SEQ_NONE && p.value.next_seq > end) {
+        p.value.flags = CHRON__SLOT_UNDONE;
+        p.value.fingerprint = 0;
+        p.value.segment_base = end;
+        p.value.offset = 0;
+        status = chron__position_store(q, &p, 1);
+    }
+    chron__position_withdraw(q, &p, name); /* if it was removed meanwhile */
+    chron__position_close(q, &p);
+    return status;
+}
+
+int chron__positions_undo(const chron__queue *q, uint64_t end)
+{
+    chron__registered_list readers;
+    int status = chron__registered_load(q, &readers);
+
+    for (size_t i = 0; status == 0 && i < readers.count; i++)
+        if (!readers.at[i].damaged && chron__registered_passed(&readers.at[i]) > end)
+            status = undo_one(q, readers.at[i].name, end);
+    chron__registered_free(&readers);
+    return status;
 }
 
 int chron__registered_sync(const chron__queue *q, const char *name)

@@ -35,6 +35,13 @@ void chron__position_withdraw(const chron__queue *q, chron__position *position, 
 /* Stores position->value as the next generation. sync: also on disk. */
 int chron__position_store(const chron__queue *q, chron__position *position, int sync);
 
+/*
+ * The log ends at `end`: a stored position beyond it is marked as undone, on disk, before other records take those seqs. Retention
+ * would believe that their reader had passed them. Left alone are those that a reader has open, who looks for itself when it resumes,
+ * those that cannot be read, and those that this process may not write to.
+ */
+int chron__positions_undo(const chron__queue *q, uint64_t end);
+
 /* One registered reader, seen from outside. */
 typedef struct chron__registered {
     char name[CHRON_READER_NAME_MAX + 4];
@@ -49,6 +56,8 @@ typedef struct chron__registered_list {
     size_t capacity;
 } chron__registered_list;
 
+/* Everything below was dealt with by its reader; 0 if it never committed. */
+uint64_t chron__registered_passed(const chron__registered *one);
 /* All registered readers, by name. Free with chron__registered_free. */
 int chron__registered_load(const chron__queue *q, chron__registered_list *out);
 void chron__registered_free(chron__registered_list *list);

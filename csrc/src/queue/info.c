@@ -192,6 +192,8 @@ static int fill_readers(const chron__queue *q, const chron__array *array, int64_
         if (!one->damaged) {
             info.position = one->value.next_seq == CHRON_SEQ_NONE ? oldest : one->value.next_seq;
             info.lag = next_seq > info.position ? next_seq - info.position : 0;
+            if (one->value.flags & CHRON__SLOT_UNDONE)
+                info.lag = next_seq - one->value.segment_base;
             info.updated_ns = one->value.time_ns;
         }
         chron__array_put(array, i, &info, sizeof info);

@@ -62,16 +62,10 @@ static void summarize(const look *l, uint64_t base_seq, summary *out)
     }
 }
 
-/* Seq that a reader holds back: everything from there on must stay for it. */
-static uint64_t holds_from(const chron__registered *one)
-{
-    return one->value.next_seq == CHRON_SEQ_NONE ? 0 : one->value.next_seq;
-}
-
 static int is_ignored(const look *l, const chron__registered *one)
 {
     const chron_retention *limits = l->limits;
-    uint64_t from = holds_from(one);
+    uint64_t from = chron__registered_passed(one);
 
     if (limits->reader_ttl_ms && !one->alive &&
         (l->now_ns > one->value.time_ns && (l->now_ns - one->value.time_ns) / NS_PER_MS >= limits->reader_ttl_ms))
@@ -90,7 +84,7 @@ static void weigh_readers(look *l, chron_cleanup *out)
             l->damaged = one; /* holds everything: nobody knows how far it came */
         } else if (is_ignored(l, one)) {
             out->readers_ignored++;
-        } else if (!l->slowest || holds_from(one) < holds_from(l->slowest)) {
+        } else if (!l->slowest || chron__registered_passed(one) < chron__registered_passed(l->slowest)) {
             l->slowest = one;
         }
     }
@@ -134,11 +128,11 @@ static void decide(const look *l, size_t i, chron_segment_fate *fate)
         (void)snprintf(fate->reader, sizeof fate->reader, "%s", l->damaged->name);
     } else if (l->readers.count == 0) {
         fate->reason = CHRON_KEPT_NO_READERS;
-    } else if (l->slowest && holds_from(l->slowest) < fate->next_seq) {
+    } else if (l->slowest && chron__registered_passed(l->slowest) < fate->next_seq) {
         fate->reason = CHRON_KEPT_READER;
         (void)snprintf(fate->reader, sizeof fate->reader, "%s", l->slowest->name);
     } else {
-        CHRON__ASSERT(!l->slowest || holds_from(l->slowest) >= fate->next_seq);
+        CHRON__ASSERT(!l->slowest || chron__registered_passed(l->slowest) >= fate->next_seq);
         fate->reason = CHRON_GONE_CONSUMED; /* by all that count: the others are ignored by a limit */
     }
 }
@@ -171,7 +165,7 @@ static uint64_t count_behind(const look *l, uint64_t first_deleted, uint64_t old
     for (size_t i = 0; i < l->readers.count; i++) {
         const chron__registered *one = &l->readers.at[i];
 
-        if (!one->damaged && holds_from(one) < oldest && oldest > first_deleted)
+        if (!one->damaged && chron__registered_passed(one) < oldest && oldest > first_deleted)
             behind++;
     }
     return behind;

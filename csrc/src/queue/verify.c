@@ -131,6 +131,11 @@ static void check_position(chron__verify *v, const chron__bases *bases, const ch
                               one->name);
     else if (at == CHRON_SEQ_NONE)
         return;
+    else if (one->value.flags & CHRON__SLOT_UNDONE)
+        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, CHRON__SLOT_A, one->value.segment_base, at,
+                              "reader %s committed up to seq %" PRIu64
+                              ", but a loss of power undid records from %" PRIu64 " on",
+                              one->name, at, one->value.segment_base);
     else if (at > v->next_seq)
         chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, CHRON__SLOT_A, v->next_seq, at,
                               "reader %s committed up to "

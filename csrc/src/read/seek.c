@@ -215,6 +215,19 @@ static int64_t skip_damaged(chron_reader *r)
 
 /* ------------------------------------------------------------------------------------------- start */
 
+static int fail_undone(const chron__slot_value *at, uint64_t end)
+{
+    int status = chron__fail(CHRON_EREWRITTEN,
+                             "this reader had committed up to seq %" PRIu64 ", but the log ended before "
+                             "%" PRIu64 ": a loss of power undid records that were not durable. Open it with another "
+                             "start",
+                             at->next_seq, end);
+
+    chron__error()->seq = at->next_seq - 1u;
+    chron__error()->next_seq = end;
+    return status;
+}
+
 static int resume(chron_reader *r)
 {
     const chron__slot_value *at = &r->position.value;
@@ -223,19 +236,11 @@ static int resume(chron_reader *r)
 
     if (r->position.fd < 0 || at->next_seq == CHRON_SEQ_NONE)
         return seek_earliest(r);
+    if (at->flags & CHRON__SLOT_UNDONE)
+        return fail_undone(at, at->segment_base);
     status = chron__reader_move_to(r, at->next_seq, r->seg);
-    if (status == -CHRON_ERANGE) {
-        uint64_t end = chron__error()->next_seq;
-
-        status = chron__fail(CHRON_EREWRITTEN,
-                             "this reader had committed up to seq %" PRIu64 ", but the log ends before "
-                             "%" PRIu64 ": a loss of power undid records that were not durable. Open it with another "
-                             "start",
-                             at->next_seq, end);
-        chron__error()->seq = at->next_seq - 1u;
-        chron__error()->next_seq = end;
-        return status;
-    }
+    if (status == -CHRON_ERANGE)
+        return fail_undone(at, chron__error()->next_seq);
     /* After a gap the position is another one, and the fingerprint of no use. */
     if (status < 0 || r->next_seq != at->next_seq || !(at->flags & CHRON__SLOT_FINGERPRINT))
         return status;

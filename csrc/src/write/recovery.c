@@ -15,6 +15,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
+#include "format/position.h"
 #include "queue/quarantine.h"
 
 /* ------------------------------------------------------------------------------------- putting right */
@@ -27,9 +28,9 @@ static void note_index(chron__seg *seg, uint64_t *next_block, uint64_t offset)
     if (block < *next_block)
         return;
     for (uint64_t b = *next_block; b < block; b++)
-        if (chron__seg_index_get(seg, b))
+        if (chron__seg_index_raw(seg, b))
             chron__seg_index_set(seg, b, 0);
-    if (chron__seg_index_get(seg, block) != offset)
+    if (chron__seg_index_raw(seg, block) != offset)
         chron__seg_index_set(seg, block, offset);
     *next_block = block + 1u;
 }
@@ -58,6 +59,9 @@ static void mend_index(const chron__survey *s, chron__seg *seg)
     }
     if (stop == CHRON__STOP_END)
         note_index(seg, &next_block, walk.offset);
+    for (; next_block < chron__seg_blocks(seg); next_block++)
+        if (chron__seg_index_raw(seg, next_block))
+            chron__seg_index_set(seg, next_block, 0);
 }
 
 /* The next segment is there, and follows: see that END says so. */
@@ -295,6 +299,8 @@ int chron__recover(const chron__queue *q, const chron__wish *wish, unsigned mode
     out->prev_base = CHRON_SEQ_NONE;
     if (status == 0)
         status = carry_out(&s, mode, out);
+    if (status == 0 && (wish->whence != CHRON__FROM_HERE || out->report.quarantined))
+        status = chron__positions_undo(q, s.next_seq);
     if (status == 0) {
         set_mark(&s, out);
         fill_report(&s, out);
