@@ -21,6 +21,7 @@ static ino_t lost_inode; /* of the file of which the device holds nothing but ze
 static int lost_fd = -1;
 static int cannot_tell; /* the device cannot be read past the page cache */
 static uint64_t device_reads;
+static enum { STAYS, DELETED_BEFORE, DELETED_BEHIND } fate; /* retention deletes the segment while it is read back */
 static chron__io io;
 
 static ino_t inode_of(int dir, const char *name)
@@ -39,12 +40,19 @@ static int64_t read_device(const chron__io *self, int dir, const char *name, voi
     if (cannot_tell)
         return -ENOTSUP;
     device_reads++;
+    if (fate == DELETED_BEFORE)
+        CHECK(unlinkat(dir, name, 0) == 0);
     fd = openat(dir, name, O_RDONLY);
-    if (fd < 0)
-        return -errno;
+    if (fd < 0) {
+        fate = STAYS;
+        return -ENOENT;
+    }
     n = pread(fd, buffer, bytes, (off_t)offset);
     if (n > 0 && inode_of(dir, name) == lost_inode)
         memset(buffer, 0, (size_t)n);
+    if (fate == DELETED_BEHIND)
+        CHECK(unlinkat(dir, name, 0) == 0);
+    fate = STAYS;
     close(fd);
     (void)self;
     return n;
@@ -115,6 +123,14 @@ static void check_all(uint64_t count)
     temporary_remove(path);
 }
 
+static uint64_t oldest_base(void)
+{
+    chron_segment_info first = {.struct_size = sizeof first};
+
+    CHECK(chron_queue_segments(path, &first, 1) > 0);
+    return first.base_seq;
+}
+
 /* The file that was lost has another one in its place now. */
 static void check_written_anew(void)
 {
@@ -159,6 +175,32 @@ static void test_the_current_segment_is_left_and_written_anew(void)
     CHECK_EQ(chron_writer_sync(w), 0);
     CHECK_EQ(chron_writer_close(w), 0);
     check_all(count + 6u);
+}
+
+/* The owner left the segment meanwhile, and nobody wants it any more: that is no loss, and the name does not come back. */
+static void test_retention_deletes_it_meanwhile(void)
+{
+    uint64_t count = lose(30, 0);
+    chron_writer *w = open_writer(0);
+
+    fate = DELETED_BEFORE;
+    append(w, 1);
+    CHECK_EQ(chron_writer_sync(w), 0);
+    CHECK_EQ(chron_writer_durable_seq(w), count);
+    CHECK_EQ(chron_writer_close(w), 0);
+    close(lost_fd);
+    temporary_remove(path);
+
+    count = lose(300, 0);
+    w = open_writer(0);
+    fate = DELETED_BEHIND;
+    append(w, 1);
+    CHECK_EQ(chron_writer_sync(w), 0);
+    CHECK(oldest_base() > 0);
+    CHECK_EQ(chron_writer_close(w), 0);
+    close(lost_fd);
+    lost_fd = -1;
+    temporary_remove(path);
 }
 
 /* The syncer finds out; only the owner can leave the segment, and does when it asks again. */
@@ -233,6 +275,7 @@ int main(void)
 {
     RUN(test_an_older_segment_is_written_anew);
     RUN(test_the_current_segment_is_left_and_written_anew);
+    RUN(test_retention_deletes_it_meanwhile);
     RUN(test_a_sync_in_the_background_finds_it);
     RUN(test_a_device_that_cannot_be_asked);
     RUN(test_nothing_is_read_without_need);

@@ -191,6 +191,16 @@ static int is_history(const sim_life *life, const sim_commit *one, uint32_t olde
            (one->seq == 0 || one->seq - 1u < oldest || life->truth.life_of[one->seq - 1u] == one->life);
 }
 
+/* Of the records that were consumed then: up to where are they still those? */
+static uint32_t still_there(const sim_truth *truth, const sim_commit *one)
+{
+    uint32_t seq = 0;
+
+    while (seq < one->seq && seq < truth->started && truth->life_of[seq] <= one->life)
+        seq++;
+    return seq;
+}
+
 void sim_check_oldest(sim_life *life)
 {
     sim_truth *truth = &life->truth;
@@ -205,8 +215,8 @@ void sim_check_oldest(sim_life *life)
 
         if (one->seq == SIM_NO_POSITION)
             continue;
-        if (one->seq > committed && is_history(life, one, 0))
-            committed = one->seq;
+        if (still_there(truth, one) > committed)
+            committed = still_there(truth, one);
         if (one->seq > claimed)
             claimed = one->seq;
     }

@@ -16,20 +16,12 @@
     X(SAME, "not 0 to 0", SIM_BY_TIME, "the same, the other way round")                                             \
     X(BACK, "next_seq is 0, but", SIM_BY_TIME, "the same, below seqs that had been durable")                        \
     X(POSITION, "resumes at", SIM_BY_TIME, "the same: a position without a fingerprint is believed in the new log") \
-    X(RETENTION, "before that was undone", SIM_BY_TIME,                                                             \
-      "a position that a loss of power left beyond the log lets retention delete what is appended since")           \
-    X(CALLS, "on disk: No such file", SIM_BY_TIME,                                                                  \
-      "a sync of an inherited segment, which the owner leaves and retention deletes meanwhile, poisons the writer") \
-    X(OPENS, "has format version", SIM_BY_TIME,                                                                     \
-      "a name without the whole header: torn behind its magic it passes for one of a newer program")                \
     X(POSITION, "both copies of the position", SIM_BY_SECTOR, "a new position file without its slot, or both torn") \
     X(POSITION, "had committed up to", SIM_BY_SECTOR,                                                               \
       "the slot on disk is overwritten by a torn one: the older is back")                                           \
     X(POSITION, "had read when it committed", SIM_BY_SECTOR, "the same")                                            \
     X(POSITION, "has been deleted by retention", SIM_BY_SECTOR, "the same, though those records may be deleted")    \
-    X(POSITION, "r.pos has format version", SIM_BY_WORD, "a new position file with half a header")                  \
     X(POSITION, "does not begin with", SIM_BY_WORD, "the same")                                                     \
-    X(POSITION, "the header of r.pos is damaged", SIM_BY_WORD, "the same")                                          \
-    X(VERIFY, "index entry", SIM_BY_WORD, "an impossible index entry is not cleared by recovery")
+    X(POSITION, "the header of r.pos is damaged", SIM_BY_WORD, "the same")
 
 #endif

@@ -195,7 +195,7 @@ static void print_summary(const run *r, double took)
            (double)s->images / took);
     for (int rule = 0; rule < SIM_RULE_COUNT; rule++)
         if (s->broken[rule])
-            printf("%s %s, %" PRIu64 " times: %s\n", sim_rule_now[rule] ? "BROKEN" : "later:", sim_rule_names[rule],
+            printf("%s %s, %" PRIu64 " times: %s\n", sim_rule_now[rule] ? "BROKEN" : "limit:", sim_rule_names[rule],
                    s->broken[rule], sim_rule_texts[rule]);
     for (int i = 0; sim_known_texts[i]; i++)
         if (s->broken[SIM_RULE_COUNT + 1 + i])

@@ -54,6 +54,9 @@ int chron__header_decode(const uint8_t *bytes, const char *magic, const uint8_t 
                                      file, magic),
                          file, 0, CHRON_SEQ_NONE);
     /* Before the CRC: a later version may well have another one. */
+    if (out->version == 0) /* no program ever wrote that: what should stand here never came to the disk */
+        return chron__at(chron__fail(CHRON_ECORRUPT, "the header of %s is damaged (it has no version)", file), file,
+                         offsetof(chron__file_header, version), CHRON_SEQ_NONE);
     if (out->version != CHRON_FORMAT_VERSION)
         return chron__at(chron__fail(CHRON_EFORMAT,
                                      "%s has format version %u; this library reads version %d: "

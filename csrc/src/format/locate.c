@@ -17,11 +17,16 @@
 #define VAIN_LENGTH 1024u /* bytes: candidates that it still looks at then */
 #define END_TRIES 100     /* the writer may roll between a listing and the look at its last segment, but not for ever */
 
-uint64_t chron__seg_index_get(const chron__seg *seg, uint64_t block)
+uint64_t chron__seg_index_raw(const chron__seg *seg, uint64_t block)
 {
     const uint8_t *entry = seg->map.base + CHRON__INDEX_AT + block * 4u;
     /* [INDEX] with chron__seg_index_set */
-    uint64_t offset = (uint64_t)chron__load_acquire_le32(entry) * CHRON__ALIGN;
+    return (uint64_t)chron__load_acquire_le32(entry) * CHRON__ALIGN;
+}
+
+uint64_t chron__seg_index_get(const chron__seg *seg, uint64_t block)
+{
+    uint64_t offset = chron__seg_index_raw(seg, block);
     uint64_t from = seg->data_offset + block * CHRON__STRIDE;
 
     if (offset < from || offset >= from + CHRON__STRIDE || offset > seg->size - CHRON__RECORD_HEADER)

@@ -102,6 +102,8 @@ static inline uint64_t chron__seg_block_of(const chron__seg *seg, uint64_t offse
 
 /* Offset of the first record header in the block, 0 for none; checked only for lying in the block. */
 uint64_t chron__seg_index_get(const chron__seg *seg, uint64_t block);
+/* As it stands there, also if no record can begin at that offset. */
+uint64_t chron__seg_index_raw(const chron__seg *seg, uint64_t block);
 void chron__seg_index_set(chron__seg *seg, uint64_t block, uint64_t offset);
 
 /* ---------------------------------------------------------------------------- walking, finding */

@@ -154,8 +154,9 @@ static int wipe(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t 
     int status = 0;
 
     for (uint64_t block = 0; block < chron__seg_blocks(seg); block++)
-        if (chron__seg_index_get(seg, block) >= tail)
-            chron__seg_index_set(seg, block, 0);
+        if (chron__seg_index_raw(seg, block) &&
+            (chron__seg_index_get(seg, block) == 0 || chron__seg_index_get(seg, block) >= tail))
+            chron__seg_index_set(seg, block, 0); /* also one that is impossible */
     memset(seg->map.base + tail, 0, (size_t)(end - tail));
     CHRON__STEP("recovery: tail zeroed");
     CHRON__ASSERT(chron__is_zero(seg->map.base + tail, (size_t)(seg->size - tail)));

@@ -67,9 +67,16 @@ static void check_index(place *p, uint64_t offset)
     if (block < p->next_block)
         return;
     for (uint64_t b = p->next_block; b < block; b++)
-        p->one.index |= chron__seg_index_get(p->seg, b) != 0;
-    p->one.index |= chron__seg_index_get(p->seg, block) != offset;
+        p->one.index |= chron__seg_index_raw(p->seg, b) != 0;
+    p->one.index |= chron__seg_index_raw(p->seg, block) != offset;
     p->next_block = block + 1u;
+}
+
+/* Behind END there is nothing. */
+static void check_rest_of_index(place *p)
+{
+    for (uint64_t b = p->next_block; b < chron__seg_blocks(p->seg); b++)
+        p->one.index |= chron__seg_index_raw(p->seg, b) != 0;
 }
 
 /* Does an accepted gap lead on within this segment? Then the walk goes on behind it. */
@@ -105,8 +112,10 @@ static int read_records(chron__survey *s, place *p)
             p->one.first_epoch = chron__rec_epoch(&rec);
         chron__tally_add(&p->one.tally, chron__rec_timestamp(&rec));
     }
-    if (p->one.stop == CHRON__STOP_END)
+    if (p->one.stop == CHRON__STOP_END) {
         check_index(p, p->walk.offset);
+        check_rest_of_index(p);
+    }
     p->one.offset = p->walk.offset;
     p->one.next_seq = p->walk.next_seq;
     p->one.epoch = p->walk.epoch;

@@ -40,8 +40,7 @@ static int is_fault(check *c)
 
 static void check_entry(check *c, uint64_t block, uint64_t expected)
 {
-    const uint8_t *entry = c->seg->map.base + CHRON__INDEX_AT + block * 4u;
-    uint64_t offset = (uint64_t)chron__load_acquire_le32(entry) * CHRON__ALIGN; /* [INDEX] with chron__seg_index_set */
+    uint64_t offset = chron__seg_index_raw(c->seg, block);
 
     if (offset == 0 || offset == expected || is_fault(c))
         return;

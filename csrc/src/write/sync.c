@@ -88,6 +88,18 @@ static int sync_owed(chron_writer *w, int fd, const char *name)
     return status < 0 ? lost(w, status, name, name) : 0;
 }
 
+/* Not if retention deletes it meanwhile: the name would come back. */
+static int write_anew(chron_writer *w, const chron__seg *seg, const char *name)
+{
+    int status = -ENOENT;
+
+    pthread_mutex_lock(&w->clean_lock);
+    if (w->q.io->same_file(w->q.io, seg->fd, w->q.dir, name))
+        status = chron__write_anew(&w->q, seg, w->options.mode);
+    pthread_mutex_unlock(&w->clean_lock);
+    return status;
+}
+
 /* One that was written before this writer came, or too long ago: nobody has heard of all that failed. */
 static int sync_unheard(chron_writer *w, uint64_t base_seq, const char *name)
 {
@@ -100,7 +112,7 @@ static int sync_unheard(chron_writer *w, uint64_t base_seq, const char *name)
     if (status == 0)
         status = chron__prove(&w->q, seg, 0, seg->size);
     if (status == 0)
-        status = chron__write_anew(&w->q, seg, w->options.mode);
+        status = write_anew(w, seg, name);
     chron__seg_release(seg);
     if (status == -ENOENT)
         return 0;
@@ -150,6 +162,8 @@ static int prove_inherited(chron_writer *w, chron__seg *seg, const char *name)
 {
     int status = chron__prove(&w->q, seg, 0, w->inherited_end);
 
+    if (status == -ENOENT) /* the owner has left it, and retention has deleted it: there is nothing to keep */
+        status = 1;
     if (status > 0) {
         pthread_mutex_lock(&w->lock);
         w->inherited_end = 0;

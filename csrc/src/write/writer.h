@@ -11,7 +11,7 @@
  *   sync_lock   one sync at a time; the slots of queue.meta; unsynced_base, synced_*
  *   clean_lock  one cleanup at a time
  *
- * Order: sync_lock or clean_lock before lock. Everything else belongs to the owner's thread.
+ * Order: sync_lock, clean_lock, lock. Everything else belongs to the owner's thread.
  */
 #ifndef CHRON_WRITER_H
 #define CHRON_WRITER_H
