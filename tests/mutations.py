@@ -96,15 +96,15 @@ MUTANTS = [
     Mutant(
         "cleanup overlooks a reader",
         "queue/retention.c",
-        "} else if (!l->slowest || holds_from(one) < holds_from(l->slowest)) {",
+        "} else if (!l->slowest || chron__registered_passed(one) < chron__registered_passed(l->slowest)) {",
         "} else if (!l->slowest) {",
         (WRITER, STATEFUL),
     ),
     Mutant(
         "cleanup off by one",
         "queue/retention.c",
-        "holds_from(l->slowest) < fate->next_seq",
-        "holds_from(l->slowest) + 1u < fate->next_seq",
+        "chron__registered_passed(l->slowest) < fate->next_seq",
+        "chron__registered_passed(l->slowest) + 1u < fate->next_seq",
         (WRITER, STATEFUL),
     ),
     Mutant(
@@ -923,7 +923,7 @@ MUTANTS = [
     Mutant(
         "what the device lost is not written anew",
         "write/sync.c",
-        "    if (status == 0)\n        status = chron__write_anew(&w->q, seg, w->options.mode);\n",
+        "    if (status == 0)\n        status = write_anew(w, seg, name);\n",
         "",
         ("test_prove",),
     ),
@@ -968,8 +968,8 @@ MUTANTS = [
     Mutant(
         "the mark stays behind on disk",
         "write/sync.c",
-        "    return status < 0 ? status : move_mark(w, next_seq, w->unsynced_base != unsynced);",
-        "    return status < 0 ? status : move_mark(w, next_seq, 0);",
+        "    int on_disk = w->unsynced_base > w->mark_on_disk;\n",
+        "    int on_disk = 0;\n",
         ("test_order",),
     ),
 ]
