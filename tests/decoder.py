@@ -18,7 +18,8 @@ NONE = 0xFFFF_FFFF_FFFF_FFFF
 STRIDE = 65536
 END_TYPE = 0xFFFF
 SLOT_OFFSETS = (512, 1024)
-FLAG_FINGERPRINT, FLAG_CLEAN = 1, 2
+FLAG_FINGERPRINT, FLAG_CLEAN, FLAG_UNDONE = 1, 2, 4
+FENCE = 1  # of the doorbell
 SEAL_MONOTONE = 1
 SEGMENT_NAME = re.compile(r"(\d{20})\.seg")
 READER_NAME = re.compile(r"readers/([A-Za-z0-9_-][A-Za-z0-9._-]{0,63})\.pos")
@@ -122,7 +123,7 @@ def header(file: str, data: bytes, size: int, magic: bytes, uuid: bytes | None) 
         raise FormatError(file, 8, f"version {found.version}")
     if fields[-1] != crc(data[:124]):
         raise FormatError(file, 124, "CRC of the header")
-    if found.incompat != 0:
+    if found.incompat & ~(FENCE if magic == b"CHRONBEL" else 0):
         raise FormatError(file, 16, f"incompat flags {found.incompat:#x}")
     if uuid is not None and found.uuid != uuid:
         raise FormatError(file, 24, "uuid of another queue")
@@ -265,7 +266,7 @@ def position(file: str, image: Image, meta: Header, records: list[Record], next_
     """Section 10, with the proof that the history is the one that was read."""
     header(file, image[file], 4096, b"CHRONPOS", meta.uuid)
     found = slot(file, image[file])
-    if found.next_seq == NONE:
+    if found.next_seq == NONE or found.flags & FLAG_UNDONE:
         return found
     if found.next_seq > next_seq:
         raise FormatError(file, 512, f"position {found.next_seq}, the log ends before {next_seq}")

@@ -1072,4 +1072,32 @@ MUTANTS += [
         "    if (1)\n",
         ("test_prove",),
     ),
+    Mutant(
+        "a reader sleeps without the fence that the writer leaves to it",
+        "format/doorbell.c",
+        "    bell->is_missed = needs_membarrier(bell) && chron__membarrier() < 0;",
+        "    bell->is_missed = 0;",
+        ("test_bell",),
+    ),
+    Mutant(
+        "a writer that does not take part leaves the fence to readers",
+        "format/doorbell.c",
+        "    bell->is_light = chron__membarrier_join() == 0;",
+        "    bell->is_light = 1;",
+        ("test_bell",),
+    ),
+    Mutant(
+        "a reader that may not fence sleeps as if it had",
+        "format/doorbell.h",
+        "    return bell->map.base && !bell->is_missed;",
+        "    return bell->map.base != NULL;",
+        ("test_bell",),
+    ),
+    Mutant(
+        "a doorbell of the first release is kept",
+        "format/doorbell.c",
+        "    if (status < 0 || !(features & CHRON__INCOMPAT_FENCE)) {",
+        "    if (status < 0) {",
+        ("tests/test_format.py",),
+    ),
 ]

@@ -153,6 +153,7 @@ def test_golden(archive: Path, tmp_path: Path) -> None:
     with writer:  # and goes on
         assert writer.append(b"today") == decoded.next_seq
     assert decoder.open_queue(queue).records[-1].payload == b"today"
+    assert (queue / "doorbell").read_bytes()[16] == decoder.FENCE  # the first release's was made anew
     assert Queue.verify(queue).ok
 
 

@@ -769,7 +769,7 @@ CHRON_API int chron_reader_stats_get(const chron_reader *r, chron_reader_stats *
 
 /*
  * Have the writer ring at its next publish. 0: it will; 1: it need not, next() would return something, or fail.
- * Errors: none of its own.
+ * Errors: EACCESS (a sandbox forbids membarrier(2), so it may not: poll).
  */
 CHRON_API int chron_reader_arm(chron_reader *r);
 /*

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_bell.c - no wake-up is lost: two processes hand a number to and fro as fast as they can, one ringing, one
- * sleeping whenever there is nothing. Without either fence of doorbell.h and .c a ring and an announcement miss each
- * other in the end, and the sleeper stays down for its whole five seconds.
+ * sleeping whenever there is nothing. Without any of the fences of doorbell.h and .c a ring and an announcement miss each
+ * other in the end, and the sleeper stays down for its whole five seconds. All of it three times: as the kernel offers
+ * it, in a sandbox without membarrier(2), and with only the sleeper in one.
  */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
+#include <stddef.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,6 +52,21 @@ static void store_slowly(uint32_t round)
         chron__set32(&shared->lines[i].word, round);
 }
 
+/* For this process and its children: membarrier(2) fails with EPERM, as in a container that does not know it. */
+static void forbid_membarrier(void)
+{
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof rules / sizeof *rules, .filter = rules};
+
+    CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
 static void open_bell(const char *path, chron__queue *q, chron__doorbell *bell)
 {
     CHECK_EQ(chron__queue_open(q, &chron__io_posix, path, 0), 0);
@@ -74,23 +96,33 @@ static void sleeper(const char *path)
     _exit(0);
 }
 
-static void test_no_wake_up_is_lost(void)
+/* Nobody rings. Who cannot be sure to be seen does not wait for it. */
+static void wake_by_oneself(const char *path)
 {
-    char path[TEMPORARY_BYTES];
-    chron_writer_options options = {.struct_size = sizeof options};
-    chron_writer *w;
     chron__queue q;
     chron__doorbell bell;
-    pid_t child;
+    uint64_t before = chron__monotonic_ns();
+
+    open_bell(path, &q, &bell);
+    if (chron__load_relaxed32(bell.map.base + CHRON__BELL_FENCE)) {
+        CHECK(!chron__doorbell_works(&bell));
+        CHECK_EQ(chron__doorbell_sleep(&bell, chron__doorbell_announce(&bell), SLEEP_NS), 0);
+        CHECK(chron__monotonic_ns() - before < TOO_LONG_NS);
+    }
+    chron__doorbell_close(&q, &bell);
+    chron__queue_close(&q);
+}
+
+/* The writer's side, as chron__doorbell_create() has settled it when the queue was opened. */
+static void ringer(const char *path, int is_light, pid_t child)
+{
+    chron__queue q;
+    chron__doorbell bell;
     int status;
 
-    temporary_directory(path);
-    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
-    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
-    child = fork();
-    if (child == 0)
-        sleeper(path);
     open_bell(path, &q, &bell);
+    bell.is_light = chron__load_relaxed32(bell.map.base + CHRON__BELL_FENCE);
+    CHECK_EQ(bell.is_light, (unsigned)is_light);
     for (uint32_t round = 1; round <= rounds; round++) {
         for (uint32_t i = 0; i < round % SWEEP; i++) /* meet the sleeper at another moment each time */
             chron__pause();
@@ -104,8 +136,50 @@ static void test_no_wake_up_is_lost(void)
     (void)waitpid(child, &status, 0);
     chron__doorbell_close(&q, &bell);
     chron__queue_close(&q);
+}
+
+static void hand_to_and_fro(int is_light, int is_sleeper_sandboxed)
+{
+    char path[TEMPORARY_BYTES];
+    chron_writer_options options = {.struct_size = sizeof options};
+    chron_writer *w;
+    pid_t child;
+
+    temporary_directory(path);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    CHECK_EQ(chron_writer_open(path, &options, &w), 0);
+    chron__set32(&shared->sent, 0);
+    chron__set32(&shared->seen, 0);
+    child = fork();
+    if (child == 0) {
+        if (is_sleeper_sandboxed) {
+            forbid_membarrier();
+            wake_by_oneself(path);
+        }
+        sleeper(path);
+    }
+    ringer(path, is_light, child);
     CHECK_EQ(chron_writer_close(w), 0);
     temporary_remove(path);
+}
+
+static void test_no_wake_up_is_lost(void)
+{
+    hand_to_and_fro(chron__membarrier_join() == 0, 0);
+}
+
+static void test_nor_by_a_sleeper_that_may_not_fence(void)
+{
+    rounds /= 100; /* it polls: a millisecond each */
+    hand_to_and_fro(chron__membarrier_join() == 0, 1);
+    rounds *= 100;
+}
+
+/* The last one: there is no way out of a sandbox. */
+static void test_nor_where_the_writer_has_to(void)
+{
+    forbid_membarrier();
+    hand_to_and_fro(0, 0);
 }
 
 int main(void)
@@ -117,5 +191,7 @@ int main(void)
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
     RUN(test_no_wake_up_is_lost);
+    RUN(test_nor_by_a_sleeper_that_may_not_fence);
+    RUN(test_nor_where_the_writer_has_to);
     return 0;
 }

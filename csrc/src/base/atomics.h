@@ -20,8 +20,9 @@
  *              torn slot from a whole one
  *   [INTENT]   the writer says how far it may go,      the next writer, when this one is dead: it sees all stores
  *              release, before it places anything     of a process that has ended (identity.c)
- *   [BELL]     the writer publishes, then a seq_cst   a reader announces itself, then a seq_cst fence, then looks
- *              fence, then looks for sleepers         for a record: at least one sees the other (doorbell.c)
+ *   [BELL]     the writer publishes, then looks for   a reader announces itself, then looks for a record: at least
+ *              sleepers, with a seq_cst fence or a    one sees the other (doorbell.c)
+ *              membarrier of the reader's between
  *   [TAIL]     the owner's thread stores next_seq,    the keeper's thread loads it, acquire: what a sync covers
  *              release, after the record              is there
  *   [TOUCH]    one thread claims a slice of pages to  the other one finds it claimed; relaxed, for nothing else
@@ -122,6 +123,12 @@ static inline void chron__fence_acquire(void)
 
 /* Orders this thread with a signal handler that runs on it. No instruction. */
 static inline void chron__fence_signal(void)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* The half of a pair of fences that costs nothing, where another process does chron__membarrier() in between. */
+static inline void chron__fence_light(void)
 {
     atomic_signal_fence(memory_order_seq_cst);
 }

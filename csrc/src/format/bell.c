@@ -89,10 +89,11 @@ int chron__bell_of_queue(const chron__queue *q, chron_bell **out)
         return -CHRON_ENOMEM;
     b->io = q->io;
     chron__doorbell_open(q, &b->door);
-    if (!b->door.map.base) {
+    if (!chron__doorbell_works(&b->door)) {
         chron_bell_release(b);
-        return chron__fail(CHRON_EACCESS, "the doorbell cannot be written to, or is damaged: look for records now and "
-                                          "then instead");
+        return chron__fail(CHRON_EACCESS,
+                           "the doorbell cannot be written to, or is damaged, or membarrier(2) is forbidden: "
+                           "look for records now and then instead");
     }
     *out = b;
     return 0;

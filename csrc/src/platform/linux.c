@@ -452,6 +452,32 @@ int chron__futex_wake_all(void *word)
 #endif
 }
 
+/* ---------------------------------------------------------------------------------- fences of others */
+
+/* The values are the kernel's; its header knows them since 4.16 only. */
+#define MEMBARRIER_GLOBAL_EXPEDITED (1 << 1)
+#define MEMBARRIER_REGISTER_GLOBAL_EXPEDITED (1 << 2)
+
+static int membarrier(int command)
+{
+#if defined(SYS_membarrier)
+    return syscall(SYS_membarrier, command, 0, 0) < 0 ? -errno : 0;
+#else
+    (void)command;
+    return -ENOSYS;
+#endif
+}
+
+int chron__membarrier_join(void)
+{
+    return membarrier(MEMBARRIER_REGISTER_GLOBAL_EXPEDITED);
+}
+
+int chron__membarrier(void)
+{
+    return membarrier(MEMBARRIER_GLOBAL_EXPEDITED);
+}
+
 #else
 typedef int chron__platform_linux_is_empty; /* ISO C wants something in every file */
 #endif

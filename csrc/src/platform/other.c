@@ -220,6 +220,16 @@ int chron__futex_wake_all(void *word)
     return -ENOSYS;
 }
 
+int chron__membarrier_join(void)
+{
+    return -ENOSYS;
+}
+
+int chron__membarrier(void)
+{
+    return -ENOSYS;
+}
+
 #else
 typedef int chron__platform_other_is_empty; /* ISO C wants something in every file */
 #endif

@@ -161,6 +161,14 @@ int chron__futex_wake_all(void *word);
 /* The same for 1 to that many words: until one of them differs. -ENOSYS also where only one can be waited for. */
 int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns);
 
+/*
+ * A full fence in other processes, at a moment between call and return, for all that have asked to be taken part in it:
+ * so whoever does something often needs no fence, if whoever does its counterpart seldom calls this. Both 0, or negative:
+ * -ENOSYS, or what a sandbox answers. Source: membarrier(2), MEMBARRIER_CMD_GLOBAL_EXPEDITED, Linux 4.16.
+ */
+int chron__membarrier_join(void); /* this process takes part, from the return on until it ends */
+int chron__membarrier(void);
+
 /* Make pages of a writable shared mapping present and writable. Best effort. Never alters content. */
 void chron__populate(void *address, size_t bytes);
 

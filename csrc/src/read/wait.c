@@ -57,7 +57,7 @@ static int doze(chron_reader *r, uint64_t start, uint64_t ns)
         passed = chron__monotonic_ns() - start;
         if (passed >= ns)
             return 0;
-        if (!r->bell.map.base) {
+        if (!chron__doorbell_will_wake(&r->bell)) {
             slice = poll_ns;
             poll_ns = poll_ns < CHRON__POLL_MAX_NS ? poll_ns * 2u : poll_ns;
         }
@@ -101,7 +101,13 @@ int chron_reader_wait(chron_reader *r, int64_t timeout_ns)
 static int arm(chron_reader *r)
 {
     (void)chron__doorbell_announce(&r->bell);
-    return is_ready(r);
+    if (is_ready(r))
+        return 1;
+    if (r->bell.is_missed)
+        return chron__fail(CHRON_EACCESS,
+                           "membarrier(2) is forbidden to this process, so the bell may fail to ring: allow "
+                           "it, or look for records now and then");
+    return 0;
 }
 
 int chron_reader_arm(chron_reader *r)
