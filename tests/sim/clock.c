@@ -2,6 +2,8 @@
 /* clock.c - what platform.h asks for that is no file: simulated time and random bytes, no signals, no other processes. */
 #include "clock.h"
 
+#include <errno.h>
+
 #include <stdio.h>
 #include <string.h>
 
@@ -61,6 +63,16 @@ int chron__futex_wake_all(void *word)
 {
     (void)word;
     return 0;
+}
+
+int chron__membarrier_join(void)
+{
+    return -ENOSYS;
+}
+
+int chron__membarrier(void)
+{
+    return -ENOSYS;
 }
 
 int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns)
