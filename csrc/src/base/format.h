@@ -23,11 +23,10 @@
 #define CHRON__PAGE 4096u /* size of every header, and of the small files */
 #define CHRON__ALIGN 32u  /* records start on multiples of this */
 #define CHRON__RECORD_HEADER 32u
-#define CHRON__STRIDE 65536u                        /* bytes of data area per block index entry */
-#define CHRON__TYPE_OURS 0xFFFFu                    /* type_id of END */
-#define CHRON__COMPAT_KNOWN 0u                      /* no flags yet: unknown compat flags are ignored ... */
-#define CHRON__INCOMPAT_FENCE 1u                    /* doorbell: who sleeps has to look at the word CHRON__BELL_FENCE */
-#define CHRON__INCOMPAT_KNOWN CHRON__INCOMPAT_FENCE /* ... unknown incompat flags refuse the file */
+#define CHRON__STRIDE 65536u     /* bytes of data area per block index entry */
+#define CHRON__TYPE_OURS 0xFFFFu /* type_id of END */
+#define CHRON__COMPAT_KNOWN 0u   /* no flags yet: unknown compat flags are ignored ... */
+#define CHRON__INCOMPAT_FENCE 1u /* ... unknown incompat flags refuse the file. Doorbell: there is a word `fence` */
 
 #define CHRON__MAGIC_META "CHRONQUE"
 #define CHRON__MAGIC_SEGMENT "CHRONSEG"

@@ -43,6 +43,12 @@ static void decode(const uint8_t *bytes, chron__file_header *out)
     out->crc = chron__read_le32(bytes + CRC_BYTES);
 }
 
+/* A flag says something about one kind of file only. */
+static uint32_t known_features(const char *magic)
+{
+    return memcmp(magic, CHRON__MAGIC_DOORBELL, 8) == 0 ? CHRON__INCOMPAT_FENCE : 0;
+}
+
 int chron__header_decode(const uint8_t *bytes, const char *magic, const uint8_t *uuid, const char *file,
                          chron__file_header *out)
 {
@@ -66,7 +72,7 @@ int chron__header_decode(const uint8_t *bytes, const char *magic, const uint8_t 
     if (out->crc != chron_crc32c(0, bytes, CRC_BYTES))
         return chron__at(chron__fail(CHRON_ECORRUPT, "the header of %s is damaged (CRC mismatch)", file), file, 0,
                          CHRON_SEQ_NONE);
-    if (out->incompat & ~CHRON__INCOMPAT_KNOWN)
+    if (out->incompat & ~known_features(magic))
         return chron__at(chron__fail(CHRON_EFORMAT,
                                      "%s uses features that this library does not know (incompat "
                                      "flags 0x%x): use a newer one",
