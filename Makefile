@@ -48,7 +48,7 @@ $(VENV)/stamp: pyproject.toml
 	    { echo "Python's venv or headers are missing; on Debian: apt-get install python3-venv python3-dev" >&2; exit 1; }
 	$(call SAY,VENV)$(PYTHON) -m venv --clear $(VENV) && $(PIP) $(call EXTRA,requires) $(call EXTRA,test) && touch $@
 
-$(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py chronicle_ffi/_fast.c
+$(EXTENSION): $(VENV)/stamp $(SOURCES) $(HEADERS) build_ffi.py setup.py $(wildcard chronicle_ffi/*.[ch])
 	@mkdir -p build
 	$(call SAY,EXT )$(PY) setup.py --quiet build_ext --inplace --build-temp build/extension > build/extension.log 2>&1 || \
 	    { cat build/extension.log; exit 1; }
@@ -272,6 +272,9 @@ soak: build ## run, pause and kill writer and readers for CHRONICLE_SOAK_SECS (d
 soak-views: build $(VENV)/interop ## keep views of segments that retention deletes, for CHRONICLE_SOAK_SECS (default 60)
 	$(PY) -m tests.soak_views
 
+storm: build ## a million exceptions from signal handlers, in every call (CHRONICLE_STORM)
+	$(PY) -m tests.storm
+
 kill: build ## kill a writer 2000 times at random moments, with readers attached
 	$(PY) -m tests.kill
 
@@ -287,7 +290,7 @@ mutants: build ## break the C code on purpose, and show that the tests notice
 format: $(VENV)/lint ## format Python and C
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
-	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*/*.h tests/c/*.[ch] tests/sim/*.[ch] tests/fuzz/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.c)
+	$(VENV)/bin/clang-format -i $(SOURCES) $(wildcard csrc/src/*/*.h tests/c/*.[ch] tests/sim/*.[ch] tests/fuzz/*.[ch] bench/native/*.[ch] examples/*.c chronicle_ffi/*.[ch])
 
 sdist: ## a source archive in dist/
 wheel: ## a wheel in dist/

@@ -10,13 +10,13 @@ STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded builds
 
 fast = Extension(
     "chronicle_ffi._fast",
-    sources=["chronicle_ffi/_fast.c"],
-    depends=["csrc/include/chronicle.h"],
+    sources=[f"chronicle_ffi/{name}.c" for name in ("_fast", "_claim", "_owners", "_taker", "_fetch")],
+    depends=["chronicle_ffi/_fast.h", "chronicle_ffi/_taker.h", "csrc/include/chronicle.h"],
     include_dirs=["csrc/include"],
     define_macros=[("Py_LIMITED_API", "0x030A0000")] if STABLE else [],
     py_limited_api=STABLE,
     # Behind whatever CFLAGS say, as in build_ffi.py.
-    extra_compile_args=["-std=c11", "-O2", *os.environ.get("CHRONICLE_CFLAGS", "").split()],
+    extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", *os.environ.get("CHRONICLE_CFLAGS", "").split()],
     extra_link_args=os.environ.get("CHRONICLE_CFLAGS", "").split(),
 )
 

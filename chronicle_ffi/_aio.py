@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from chronicle_ffi import _fast
 from chronicle_ffi._binding import EINTR, check, ffi, lib
 from chronicle_ffi.errors import InvalidArgument
 
@@ -24,18 +25,28 @@ POLL_SECONDS: Final = (0.0005, 0.01)  # without a doorbell: from the first, doub
 BELLS_MAX: Final[int] = lib.CHRON_BELLS_MAX - 1  # of one listener; one more is its own
 
 
+class NoThread(Exception):
+    """The listener cannot be started now: look now and then instead."""
+
+
 class Bell:
     """A handle's bell, and the futures of one loop that wait for it. Its methods belong to the loop's thread."""
 
-    def __init__(self, pointer: Any) -> None:
-        self.pointer = pointer
+    def __init__(self, owned: _fast.Bell) -> None:
+        self._owned = owned
+        self.pointer = _pointer(owned)
         self.loop = asyncio.get_running_loop()
         self.waiting: set[asyncio.Future[None]] = set()
-        self._listener = _listen(self)
+        self._listener: _Listener | None = None
 
     def is_here(self) -> bool:
         """Whether the running loop is its own."""
         return self.loop is asyncio.get_running_loop()
+
+    def listen(self) -> None:
+        """Have a listener wait at it. Raises NoThread."""
+        if self._listener is None:
+            self._listener = _listener_of(self)
 
     def rang(self) -> None:
         for future in self.waiting:
@@ -43,9 +54,13 @@ class Bell:
 
     def close(self) -> None:
         """No more waiting here: who waits looks once more, and finds the handle closed."""
-        self._listener.remove(self)
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.rang)
+        for listener in list(_listeners):  # in a forked child there are none, and the loop is the parent's
+            if listener.remove(self) and not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(self.rang)
+
+
+def _pointer(owned: _fast.Bell) -> Any:
+    return ffi.cast("chron_bell **", owned.place)[0]
 
 
 def _wake(future: asyncio.Future[None]) -> None:
@@ -57,35 +72,48 @@ class _Listener:
     """The thread, and the bells that it waits at."""
 
     def __init__(self) -> None:
-        out = ffi.new("chron_bell **")
-        check(lib.chron_bell_new(out))
-        self._changed = ffi.gc(out[0], lib.chron_bell_release)  # rung when the bells are other ones
+        self._owned = _fast.Bell()
+        check(lib.chron_bell_new(ffi.cast("chron_bell **", self._owned.place)))
+        self._changed = _pointer(self._owned)  # rung when the bells are other ones
         self._lock = threading.RLock()  # a bell may be removed by a destructor, anywhere
         self._bells: list[Bell] = []
         self._thread: threading.Thread | None = None
 
     def add(self, bell: Bell) -> bool:
-        """False if there are as many as one thread can wait at."""
+        """False if there are as many as one thread can wait at. Raises NoThread; then it waits at none."""
         with self._lock:
-            if len(self._bells) == BELLS_MAX:
-                return False
-            self._bells = [*self._bells, bell]
+            if bell not in self._bells:
+                if len(self._bells) == BELLS_MAX:
+                    return False
+                self._bells = [*self._bells, bell]
             if self._thread is None:
-                self._thread = threading.Thread(target=self._main, name="chronicle-listener", daemon=True)
-                self._thread.start()
+                try:
+                    threading.Thread(target=self._main, name="chronicle-listener", daemon=True).start()
+                except RuntimeError as limit:
+                    self.remove(bell)
+                    raise NoThread from limit
         check(lib.chron_bell_ring(self._changed))
         return True
 
-    def remove(self, bell: Bell) -> None:
+    def remove(self, bell: Bell) -> bool:
+        """Whether it was there."""
         with self._lock:
-            self._bells = [other for other in self._bells if other is not bell]
+            before = self._bells
+            self._bells = [other for other in before if other is not bell]
+            found = len(self._bells) < len(before)
         check(lib.chron_bell_ring(self._changed))
+        return found
 
     def _main(self) -> None:
+        me = threading.current_thread()
         while True:
             changes = lib.chron_bell_count(self._changed)
             with self._lock:
                 bells = self._bells
+                if self._thread is None:
+                    self._thread = me
+                if self._thread is not me:  # whoever started this one was interrupted, and started another
+                    return
                 if not bells:
                     self._thread = None
                     return
@@ -114,10 +142,10 @@ class _Listener:
 
 
 _listeners: list[_Listener] = []
-_listeners_lock = threading.Lock()
+_listeners_lock = threading.RLock()
 
 
-def _listen(bell: Bell) -> _Listener:
+def _listener_of(bell: Bell) -> _Listener:
     with _listeners_lock:
         for listener in _listeners:
             if listener.add(bell):
@@ -128,10 +156,10 @@ def _listen(bell: Bell) -> _Listener:
 
 
 def _after_fork_in_child() -> None:
-    """The threads, and whatever they held, are the parent's."""
-    global _listeners_lock
-    _listeners.clear()
-    _listeners_lock = threading.Lock()
+    """The threads, the locks that they held, and the loops that they told, are the parent's."""
+    global _listeners, _listeners_lock
+    _listeners = []
+    _listeners_lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -6,10 +6,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from operator import index
 from typing import Any, Final, overload
 
-from chronicle_ffi._binding import check, ffi, lib, new_struct
+from chronicle_ffi._binding import ffi, lib
+from chronicle_ffi._fast import Segment
 from chronicle_ffi.errors import InvalidArgument, StorageError
 from chronicle_ffi.model import Message
 
@@ -18,18 +18,15 @@ HEADER_BYTES: Final[int] = ffi.sizeof(HEADER)
 ALIGNMENT: Final[int] = lib.CHRON__ALIGN
 VIEW_BYTES: Final = 16
 VIEW_BUFFER_BYTES: Final = 1 << 30
-RECORDS_UNLOOKED: Final = 1 << 16  # room for so many is taken without a look at what a segment can hold
 
-_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
-
-# Column, type in C, format of its memoryview.
-COLUMNS: Final[tuple[tuple[str, str, Any], ...]] = (
-    ("seq", "uint64_t", "Q"),
-    ("timestamp_ns", "uint64_t", "Q"),
-    ("offset", "uint64_t", "Q"),
-    ("length", "uint32_t", "I"),
-    ("type_id", "uint16_t", "H"),
-    ("flags", "uint8_t", "B"),
+# Column, format of its memoryview; as _taker.c fills them.
+COLUMNS: Final[tuple[tuple[str, Any], ...]] = (
+    ("seq", "Q"),
+    ("timestamp_ns", "Q"),
+    ("offset", "Q"),
+    ("length", "I"),
+    ("type_id", "H"),
+    ("flags", "B"),
 )
 
 
@@ -60,10 +57,10 @@ class Batch(Sequence[Message]):
     length: memoryview  #: of each payload, 4 bytes each
     segment: memoryview  #: the whole segment file, read-only
 
-    def __init__(self, handle: Any, segment: memoryview, columns: dict[str, memoryview]) -> None:
+    def __init__(self, handle: Segment, segment: memoryview, columns: dict[str, memoryview]) -> None:
         self._handle = handle
         self.segment = segment
-        for name, _, _ in COLUMNS:
+        for name, _ in COLUMNS:
             setattr(self, name, columns[name])
 
     def __len__(self) -> int:
@@ -75,7 +72,7 @@ class Batch(Sequence[Message]):
     def __getitem__(self, index: slice) -> Batch: ...
     def __getitem__(self, index: int | slice) -> Message | Batch:
         if isinstance(index, slice):
-            columns = {name: _packed(getattr(self, name)[index], form) for name, _, form in COLUMNS}
+            columns = {name: _packed(getattr(self, name)[index], form) for name, form in COLUMNS}
             return Batch(self._handle, self.segment, columns)
         begin = self.offset[index]
         payload = bytes(self.segment[begin : begin + self.length[index]])
@@ -118,7 +115,7 @@ class Batch(Sequence[Message]):
         >>> total = sum(map(sum, batch.views()))
         >>> batch.check()  # the sum is right
         """
-        if self._handle and lib.chron_segment_faulted(self._handle):
+        if self._handle.faulted():
             raise StorageError("the segment went away under its mapping: it was truncated, or the disk failed")
 
     # ---------------------------------------------------------------------------------------- numpy
@@ -133,7 +130,7 @@ class Batch(Sequence[Message]):
         """
         import numpy as np
 
-        return {name: np.asarray(getattr(self, name)) for name, _, _ in COLUMNS}
+        return {name: np.asarray(getattr(self, name)) for name, _ in COLUMNS}
 
     def to_numpy(self, dtype: Any = None, *, header: bool = False) -> Any:
         """Records of one length as a numpy array over the mapped segment: read-only, and without a copy.
@@ -242,7 +239,8 @@ class Batch(Sequence[Message]):
                 ffi.from_buffer("uint32_t[]", self.length) as lengths,
                 ffi.from_buffer(views) as out,
             ):
-                lib.chron_segment_binary_views(self._handle, begin, offsets, lengths, count, out)
+                segment = ffi.cast("chron_segment **", self._handle.place)[0]
+                lib.chron_segment_binary_views(segment, begin, offsets, lengths, count, out)
             self.check()
             data = [pa.py_buffer(self.segment[at:end]) for at in range(begin, end, VIEW_BUFFER_BYTES)]
         return pa.Array.from_buffers(pa.binary_view(), count, [None, pa.py_buffer(views), *data])
@@ -271,44 +269,13 @@ def arrow_schema(packed: bool = False) -> Any:
     )
 
 
-def read_batch(reader: Any, max_records: int) -> Batch:
-    """Peek, and move over what was found."""
-    wanted = index(max_records)
-    if wanted <= 0:
-        raise InvalidArgument(f"{wanted} records: a batch has at least one")
-    columns = new_struct("chron_columns")
-    out = ffi.new("chron_segment **")
-    if wanted > RECORDS_UNLOOKED:
-        wanted = min(wanted, _capacity(reader, columns, out))
-    room = {name: _uncleared(f"{ctype}[]", wanted) for name, ctype, _ in COLUMNS}
-    for name, column in room.items():
-        setattr(columns, name, column)
-    count = check(lib.chron_reader_peek_columns(reader, columns, wanted, out))
-    handle = ffi.gc(out[0], lib.chron_segment_release) if count else None
-    views = {name: memoryview(ffi.buffer(room[name])).cast(form)[:count] for name, _, form in COLUMNS}
-    if 2 * count < wanted:  # who keeps many batches should not keep their empty room
-        views = {name: memoryview(views[name].tobytes()).cast(form) for name, _, form in COLUMNS}
-    views = {name: view.toreadonly() for name, view in views.items()}
-    if handle is None:
-        return Batch(None, memoryview(b""), views)
-    check(lib.chron_reader_advance(reader, count))
-    return Batch(handle, _bytes_of(handle), views)
-
-
-def _capacity(reader: Any, columns: Any, out: Any) -> int:
-    """How many records the segment of the position can hold."""
-    check(lib.chron_reader_peek_columns(reader, columns, 1, out))
-    size: int = lib.chron_segment_size(out[0])
-    lib.chron_segment_release(out[0])
-    return max(size // HEADER_BYTES, RECORDS_UNLOOKED)
+def batch_of(segment: Segment, count: int, columns: tuple[bytes, ...]) -> Batch:
+    """What a peek has found. The columns may be longer."""
+    named = zip(COLUMNS, columns, strict=True)
+    views = {name: memoryview(column).cast(form)[:count] for (name, form), column in named}
+    return Batch(segment, memoryview(segment), views)
 
 
 def _packed(column: memoryview, form: Any) -> memoryview:
     """The same without gaps."""
     return column if column.c_contiguous else memoryview(column.tobytes()).cast(form)
-
-
-def _bytes_of(segment: Any) -> memoryview:
-    """The mapping as a memoryview that keeps it: view -> buffer -> pointer -> (its destructor) -> reference."""
-    start = ffi.gc(ffi.cast("char *", lib.chron_segment_bytes(segment)), lambda _, kept=segment: None)
-    return memoryview(ffi.buffer(start, lib.chron_segment_size(segment))).toreadonly()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from chronicle_ffi import errors
+from chronicle_ffi import _fast, errors
 from chronicle_ffi._chronicle import ffi as ffi
 from chronicle_ffi._chronicle import lib as lib
 
@@ -21,10 +21,12 @@ EINTR: Final[int] = -lib.CHRON_EINTR
 EFULL: Final[int] = -lib.CHRON_EFULL
 
 
-def error() -> errors.ChronicleError:
-    """The calling thread's last failure."""
+def error(status: int) -> errors.ChronicleError:
+    """The calling thread's last failure, which was this one."""
     last = lib.chron_last_error()
-    kind = _CLASSES.get(last.code, errors.ChronicleError)
+    kind = _CLASSES.get(-status, errors.ChronicleError)
+    if last.code != -status:  # a signal handler has come in between, and met another one
+        return kind(string(lib.chron_strerror(status)), code=-status)
     file = string(last.file)
     return kind(
         string(last.text),
@@ -43,7 +45,7 @@ def error() -> errors.ChronicleError:
 def check(status: int) -> int:
     """A C status: what it is if it is not a failure, an exception if it is."""
     if status < 0:
-        raise error()
+        raise error(status)
     return status
 
 
@@ -92,4 +94,5 @@ def deadline_ns(timeout: float | None, now_ns: int) -> int | None:
     return now_ns + int(min(max(timeout, 0.0), 1e9) * 1e9)
 
 
+_fast.bind(lambda name: address_of(ffi.addressof(lib, name)))
 check(lib.chron_guard_install())

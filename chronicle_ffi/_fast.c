@@ -1,33 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * _fast.c - what is done for each record, where Python and cffi would cost more than the record itself
- * (bench/README.md has the figures). cffi's module holds the library; this one links nothing and gets addresses from it.
+ * (bench/README.md has the figures), and what no signal handler may come in between of (_fast.h). cffi's module holds the
+ * library. Reading is in _taker.c; here are the module, and appending.
  *
  * QueueWriter.append, by its base Appender: without a frame of Python, and without a call through cffi, which gives up
- * the interpreter's lock and takes it again. It takes plain calls that need no more than copying: a bytes object, numbers
- * in range, room in prepared pages (chron_writer_try_append). Every other call goes to QueueWriter._append, which does
- * the same in Python with the lock given up.
- *
- * messages() and payloads(), for _prefetch.py: objects made of the columns that a peek has filled. QueueReader.next, by
- * its base Taker: the next one of those.
+ * the interpreter's lock and takes it again. It takes plain calls that need no more than copying: bytes or a bytearray,
+ * numbers in range, room in prepared pages (chron_writer_try_append). Every other call goes to QueueWriter._append,
+ * which does the same in Python with the lock given up.
  *
  * Stable ABI of CPython 3.10, but for free-threaded builds, which have none. Those take their lock back when they import
  * this: what it does to objects of Python has not been shown to be safe without.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_fast.h"
 
-#include <chronicle.h>
+#include <pthread.h>
 
-#define FIELDS 5 /* of a Message */
-
-typedef int64_t (*try_append)(void *writer, const void *data, size_t length, uint16_t type_id, uint8_t flags,
-                              uint64_t timestamp_ns);
-
-typedef struct {
-    PyObject_HEAD try_append call; /* NULL: always the slow way */
-    void *writer;                  /* its memory lives as long as this object: Handle keeps it */
-} appender;
+library_calls library;
+unsigned forks;
 
 /* ---------------------------------------------------------------------------------------- appending */
 
@@ -115,19 +105,35 @@ done:
     return result;
 }
 
+/* Bytes that nobody changes or gives back while the interpreter's lock is held? */
+static int take_payload(PyObject *data, const char **bytes, size_t *length)
+{
+    if (PyBytes_CheckExact(data)) {
+        *bytes = PyBytes_AsString(data);
+        *length = (size_t)PyBytes_Size(data);
+        return 1;
+    }
+    if (!PyByteArray_CheckExact(data))
+        return 0;
+    *bytes = PyByteArray_AsString(data);
+    *length = (size_t)PyByteArray_Size(data);
+    return 1;
+}
+
 static PyObject *append(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
-    appender *a = (appender *)self;
+    void *writer = ((owner *)self)->pointer;
     options o = {0, 0, CHRON_NOW};
+    const char *bytes;
+    size_t length;
     int64_t seq;
 
-    if (!a->call || count == 0 || !PyBytes_CheckExact(args[0]) || !take_options(&o, args, count, keywords))
+    if (!writer || count == 0 || !take_payload(args[0], &bytes, &length) || !take_options(&o, args, count, keywords))
         return slow(self, args, count, keywords);
-    seq = a->call(a->writer, PyBytes_AsString(args[0]), (size_t)PyBytes_Size(args[0]), (uint16_t)o.type_id,
-                  (uint8_t)o.flags, o.timestamp_ns);
+    seq = library.chron_writer_try_append(writer, bytes, length, (uint16_t)o.type_id, (uint8_t)o.flags, o.timestamp_ns);
     if (seq >= 0)
         return PyLong_FromLongLong(seq);
-    return seq == CHRON_NOT_READY ? slow(self, args, count, keywords) : PyObject_CallMethod(self, "_fail", NULL);
+    return seq == CHRON_NOT_READY ? slow(self, args, count, keywords) : fail(self, seq);
 }
 
 /*
@@ -136,13 +142,13 @@ static PyObject *append(PyObject *self, PyObject *const *args, Py_ssize_t count,
  */
 static PyObject *extend(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    appender *a = (appender *)self;
+    void *writer = ((owner *)self)->pointer;
     options o = {0, 0, CHRON_NOW};
     Py_ssize_t begin;
     Py_ssize_t end;
     Py_ssize_t at;
 
-    if (count != 5 || !PyList_CheckExact(args[0]) || !a->call) {
+    if (count != 5 || !PyList_CheckExact(args[0]) || !writer) {
         PyErr_SetString(PyExc_TypeError, "a list, where to begin, and three options are wanted");
         return NULL;
     }
@@ -156,165 +162,29 @@ static PyObject *extend(PyObject *self, PyObject *const *args, Py_ssize_t count)
 
         if (!PyBytes_CheckExact(item))
             break;
-        seq = a->call(a->writer, PyBytes_AsString(item), (size_t)PyBytes_Size(item), (uint16_t)o.type_id,
-                      (uint8_t)o.flags, o.timestamp_ns);
+        seq = library.chron_writer_try_append(writer, PyBytes_AsString(item), (size_t)PyBytes_Size(item),
+                                              (uint16_t)o.type_id, (uint8_t)o.flags, o.timestamp_ns);
         if (seq == CHRON_NOT_READY)
             break;
         if (seq < 0)
-            return PyObject_CallMethod(self, "_fail", NULL);
+            return fail(self, seq);
     }
     return PyLong_FromSsize_t(at - begin);
 }
 
-/* _bind(address of chron_writer_try_append, address of the writer) */
-static PyObject *bind(PyObject *self, PyObject *args)
+static PyObject *close_writer(PyObject *self, PyObject *unused)
 {
-    appender *a = (appender *)self;
-    unsigned long long call;
-    unsigned long long writer;
-
-    if (!PyArg_ParseTuple(args, "KK", &call, &writer))
-        return NULL;
-    a->call = (try_append)(uintptr_t)call;
-    a->writer = (void *)(uintptr_t)writer;
-    Py_INCREF(Py_None);
-    return Py_None;
-}
-
-/* ------------------------------------------------------------------------------------------ reading */
-
-/* Steal `item`, which may be NULL. */
-static int put(PyObject *tuple, Py_ssize_t at, PyObject *item)
-{
-    return item ? PyTuple_SetItem(tuple, at, item) : -1;
-}
-
-/* Put the five fields into a tuple that is all NULL. */
-static int fill(PyObject *tuple, const chron_columns *c, size_t i, const char *payload)
-{
-    return put(tuple, 0, PyLong_FromUnsignedLongLong(c->seq[i])) < 0 ||
-                   put(tuple, 1, PyLong_FromUnsignedLongLong(c->timestamp_ns[i])) < 0 ||
-                   put(tuple, 2, PyLong_FromLong(c->type_id[i])) < 0 ||
-                   put(tuple, 3, PyLong_FromLong(c->flags[i])) < 0 ||
-                   put(tuple, 4, PyBytes_FromStringAndSize(payload, (Py_ssize_t)c->length[i])) < 0
-               ? -1
-               : 0;
-}
-
-/* A message is a named tuple: its memory, and the fields. */
-static PyObject *message(PyTypeObject *type, const chron_columns *c, size_t i, const char *payload)
-{
-    PyObject *made = PyType_GenericAlloc(type, FIELDS);
-
-    if (made && fill(made, c, i, payload) < 0)
-        Py_CLEAR(made);
-    return made;
-}
-
-/* The same by tuple.__new__: from CPython 3.14 on a tuple has more to it than its items. A third slower. */
-static PyObject *message_by_new(PyTypeObject *type, const chron_columns *c, size_t i, const char *payload)
-{
-    newfunc make = (newfunc)PyType_GetSlot(&PyTuple_Type, Py_tp_new);
-    PyObject *fields = PyTuple_New(FIELDS);
-    PyObject *arguments = PyTuple_New(1);
-    PyObject *made = NULL;
-
-    if (fields && arguments && fill(fields, c, i, payload) == 0 && put(arguments, 0, fields) == 0) {
-        fields = NULL;
-        made = make(type, arguments, NULL);
-    }
-    Py_XDECREF(fields);
-    Py_XDECREF(arguments);
-    return made;
-}
-
-/* Make `count` things of the payloads in c->copy, one behind the other. */
-static PyObject *list_of(PyObject *(*make)(PyTypeObject *, const chron_columns *, size_t, const char *),
-                         PyTypeObject *type, const chron_columns *c, Py_ssize_t count)
-{
-    const char *payload = c->copy;
-    PyObject *list = PyList_New(count);
-
-    for (Py_ssize_t i = 0; list && i < count; i++) {
-        PyObject *item =
-            make ? make(type, c, (size_t)i, payload) : PyBytes_FromStringAndSize(payload, (Py_ssize_t)c->length[i]);
-
-        if (!item || PyList_SetItem(list, i, item) < 0)
-            Py_CLEAR(list);
-        payload += c->length[i];
-    }
-    return list;
-}
-
-static PyObject *messages(PyObject *self, PyObject *args)
-{
-    PyObject *type;
-    unsigned long long address;
-    Py_ssize_t count;
-    int by_new;
-
-    (void)self;
-    if (!PyArg_ParseTuple(args, "OKnp", &type, &address, &count, &by_new))
-        return NULL;
-    if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, &PyTuple_Type)) {
-        PyErr_SetString(PyExc_TypeError, "messages are named tuples");
-        return NULL;
-    }
-    return list_of(by_new ? message_by_new : message, (PyTypeObject *)type, (const chron_columns *)(uintptr_t)address,
-                   count);
-}
-
-static PyObject *payloads(PyObject *self, PyObject *args)
-{
-    unsigned long long address;
-    Py_ssize_t count;
-
-    (void)self;
-    if (!PyArg_ParseTuple(args, "Kn", &address, &count))
-        return NULL;
-    return list_of(NULL, NULL, (const chron_columns *)(uintptr_t)address, count);
-}
-
-/* The base of QueueReader: hands out messages that were fetched; QueueReader._next fetches more. */
-typedef struct {
-    PyObject_HEAD PyObject
-        *fetched; /* an iterator, or NULL. It holds messages alone: no cycle for the collector to find */
-} taker;
-
-static PyObject *next(PyObject *self, PyObject *unused)
-{
-    taker *t = (taker *)self;
-    PyObject *item = t->fetched ? PyIter_Next(t->fetched) : NULL;
+    int status;
 
     (void)unused;
-    if (item || PyErr_Occurred())
-        return item;
-    return PyObject_CallMethod(self, "_next", NULL);
+    Py_BEGIN_ALLOW_THREADS status = library.chron_writer_shut(((owner *)self)->pointer);
+    Py_END_ALLOW_THREADS return owner_ended(self, status);
 }
 
-static PyObject *offer(PyObject *self, PyObject *iterator)
+static void free_appender(PyObject *self)
 {
-    taker *t = (taker *)self;
-    PyObject *before = t->fetched;
-
-    if (!PyIter_Check(iterator)) {
-        PyErr_SetString(PyExc_TypeError, "an iterator is wanted");
-        return NULL;
-    }
-    Py_INCREF(iterator);
-    t->fetched = iterator;
-    Py_XDECREF(before);
-    Py_INCREF(Py_None);
-    return Py_None;
-}
-
-static void free_taker(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-
-    Py_CLEAR(((taker *)self)->fetched);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-    Py_DECREF(type);
+    Py_BEGIN_ALLOW_THREADS(void) library.chron_writer_close(((owner *)self)->pointer);
+    Py_END_ALLOW_THREADS free_object(self);
 }
 
 /* ------------------------------------------------------------------------------------------- module */
@@ -331,62 +201,76 @@ PyDoc_STRVAR(append_doc,
              ">>> writer.append(array(\"d\", [1.0842, 1.0843]), timestamp_ns=time.time_ns())\n"
              "1\n");
 
-PyDoc_STRVAR(
-    next_doc,
-    "next($self, /)\n--\n\n"
-    "The record at the position, which moves on by one; None if there is none yet. Never blocks.\n\n"
-    "The payload is a copy, and it is the copy whose CRC was checked. After an exception the position is where\n"
-    "it was: SegmentGone (retention was faster), Corrupt (see `skip_damaged`), HistoryRewritten, StorageError.\n\n"
-    ">>> seq = writer.append(b\"one\")\n"
-    ">>> reader.next()\n"
-    "Message(seq=0, timestamp_ns=..., type_id=0, flags=0, payload=b'one')\n"
-    ">>> reader.next() is None\n"
-    "True\n");
-
 static PyMethodDef appender_methods[] = {
     {"append", (PyCFunction)(void (*)(void))append, METH_FASTCALL | METH_KEYWORDS, append_doc},
+    {"close", close_writer, METH_NOARGS, CLOSE_DOC},
+    {"__enter__", owner_enter, METH_NOARGS, NULL},
+    {"__exit__", close_writer, METH_VARARGS, NULL},
+    {"_claim", new_claim, METH_VARARGS, NULL},
     {"_extend", (PyCFunction)(void (*)(void))extend, METH_FASTCALL, NULL},
-    {"_bind", bind, METH_VARARGS, NULL},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMethodDef taker_methods[] = {
-    {"next", next, METH_NOARGS, next_doc},
-    {"_offer", offer, METH_O, NULL},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMethodDef functions[] = {
-    {"messages", messages, METH_VARARGS, "messages(type, address of a chron_columns, count, by_new) -> list"},
-    {"payloads", payloads, METH_VARARGS, "payloads(address of a chron_columns, count) -> list"},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot appender_slots[] = {
     {Py_tp_doc, "Appends plain records; QueueWriter builds on it."},
+    {Py_tp_getset, owner_members},
     {Py_tp_methods, appender_methods},
+    {Py_tp_dealloc, (void *)free_appender},
     {0, NULL},
 };
 
-static PyType_Slot taker_slots[] = {
-    {Py_tp_doc, "Hands out fetched messages; QueueReader builds on it."},
-    {Py_tp_methods, taker_methods},
-    {Py_tp_dealloc, (void *)free_taker},
-    {0, NULL},
-};
+static PyType_Spec appender_spec = {"chronicle_ffi._fast.Appender", sizeof(owner), 0,
+                                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, appender_slots};
 
-static PyType_Spec specs[] = {
-    {"chronicle_ffi._fast.Appender", sizeof(appender), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, appender_slots},
-    {"chronicle_ffi._fast.Taker", sizeof(taker), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, taker_slots},
+static void after_fork_in_child(void)
+{
+    forks++;
+}
+
+/* Where the library has a function, says `address_of`. 0 with an exception. */
+static uintptr_t resolve(PyObject *address_of, const char *name)
+{
+    PyObject *found = PyObject_CallFunction(address_of, "s", name);
+    uintptr_t address = found ? (uintptr_t)PyLong_AsVoidPtr(found) : 0;
+
+    Py_XDECREF(found);
+    return PyErr_Occurred() ? 0 : address;
+}
+
+/* bind(address_of): before anything else is used. In each interpreter, and the same in all. */
+static PyObject *bind(PyObject *self, PyObject *address_of)
+{
+    static int watches;
+    library_calls found;
+
+    (void)self;
+#define RESOLVE(name) (found.name = (__typeof__(found.name))resolve(address_of, #name)) &&
+    if (!(LIBRARY(RESOLVE) 1))
+        return NULL;
+#undef RESOLVE
+    if (!watches && pthread_atfork(NULL, NULL, after_fork_in_child) != 0)
+        return PyErr_NoMemory();
+    watches = 1;
+    library = found;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"bind", bind, METH_O, "bind(address_of): where the functions of the library are"},
+    {NULL, NULL, 0, NULL},
 };
 
 static int execute(PyObject *module)
 {
-    static const char *const names[] = {"Appender", "Taker"};
+    static const struct {
+        const char *name;
+        PyType_Spec *spec;
+    } types[] = {{"Appender", &appender_spec}, {"Taker", &taker_spec},     {"Records", &records_spec},
+                 {"Bell", &bell_spec},         {"Segment", &segment_spec}, {"Claim", &claim_spec}};
 
-    for (size_t i = 0; i < 2; i++) {
-        PyObject *type = PyType_FromSpec(&specs[i]);
-        int status = type ? PyModule_AddObjectRef(module, names[i], type) : -1;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        PyObject *type = PyType_FromSpec(types[i].spec);
+        int status = type ? PyModule_AddObjectRef(module, types[i].name, type) : -1;
 
         Py_XDECREF(type);
         if (status < 0)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from chronicle_ffi.errors import InvalidArgument
-from chronicle_ffi.model import Event
+from chronicle_ffi.model import Event, Message
 
 if TYPE_CHECKING:
     from chronicle_ffi._reader import QueueReader
@@ -41,23 +41,35 @@ class _Watch:
         self._alive = alive
 
 
-def follow(reader: QueueReader, timeout: float | None, heartbeat: float | None, events: bool) -> Iterator[Any]:
-    """See `QueueReader.follow`."""
+def follow(
+    reader: QueueReader,
+    fetch: Callable[[], bool],
+    fetched: Callable[[], Iterator[Message]],
+    timeout: float | None,
+    heartbeat: float | None,
+    events: bool,
+) -> Iterator[Any]:
+    """See `QueueReader.follow`. `fetch` says whether there is a record, which stays; `fetched` hands out what is."""
     if heartbeat is not None and not heartbeat > 0:
         raise InvalidArgument("a heartbeat is a number of seconds above 0")
-    return _follow(reader, timeout, heartbeat, _Watch(reader) if events else None)
+    return _follow(reader, fetch, fetched, timeout, heartbeat, _Watch(reader) if events else None)
 
 
-def _follow(reader: QueueReader, timeout: float | None, heartbeat: float | None, watch: _Watch | None) -> Iterator[Any]:
+def _follow(
+    reader: QueueReader,
+    fetch: Callable[[], bool],
+    fetched: Callable[[], Iterator[Message]],
+    timeout: float | None,
+    heartbeat: float | None,
+    watch: _Watch | None,
+) -> Iterator[Any]:
     limit = float("inf") if timeout is None else timeout
     beat = float("inf") if heartbeat is None else heartbeat
     while True:
-        for first in reader:
-            if watch:
+        while fetch():
+            if watch:  # what happened in front of the next record, which the reader has not passed yet
                 yield from watch.changes()
-            yield first
-            if not watch:
-                yield from reader
+            yield from fetched()
         quiet = time.monotonic()
         sounded = quiet
         while True:

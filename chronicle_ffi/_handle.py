@@ -5,30 +5,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from chronicle_ffi._binding import check, ffi, lib
+from chronicle_ffi import _fast
+from chronicle_ffi._binding import check, error, ffi
 from chronicle_ffi.errors import AccessDenied
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from chronicle_ffi._aio import Bell
 
 
-class Handle:
+class Handle(_fast.Owner if TYPE_CHECKING else object):  # type: ignore[misc]
     """Closed for use by `close`; its memory goes when the last frame that might still call with it has gone.
 
-    That is why C closes in two steps: `shut` ends everything and makes late calls fail, `free` gives the memory back.
+    The object is there before C opens anything: `open_into` has C store the handle into it. It closes what it holds
+    when it goes, so that an exception (Ctrl-C, a signal handler that raises) leaves nothing behind, wherever it comes.
     """
 
-    def __init__(self, handle: Any, shut: Any, free: Any, bell: Any, path: str) -> None:
-        self._handle = ffi.gc(handle, free)
-        self._shut = shut
+    def __init__(self, kind: str, bell: Any, path: str) -> None:
+        self._out = ffi.cast(f"{kind} **", self._place)
+        self._handle = ffi.NULL  # for cffi; the frame that calls with it has this object, too
         self._get_bell = bell
         self._path = path
-        self._closed = False
         self._bell: Bell | None = None  # once a task has waited
 
     @property
@@ -47,36 +45,21 @@ class Handle:
         >>> writer.closed
         False
         """
-        return self._closed
+        return bool(self._closed)
 
-    def close(self) -> None:
-        """Close it. May be called twice. Raises ConcurrentUse while another thread is inside: then it is still open.
-
-        A writer syncs (unless its durability is "none"), stops its keeper, marks the queue as properly closed and
-        gives up its lock; it raises what the sync raises, and is closed all the same. A reader does not commit.
-
-        >>> reader.close()
-        >>> reader.closed
-        True
-        """
-        status = self._shut(self._handle)
-        self._closed = status != -lib.CHRON_EBUSY
+    def _ended(self, status: int) -> None:
+        """Called by `close`, and at the end of a ``with``, which are written in C: the handle was shut."""
         if self._closed:
             self._drop_bell()
         check(status)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _fail(self, status: int) -> NoReturn:
+        raise error(status)
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
+        if not self._closed:
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=1, source=self)
-            self._shut(self._handle)
+        if getattr(self, "_bell", None) is not None:
             self._drop_bell()
 
     def _until(self, ready: Callable[[], bool], timeout: float | None) -> Awaitable[bool]:
@@ -86,17 +69,18 @@ class Handle:
         return _aio.until(ready, self._bell_here(), timeout)
 
     def _bell_here(self) -> Bell | None:
-        """Its bell on the running event loop; None if it cannot have one."""
-        if self._bell is None or not self._bell.is_here():
-            from chronicle_ffi import _aio
+        """Its bell on the running event loop; None if it cannot have one now."""
+        from chronicle_ffi import _aio
 
-            out = ffi.new("chron_bell **")
-            try:
-                check(self._get_bell(self._handle, out))
-            except AccessDenied:
-                return None
-            self._drop_bell()
-            self._bell = _aio.Bell(ffi.gc(out[0], lib.chron_bell_release))
+        try:
+            if self._bell is None or not self._bell.is_here():
+                owned = _fast.Bell()
+                check(self._get_bell(self._handle, ffi.cast("chron_bell **", owned.place)))
+                self._drop_bell()
+                self._bell = _aio.Bell(owned)
+            self._bell.listen()
+        except (AccessDenied, _aio.NoThread):
+            return None
         return self._bell
 
     def _drop_bell(self) -> None:
@@ -109,3 +93,10 @@ class Handle:
 
     def __reduce__(self) -> Any:
         raise TypeError(f"a {type(self).__name__} cannot be pickled: open the queue in the other process")
+
+
+def open_into(handle: Handle, call: Callable[[Any], int]) -> int:
+    """Have C open it: `call` takes the place where the handle is to be stored, and answers a status."""
+    status = call(handle._out)
+    handle._handle = handle._out[0]
+    return status

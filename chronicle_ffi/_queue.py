@@ -9,9 +9,11 @@ import uuid
 import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from chronicle_ffi._binding import check, deadline_ns, error, ffi, lib, new_struct, optional_seq, path_bytes, string
+from chronicle_ffi._handle import open_into
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
 from chronicle_ffi._structs import all_of, cleanup_report
@@ -150,13 +152,13 @@ class Queue:
             options.retention = limits
         wait_seconds = _backpressure(backpressure)
         where = path_bytes(path)
-        out = ffi.new("chron_writer **")
-        _retry(lambda: lib.chron_writer_open(where, options, out), lib.CHRON_EWRITER, wait)
-        writer = QueueWriter(out[0], os.fspath(path), wait_seconds)
+        writer = QueueWriter(os.fspath(path), wait_seconds)
+        open_it = partial(open_into, writer, lambda out: lib.chron_writer_open(where, options, out))
         try:
+            _retry(open_it, lib.CHRON_EWRITER, wait)
             if loss := writer.recovery.loss():
                 warnings.warn(f"{os.fspath(path)}: {loss}", RecoveryWarning, stacklevel=2)
-        except BaseException:  # the filter may make it an exception
+        except BaseException:  # the filter may make it an exception; or a signal came
             writer.close()
             raise
         return writer
@@ -214,10 +216,15 @@ class Queue:
         options.on_gap = _choice("on_gap", _ON_GAP, on_gap)
         options.wait = _choice("waiting", _WAIT, waiting)
         options.mode = 0 if mode is None else _count("mode", mode, limit=0o1000)
-        out = ffi.new("chron_reader **")
         where = path_bytes(path)
-        _retry(lambda: lib.chron_reader_open(where, options, out), lib.CHRON_ENOQUEUE, wait)
-        return QueueReader(out[0], os.fspath(path), name)
+        reader = QueueReader(os.fspath(path), name)
+        open_it = partial(open_into, reader, lambda out: lib.chron_reader_open(where, options, out))
+        try:
+            _retry(open_it, lib.CHRON_ENOQUEUE, wait)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
 
     @staticmethod
     def scan(
@@ -351,9 +358,9 @@ class Queue:
         if walk.raised is not None:
             raise walk.raised
         if status < 0:
-            raise error()
+            raise error(status)
         return VerifyReport(
-            ok=not walk.problems,
+            ok=summary.problems == 0,  # in a subinterpreter cffi may not have called back
             records=summary.records,
             payload_bytes=summary.payload_bytes,
             segments=summary.segments,
@@ -389,14 +396,16 @@ class _Walk:
         )
 
 
-@ffi.def_extern()  # type: ignore[misc, unused-ignore]
+def _stopped(kind: type[BaseException], raised: BaseException, trace: Any) -> None:
+    """What the function below raised, even before its first line: to be raised where verify() was called."""
+    walk: _Walk = ffi.from_handle(trace.tb_frame.f_locals["context"])
+    walk.raised = raised
+
+
+@ffi.def_extern(error=1, onerror=_stopped)  # type: ignore[misc, unused-ignore]
 def chronicle_on_problem(context: Any, problem: Any) -> int:
     walk: _Walk = ffi.from_handle(context)
-    try:
-        walk.see(problem)
-    except BaseException as raised:  # also KeyboardInterrupt: to be raised where verify() was called
-        walk.raised = raised
-        return 1
+    walk.see(problem)
     return 0
 
 

@@ -3,34 +3,25 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
-from operator import length_hint
-from typing import Any, Literal, overload
-from weakref import WeakSet
+from itertools import islice
+from operator import index
+from typing import Any, Final, Literal, overload
 
-from chronicle_ffi._batch import Batch, read_batch
-from chronicle_ffi._binding import EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, new_struct, optional_seq
-from chronicle_ffi._fast import Taker
+from chronicle_ffi._batch import Batch, batch_of
+from chronicle_ffi._binding import SLICE_NS, check, deadline_ns, lib, new_struct, optional_seq
+from chronicle_ffi._fast import Records, Segment, Taker
 from chronicle_ffi._follow import follow
 from chronicle_ffi._handle import Handle
-from chronicle_ffi._prefetch import Prefetch
 from chronicle_ffi._structs import fields_of
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.model import Event, Message, ReaderStats, to_ns
 
-_open_readers: WeakSet[Any] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    """What the parent fetched is the parent's to handle."""
-    for reader in list(_open_readers):
-        reader._ahead.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+BY_NEW: Final = sys.version_info >= (3, 14)  # how messages are made: _fetch.c knows what a tuple is made of before that
+RECORDS_AT_ONCE: Final = 256  # that a loop on an event loop takes before other tasks get their turn
 
 
 class QueueReader(Handle, Taker):
@@ -40,7 +31,7 @@ class QueueReader(Handle, Taker):
     retention waits for it. Without one it writes nothing anywhere.
 
     A reader belongs to one thread at a time (another one meets `ConcurrentUse`) and to the process that opened it
-    (a forked child meets `ForkedHandle`).
+    (a forked child meets `ForkedHandle`). Signal handlers of its thread may use it, and may raise.
 
     >>> first, count = writer.append_many([b"one", b"two"])
     >>> for message in reader:
@@ -50,41 +41,23 @@ class QueueReader(Handle, Taker):
     >>> reader.commit()  # the next one named "me" resumes here
     """
 
-    def __init__(self, handle: Any, path: str, name: str | None) -> None:
-        super().__init__(handle, lib.chron_reader_shut, lib.chron_reader_close, lib.chron_reader_bell, path)
+    def __init__(self, path: str, name: str | None) -> None:
+        super().__init__("chron_reader", lib.chron_reader_bell, path)
         self._name = name
-        self._view = ffi.new("chron_view *")
-        self._ahead = Prefetch(self._handle)
-        _open_readers.add(self)
-
-    def close(self) -> None:
-        super().close()
-        self._ahead.forget()
-
-    close.__doc__ = Handle.close.__doc__
+        self._bind(Message, BY_NEW)
 
     # -------------------------------------------------------------------------------------- reading
 
-    # Written in C (_fast.c), where its docstring is, too: a frame of Python would double its time.
-    # It hands out what `_offer` gave it, and calls `_next` when that is used up.
+    # Written in C (_fetch.c, _taker.c), where its docstring is, too: a frame of Python would double its time.
     next = Taker.next
-
-    def _next(self) -> Message | None:
-        """What `next` leaves to Python: fetching more."""
-        ahead = self._ahead
-        if not ahead.fill(False):
-            return None
-        self._offer(ahead.messages)
-        return next(ahead.messages, None)  # None: another thread was faster
+    close = Taker.close
 
     def __iter__(self) -> Iterator[Message]:
         """What is there now, up to the end of the log; then it stops. A later loop goes on from there.
 
         Records are fetched many at a time; the position moves with each message that the loop gets.
         """
-        ahead = self._ahead
-        while ahead.fill(False):
-            yield from ahead.pending
+        return self._records(Records, False, False)
 
     def payloads(self) -> Iterator[bytes]:
         """As iterating over the reader, but with nothing of each record but its payload: twice as fast.
@@ -93,9 +66,7 @@ class QueueReader(Handle, Taker):
         >>> list(reader.payloads())
         [b'one', b'two']
         """
-        ahead = self._ahead
-        while ahead.fill(True):
-            yield from ahead.pending
+        return self._records(Records, True, False)
 
     def read_batch(self, max_records: int = 65536) -> Batch:
         """Up to so many records as columns over the mapped segment, without an object per record; see `Batch`.
@@ -108,8 +79,15 @@ class QueueReader(Handle, Taker):
         >>> list(batch.seq), list(batch.length), batch.payloads()
         ([0, 1, 2], [3, 3, 5], [b'one', b'two', b'three'])
         """
-        self._ahead.drop()
-        return read_batch(self._handle, max_records)
+        wanted = index(max_records)
+        if wanted <= 0:
+            raise InvalidArgument(f"{wanted} records: a batch has at least one")
+        while True:
+            segment = Segment()
+            batch = batch_of(segment, *self._peek(segment, wanted))
+            handed_out = self._hand_out(batch, len(batch))
+            if handed_out is not None:  # else a signal handler has moved the reader meanwhile
+                return handed_out
 
     def previous(self) -> Message | None:
         """The record before the position, which moves back by one; None at the oldest one.
@@ -119,11 +97,7 @@ class QueueReader(Handle, Taker):
         >>> reader.previous().payload, reader.previous().payload, reader.previous()
         (b'two', b'one', None)
         """
-        self._ahead.drop()
-        if check(lib.chron_reader_previous(self._handle, self._view)) == 0:
-            return None
-        # The position is on it now, and stays there: what is fetched has the check over the copy.
-        return self._ahead.look()
+        return self._previous()
 
     @overload
     def follow(
@@ -147,7 +121,7 @@ class QueueReader(Handle, Taker):
         b'one'
         b'two'
         """
-        return follow(self, timeout, heartbeat, events)
+        return follow(self, self._fetch, lambda: self._records(Records, False, True), timeout, heartbeat, events)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until `next` would return a record; False if that took longer than `timeout` seconds.
@@ -162,16 +136,9 @@ class QueueReader(Handle, Taker):
         """
         now = time.monotonic_ns()
         deadline = deadline_ns(timeout, now)
-        if length_hint(self._ahead.pending):
-            return True
-        self._ahead.catch_up()
         while True:
-            left = SLICE_NS if deadline is None else min(max(deadline - now, 0), SLICE_NS)
-            status = lib.chron_reader_wait(self._handle, left)
-            if status == 1:
+            if self._wait(SLICE_NS if deadline is None else min(max(deadline - now, 0), SLICE_NS)):
                 return True
-            if status < 0 and status != EINTR:
-                raise error()
             now = time.monotonic_ns()
             if deadline is not None and now >= deadline:
                 return False
@@ -191,9 +158,13 @@ class QueueReader(Handle, Taker):
         >>> asyncio.run(first())
         b'one'
         """
-        message = self.next()
-        if message is None and await self.wait_async(timeout):
-            message = self.next()
+        now = time.monotonic_ns()
+        deadline = deadline_ns(timeout, now)
+        while (message := self.next()) is None:
+            left = None if deadline is None else max(deadline - now, 0) / 1e9
+            if not await self.wait_async(left):
+                return None
+            now = time.monotonic_ns()  # another task of this reader may be faster: then it waits on
         return message
 
     async def wait_async(self, timeout: float | None = None) -> bool:
@@ -202,27 +173,28 @@ class QueueReader(Handle, Taker):
         >>> asyncio.run(reader.wait_async(timeout=0.01))
         False
         """
-        if length_hint(self._ahead.pending):
-            return True
-        self._ahead.catch_up()
-        return await self._until(lambda: check(lib.chron_reader_arm(self._handle)) == 1, timeout)
+        return self._arm() or await self._until(self._arm, timeout)
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         """All records, on the running event loop, waiting for more for ever: ``async for message in reader``."""
         import asyncio
 
-        ahead = self._ahead
         while True:
-            while ahead.fill(False):
-                for message in ahead.pending:
+            while self._fetch():
+                for message in islice(self, RECORDS_AT_ONCE):
                     yield message
                 await asyncio.sleep(0)  # a log that never ends must not stop the other tasks
             await self.wait_async()
 
     # --------------------------------------------------------------------------------------- moving
 
-    def commit(self, sync: bool = False) -> None:
+    def commit(self, upto: int | None = None, *, sync: bool = False) -> None:
         """Store the position: what start="resume" begins from. No system call; survives process death.
+
+        With `upto` that seq is stored instead, the first one that was not dealt with: from the seq committed before up
+        to the position, or else InvalidArgument. For who may be interrupted between taking and handling: a call of
+        `next` or `read_batch` that a signal handler's exception ends may have taken what it did not return. A loop
+        over the reader has each message that was counted.
 
         With `sync` it is on disk before this returns. Raises ReadOnly for a reader without a name.
 
@@ -231,9 +203,16 @@ class QueueReader(Handle, Taker):
         >>> reader.commit()
         >>> reader.committed
         1
+        >>> messages = list(reader)
+        >>> reader.commit(upto=messages[-1].seq)  # all but the last one
+        >>> reader.position, reader.committed
+        (2, 1)
         """
-        self._ahead.catch_up()
-        check(lib.chron_reader_commit(self._handle, sync))
+        if upto is not None:
+            upto = index(upto)
+            if not 0 <= upto < 1 << 63:
+                raise InvalidArgument(f"{upto} cannot be a sequence number")
+        self._commit(upto, bool(sync))
 
     def seek(self, seq: int) -> None:
         """Move to a seq: from the oldest there is up to the next one to be appended.
@@ -247,8 +226,7 @@ class QueueReader(Handle, Taker):
         """
         if not 0 <= seq < 1 << 63:
             raise InvalidArgument(f"{seq} cannot be a sequence number")
-        self._ahead.drop()
-        check(lib.chron_reader_seek(self._handle, seq))
+        self._seek(seq)
 
     def seek_time(self, when: int | datetime) -> None:
         """Move to the first record, in order of seq, whose timestamp is not below `when`; or to the end.
@@ -262,8 +240,7 @@ class QueueReader(Handle, Taker):
         ns = to_ns(when)
         if not 0 <= ns < 1 << 64:
             raise InvalidArgument(f"{when} lies outside of what a timestamp can say")
-        self._ahead.drop()
-        check(lib.chron_reader_seek_time(self._handle, ns))
+        self._seek_time(ns)
 
     def seek_earliest(self) -> None:
         """Move to the oldest record there is.
@@ -274,8 +251,7 @@ class QueueReader(Handle, Taker):
         >>> reader.next().payload
         b'one'
         """
-        self._ahead.drop()
-        check(lib.chron_reader_seek_earliest(self._handle))
+        self._seek_earliest()
 
     def seek_latest(self) -> None:
         """Move behind the newest record.
@@ -286,8 +262,7 @@ class QueueReader(Handle, Taker):
         >>> reader.next().payload
         b'after'
         """
-        self._ahead.drop()
-        check(lib.chron_reader_seek_latest(self._handle))
+        self._seek_latest()
 
     def skip_damaged(self) -> int:
         """After Corrupt: move to the next readable record; returns how many seqs were passed over.
@@ -302,8 +277,7 @@ class QueueReader(Handle, Taker):
         ...     print(reader.skip_damaged(), reader.next().payload)
         1 b'two'
         """
-        self._ahead.drop()
-        return check(lib.chron_reader_skip_damaged(self._handle))
+        return self._skip_damaged()
 
     # ---------------------------------------------------------------------------------------- state
 
@@ -326,9 +300,7 @@ class QueueReader(Handle, Taker):
         1
         """
         self._check_open()
-        self._ahead.catch_up()
-        seq: int = lib.chron_reader_position(self._handle)
-        return seq
+        return self._position()
 
     @property
     def committed(self) -> int | None:
@@ -352,7 +324,7 @@ class QueueReader(Handle, Taker):
         >>> reader.lag
         2
         """
-        self._ahead.catch_up()
+        self._settle()
         return check(lib.chron_reader_lag(self._handle))
 
     def writer_alive(self) -> bool:
@@ -372,11 +344,11 @@ class QueueReader(Handle, Taker):
         2
         """
         self._check_open()
-        self._ahead.catch_up()
+        self._settle()
         out = new_struct("chron_reader_stats")
         check(lib.chron_reader_stats_get(self._handle, out))
         return fields_of(ReaderStats, out)
 
     def _check_open(self) -> None:
         if self._closed:
-            check(lib.chron_reader_wait(self._handle, 0))  # answers "closed", in its own words
+            self._wait(0)  # answers "closed", in its own words

@@ -19,8 +19,8 @@ from itertools import accumulate, chain, islice
 from operator import index
 from typing import TYPE_CHECKING, Any, Final
 
-from chronicle_ffi._binding import NOW, ffi, new_struct
-from chronicle_ffi.errors import InvalidArgument, PayloadTooLarge
+from chronicle_ffi._binding import NOW, ffi, lib, new_struct
+from chronicle_ffi.errors import InvalidArgument, PayloadTooLarge, StorageError
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -117,7 +117,10 @@ def values_of(lent: ExitStack, values: Any, kind: Kind) -> Values:
         )
     pointer = lent.enter_context(ffi.from_buffer(kind.ctype, view)) if view.c_contiguous else None
     if pointer is None or int(ffi.cast("uintptr_t", pointer)) % kind.size:
-        pointer = lent.enter_context(ffi.from_buffer(kind.ctype, array(kind.code, view.tobytes())))
+        copy = view.tobytes()
+        if lib.chron_guard_faulted(ffi.NULL, 0) and view.c_contiguous:
+            refuse_faulted([view])
+        pointer = lent.enter_context(ffi.from_buffer(kind.ctype, array(kind.code, copy)))
     return Values(pointer, len(view), form.islower())
 
 
@@ -203,6 +206,14 @@ def source(
     return Source(struct, count)
 
 
+def refuse_faulted(payloads: list[Any]) -> None:
+    """Raise StorageError if some were just copied out of a segment whose file went away: the copy has zeros."""
+    for payload in payloads:
+        with buffer_of(payload) as data:
+            if lib.chron_guard_faulted(ffi.cast("const void *", data), len(data)):
+                raise StorageError("the data lies in a mapped segment whose file went away: nothing was appended")
+
+
 def measure(payloads: list[Any], lengths: list[int]) -> None:
     """Note the length of each; raises at the first that is no payload."""
     if list(map(type, payloads)).count(bytes) == len(payloads):
@@ -218,6 +229,8 @@ def measure(payloads: list[Any], lengths: list[int]) -> None:
 def of_list(lent: ExitStack, payloads: list[Any], lengths: list[int], columns: Columns, begin: int = 0) -> Source:
     """Payloads that are objects of their own, joined into one buffer."""
     joined = b"".join(payloads)
+    if lib.chron_guard_faulted(ffi.NULL, 0):
+        refuse_faulted(payloads)
     first = lengths[0] if lengths else 0
     if lengths.count(first) == len(lengths):
         total = first * len(lengths)

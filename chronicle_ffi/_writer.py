@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from operator import index
+from typing import TYPE_CHECKING, Any
 
 from chronicle_ffi import _sources
-from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, address_of, check, error, ffi, lib, new_struct, optional_seq
-from chronicle_ffi._fast import Appender
+from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, lib, new_struct, optional_seq
+from chronicle_ffi._fast import Appender, Claim
 from chronicle_ffi._handle import Handle
 from chronicle_ffi._sources import Columns, Runs, buffer_of
 from chronicle_ffi._structs import cleanup_report, fields_of
-from chronicle_ffi.errors import InvalidArgument
+from chronicle_ffi.errors import InvalidArgument, PayloadTooLarge
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 
 if TYPE_CHECKING:
@@ -40,16 +40,16 @@ class QueueWriter(Handle, Appender):
     (1, 2)
     """
 
-    def __init__(self, handle: Any, path: str, wait_seconds: float) -> None:
-        super().__init__(handle, lib.chron_writer_shut, lib.chron_writer_close, lib.chron_writer_bell, path)
+    def __init__(self, path: str, wait_seconds: float) -> None:
+        super().__init__("chron_writer", lib.chron_writer_bell, path)
         self._wait_seconds = wait_seconds
-        self._bind(address_of(ffi.addressof(lib, "chron_writer_try_append")), address_of(self._handle))
 
     # ------------------------------------------------------------------------------------ appending
 
     # Written in C (_fast.c), where its docstring is, too: a frame of Python would cost more than the append itself.
     # It calls `_append` for whatever is not plain, and `_fail` to raise.
     append = Appender.append
+    close = Appender.close
 
     def _append(self, data: Buffer, type_id: int = 0, timestamp_ns: int | None = None, flags: int = 0) -> int:
         """What `append` leaves to Python: all but plain calls that need no more than copying."""
@@ -58,9 +58,6 @@ class QueueWriter(Handle, Appender):
             return self._retried(
                 partial(lib.chron_writer_append_at, self._handle, buffer, len(buffer), type_id, flags, stamp)
             )
-
-    def _fail(self) -> NoReturn:
-        raise error()
 
     def append_many(
         self,
@@ -222,7 +219,7 @@ class QueueWriter(Handle, Appender):
         """An append failed. If that was back-pressure, try again until there is room or the time is up."""
         deadline = time.monotonic_ns() + int(self._wait_seconds * 1e9)
         while status == EFULL:
-            full = error()
+            full = error(status)
             left = deadline - time.monotonic_ns()
             if left <= 0:
                 raise full
@@ -233,42 +230,34 @@ class QueueWriter(Handle, Appender):
     def _wait_room(self, ns: int) -> None:
         status = lib.chron_writer_wait_room(self._handle, ns)
         if status < 0 and status != -lib.CHRON_EINTR:
-            raise error()
+            raise error(status)
 
-    @contextmanager
-    def claim(
-        self, size: int, type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0
-    ) -> Iterator[memoryview]:
-        """Write a record in place: ``with writer.claim(64) as buf: buf[:] = ...``
+    def claim(self, size: int, type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0) -> Claim:
+        """Fill a record of `size` bytes piece by piece: ``with writer.claim(64) as buf: buf[:] = ...``
 
-        The memoryview lies in the mapped segment, is writable, zeroed and `size` bytes long. Leaving the block
-        publishes the record; an exception in it aborts the claim, as if it had never been. The view is released at
-        the end of the block. If a slice of it was kept, that slice would lead into the log: then the claim is aborted
-        and BufferError raised; drop the slice at once.
+        The block gets a memoryview, writable and zeroed; the record's place in the log is taken before. Leaving the
+        block publishes the record; an exception in it aborts the claim, as if it had never been. Other appends are
+        refused meanwhile. The view is released at the end. The memory is not the log's: what was kept of it can be
+        used on, and changes no record.
+
+        Raises as `append`, at the beginning of the block or, with durability "always" or "batch", at its end.
 
         >>> with writer.claim(16, type_id=7) as buffer:
         ...     struct.pack_into("<dd", buffer, 0, 1.0842, 1.0843)
         >>> len(reader.next().payload)
         16
         """
-        if size < 0:
-            raise InvalidArgument(f"a claim of {size} bytes")
-        target = ffi.new("void **")
-        status = lib.chron_writer_claim(self._handle, size, target)
-        if status < 0:
-            self._again(status, lambda: lib.chron_writer_claim(self._handle, size, target))
-        exporter = ffi.buffer(target[0], size)
-        view = memoryview(exporter)
-        try:
-            yield view
-            view.release()
-            if sys.getrefcount(exporter) > 2:  # ours, and the call's: views made from `view` have another one
-                raise BufferError("a slice of the claimed memory was kept: copy what you need")
-        except BaseException:
-            check(lib.chron_writer_abort(self._handle))
-            raise
-        stamp = NOW if timestamp_ns is None else timestamp_ns
-        check(lib.chron_writer_publish(self._handle, size, type_id, flags, stamp))
+        if not 0 <= index(size) <= lib.CHRON_PAYLOAD_MAX:
+            raise (InvalidArgument if size < 0 else PayloadTooLarge)(f"a claim of {size} bytes")
+        for what, value, limit in (
+            ("type_id", type_id, lib.CHRON_TYPE_MAX),
+            ("flags", flags, 255),
+            ("timestamp_ns", 0 if timestamp_ns is None else timestamp_ns, NOW - 1),
+        ):
+            if not 0 <= index(value) <= limit:
+                raise InvalidArgument(f"{what} is {value}; it can be 0 to {limit}")
+        stamp = NOW if timestamp_ns is None else index(timestamp_ns)
+        return self._claim(Claim, index(size), index(type_id), index(flags), stamp)
 
     # ------------------------------------------------------------------------- durability, retention
 

@@ -30,6 +30,7 @@ ENDS: dict[str, set[str]] = {
     "look_at": EVERY,
     "decode_seal": EVERY,
     "chron__reader_fingerprint": EVERY,
+    "chron__reader_locate": EVERY,
     "chron__doorbell_open": EVERY,
     "crc_of": EVERY,
     "check_doorbell": EVERY,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import chronicle_ffi as c
-from chronicle_ffi import Queue, _prefetch
+from chronicle_ffi import Queue, _reader
 
 SEGMENT = 1 << 16
 COUNT = 500  # records of `filled`: some ten segments
@@ -422,7 +422,7 @@ def test_crc32c_is_what_the_library_computes() -> None:
 @pytest.mark.parametrize("by_new", [False, True])
 def test_messages_made_in_c_are_like_others(queue: Path, monkeypatch: pytest.MonkeyPatch, by_new: bool) -> None:
     """By either way of making them: which one is used depends on the version of Python."""
-    monkeypatch.setattr(_prefetch, "BY_NEW", by_new)
+    monkeypatch.setattr(_reader, "BY_NEW", by_new)
     largest = (1 << 64) - 2
     with Queue.open_publisher(queue) as writer:
         for i in range(1000):

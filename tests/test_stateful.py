@@ -346,7 +346,7 @@ class Log(RuleBasedStateMachine):
         reader = self.readers[name]
         if reader.handle is None or reader.position < self.oldest:
             return
-        reader.handle.commit(sync)
+        reader.handle.commit(sync=sync)
         reader.committed = reader.position
 
     @rule(name=names, where=st.integers(0, 10_000))

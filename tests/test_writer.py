@@ -151,56 +151,6 @@ def test_largest_payload_fits_and_one_more_byte_does_not(queue: Path) -> None:
     assert Queue.verify(queue).ok
 
 
-def test_claim_publishes_what_was_written(queue: Path) -> None:
-    with Queue.open_publisher(queue, keeper=False) as writer:
-        with writer.claim(5, 2, timestamp_ns=77, flags=3) as buffer:
-            assert bytes(buffer) == b"\0" * 5
-            buffer[:] = b"claim"
-            with Queue.open_subscriber(queue) as reader:
-                assert reader.next() is None
-        with pytest.raises(ValueError):
-            buffer[0] = 1  # released
-        with writer.claim(0) as empty:
-            assert len(empty) == 0
-    with Queue.open_subscriber(queue) as reader:
-        assert list(reader)[0] == (0, 77, 2, 3, b"claim")
-
-
-def test_claim_is_aborted_by_an_exception(queue: Path) -> None:
-    with Queue.open_publisher(queue, keeper=False) as writer:
-        with pytest.raises(KeyError), writer.claim(100) as buffer:
-            buffer[:] = b"x" * 100
-            raise KeyError
-        assert writer.append(b"after") == 0
-    assert payloads(queue) == [b"after"]
-    assert Queue.verify(queue).ok
-
-
-def test_claim_with_a_slice_kept_alive_is_aborted(queue: Path) -> None:
-    with Queue.open_publisher(queue, keeper=False) as writer:
-        kept = []
-        with pytest.raises(BufferError), writer.claim(10) as buffer:
-            kept.append(buffer[2:4])
-        kept.clear()
-        gc.collect()
-        assert writer.append(b"after") == 0
-
-
-def test_one_claim_at_a_time(queue: Path) -> None:
-    with Queue.open_publisher(queue, keeper=False) as writer:
-        with writer.claim(3) as buffer:
-            with pytest.raises(c.ClaimError), writer.claim(3):
-                pass
-            with pytest.raises(c.ClaimError):
-                writer.append(b"x")
-            buffer[:] = b"abc"
-        with pytest.raises(c.PayloadTooLarge), writer.claim(1 << 40):
-            pass
-        with pytest.raises(ValueError), writer.claim(-1):
-            pass
-    assert payloads(queue) == [b"abc"]
-
-
 def test_timestamps_may_go_back(queue: Path) -> None:
     with Queue.open_publisher(queue, keeper=False) as writer:
         for stamp in (5, 3, 9, 0, (1 << 64) - 2):

@@ -194,6 +194,13 @@ CHRON_API const char *chron_crc32c_name(void);
  */
 CHRON_API int chron_guard_install(void);
 
+/*
+ * 1 if any of these bytes lie in a mapping of this library that has faulted since: what is read there are zeros. `data`
+ * NULL: if there is such a mapping anywhere. Asked after a copy out of mapped memory, it tells whether to believe the
+ * copy. Never fails.
+ */
+CHRON_API int chron_guard_faulted(const void *data, size_t length);
+
 /* ---------------------------------------------------------------------------------------- options */
 
 /* Flags for chron_writer_options.flags and chron_reader_options.flags */
@@ -365,6 +372,7 @@ CHRON_API int chron_writer_shut(chron_writer *w);
  * of this process and readers can see it. `data` may be NULL if `length` is 0. No system call, no allocation, except
  * at the roll to a new segment, in a sync that the durability asks for, and to wake a reader that sleeps.
  * An error means that nothing was appended, but for EUNSYNCED: the record is in the log, and not known to be on disk.
+ * EIO is also the answer to data in a mapping of this library whose file went away: what can be read there are zeros.
  * Errors: ETOOBIG, EINVAL (type_id), ECLAIM (one is open), EUNSYNCED (the sync that the durability asks for has failed: do
  * not append it again), EPOISONED (the handle is dead, because a sync failed or the segment went away under its mapping:
  * close, and open again), those of the system (when a new segment is made; ENOSPC: try again when there is room), EREMOVED
@@ -386,7 +394,7 @@ CHRON_API int64_t chron_writer_append_at(chron_writer *w, const void *data, size
  * would take more (a roll, pages to prepare, a sync) or when the record is refused: then nothing was appended, and
  * chron_writer_append_at() is the call to make next. For callers who hold a lock that others wait for, such as a
  * language's interpreter lock. The one system call that it may make wakes sleeping readers.
- * Errors: EPOISONED (the segment went away under its mapping: the handle can only be closed).
+ * Errors: EPOISONED (the segment went away under its mapping: the handle can only be closed), EIO (`data` did).
  */
 CHRON_API int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length,
                                           uint16_t type_id, uint8_t flags, uint64_t timestamp_ns);
@@ -473,6 +481,9 @@ CHRON_API int chron_writer_sync(chron_writer *w);
  * EFULL, EINTR, EFORMAT and those of the system as chron_writer_sync(), where the current segment has to be left.
  */
 CHRON_API int chron_writer_sync_request(chron_writer *w, uint64_t seq);
+
+/* The longest payload that an append takes: what a segment of this queue holds, bytes. Never fails. */
+CHRON_API uint64_t chron_writer_payload_max(const chron_writer *w);
 
 /* The seq that the next append will return. Never fails. */
 CHRON_API uint64_t chron_writer_next_seq(const chron_writer *w);
@@ -712,6 +723,13 @@ CHRON_API int chron_reader_wait(chron_reader *r, int64_t timeout_ns);
  * Errors: EREADONLY (the reader has no name), EIO (the position file went away), with `sync` those of the system.
  */
 CHRON_API int chron_reader_commit(chron_reader *r, int sync);
+
+/*
+ * The same for a seq up to the position: `resume` starts from `upto`. For who has taken more records than were dealt with
+ * so far. Not below the position committed before, unless the reader has moved back behind that.
+ * Errors: EINVAL (`upto` lies elsewhere), and as chron_reader_commit().
+ */
+CHRON_API int chron_reader_commit_upto(chron_reader *r, uint64_t upto, int sync);
 
 /*
  * Move to a seq: from the oldest up to the next one to be appended. An error leaves the position where it is.

@@ -38,7 +38,7 @@ typedef struct guard_slot {
     chron__aptr base; /* [GUARD] SLOT_FREE, SLOT_TAKEN, or where the mapping begins */
     size_t bytes;     /* written while SLOT_TAKEN only, as is flags */
     int flags;        /* CHRON__MAP_... */
-    chron__a32 fault; /* [FAULT] */
+    chron__a32 fault; /* [FAULT] how many faults there were */
 } guard_slot;
 
 typedef struct guard_chunk {
@@ -49,6 +49,7 @@ typedef struct guard_chunk {
 static chron__aptr first_chunk; /* [GUARD] */
 static chron__a32 installed;    /* [GUARD] */
 static chron__a32 unguarded;    /* [FAULT] the flag of mappings that have no slot: never set */
+chron__a32 chron__guard_faults; /* [FAULT] the sum of all slots */
 static pthread_mutex_t install_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction before;
 
@@ -116,7 +117,9 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
     int status = -1;
 
     if (slot) {
-        chron__set_release32(&slot->fault, 1); /* [FAULT] first: zeros must not be seen without it */
+        (void)chron__count_up32(&chron__guard_faults); /* [FAULT] both first: zeros must not be seen without it */
+        (void)chron__count_up32(&slot->fault);         /* [FAULT] */
+        chron__fence_release();                        /* [FAULT] */
         status = replace_pages(base, slot->bytes, slot->flags);
     }
     errno = saved;
@@ -179,10 +182,35 @@ void chron__guard_remove(chron__map *map)
 
     CHRON__ASSERT(!slot ||
                   chron__get_acquire_ptr(&slot->base) == (uintptr_t)map->base); /* [GUARD] ours since the add */
-    if (slot)
-        chron__set_release_ptr(&slot->base, SLOT_FREE); /* [GUARD] */
+    if (slot) {
+        (void)chron__add32(&chron__guard_faults, 0u - chron__get32(&slot->fault)); /* [FAULT] */
+        chron__set_release_ptr(&slot->base, SLOT_FREE);                            /* [GUARD] */
+    }
     map->fault = &unguarded;
     map->guard_slot = NULL;
+}
+
+int chron__guard_find_fault(const void *data, size_t bytes)
+{
+    const uintptr_t from = (uintptr_t)data;
+
+    for (guard_chunk *chunk = chunks(); chunk; chunk = chunk->next) {
+        for (size_t i = 0; i < CHUNK_SLOTS; i++) {
+            guard_slot *slot = &chunk->slots[i];
+            uintptr_t base = chron__get_acquire_ptr(&slot->base); /* [GUARD] */
+
+            if (base > SLOT_TAKEN && chron__get32(&slot->fault) && from < base + slot->bytes && base < from + bytes)
+                return 1;
+        }
+    }
+    return 0;
+}
+
+int chron_guard_faulted(const void *data, size_t length)
+{
+    if (!data)
+        return chron__any_faulted();
+    return chron__is_faulted(data, length);
 }
 
 /* --------------------------------------------------------------------------------------- installing */

@@ -126,6 +126,22 @@ static inline int chron__map_faulted(const chron__map *map)
     return chron__get32(map->fault) != 0u;
 }
 
+extern chron__a32 chron__guard_faults; /* [FAULT] how many faults there were in mappings that are still there */
+int chron__guard_find_fault(const void *data, size_t bytes);
+
+/* Has the guard had to replace pages anywhere? */
+static inline int chron__any_faulted(void)
+{
+    chron__fence_signal(); /* [FAULT] with on_fault in guard.c */
+    return __builtin_expect(chron__get32(&chron__guard_faults) != 0u, 0) != 0;
+}
+
+/* Do any of these bytes, the caller's or ours, lie in a mapping whose pages it has replaced? */
+static inline int chron__is_faulted(const void *data, size_t bytes)
+{
+    return chron__any_faulted() && chron__guard_find_fault(data, bytes);
+}
+
 /* For an unmap in a forked child: forget the mapping without touching memory. */
 void chron__map_forget(chron__map *map);
 

@@ -257,6 +257,30 @@ int chron__reader_locate_previous(chron_reader *r, chron__seg **seg, uint64_t *o
                       : chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is missing", wanted), "", 0, wanted);
 }
 
+int chron__reader_locate(chron_reader *r, uint64_t seq, chron__seg **seg, uint64_t *offset)
+{
+    chron__bases bases;
+    uint64_t base_seq;
+    uint64_t found;
+    int64_t i;
+
+    if (r->seg && seq >= r->seg->base_seq) {
+        *seg = chron__seg_retain(r->seg);
+    } else {
+        if (chron__queue_list(&r->q, &bases) < 0)
+            return 0;
+        i = chron__bases_find(&bases, seq);
+        base_seq = i < 0 ? 0 : bases.at[i];
+        chron__bases_free(&bases);
+        if (i < 0 || chron__seg_open(&r->q, base_seq, CHRON__SEG_HEADLESS, seg) < 0)
+            return 0;
+    }
+    if (chron__seg_find(*seg, seq, offset, &found) == 0 && found == seq)
+        return 1;
+    chron__seg_release(*seg);
+    return 0;
+}
+
 int chron__reader_fingerprint(chron_reader *r, uint32_t *crc)
 {
     chron__seg *seg;

@@ -31,6 +31,8 @@ int chron__reader_move_to(chron_reader *r, uint64_t seq, chron__seg *nearby);
 
 /* The record before the position: 1 with *seg (a reference) and *offset; 0 if there is none any more. */
 int chron__reader_locate_previous(chron_reader *r, chron__seg **seg, uint64_t *offset);
+/* Any record before the position, in the same way; 0 also if it cannot be read. */
+int chron__reader_locate(chron_reader *r, uint64_t seq, chron__seg **seg, uint64_t *offset);
 /* The CRC of the record before the position. 1; 0 if it is not there any more. */
 int chron__reader_fingerprint(chron_reader *r, uint32_t *crc);
 

@@ -19,6 +19,14 @@ int chron__refuse_record(const chron_writer *w, const void *data, size_t length,
     return chron__fail(CHRON_EINVAL, "the data is NULL, but its length is %zu", length);
 }
 
+int chron__refuse_source(chron_writer *w, uint64_t bytes)
+{
+    memset(w->base + chron__get64(&w->tail), 0, (size_t)bytes);
+    return chron__fail(CHRON_EIO,
+                       "the data lies in a mapped segment whose file went away (it was truncated, or its disk "
+                       "failed): what can be read there are zeros, and nothing was appended");
+}
+
 int64_t chron_writer_append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags)
 {
     return chron_writer_append_at(w, data, length, type_id, flags, CHRON_NOW);

@@ -70,6 +70,9 @@ static inline void chron__place_record(chron_writer *w, uint8_t *at, uint64_t se
     CHRON__STEP("record: placed");
 }
 
+/* append.c: what was just placed in the `bytes` behind the tail is not to be believed: takes it back. EIO. */
+int chron__refuse_source(chron_writer *w, uint64_t bytes) __attribute__((cold, noinline));
+
 /* After the commit word: `count` records that end at `tail` are visible now. */
 static inline __attribute__((always_inline)) int64_t chron__finish(chron_writer *w, uint64_t offset, uint64_t tail,
                                                                    uint64_t seq, uint32_t count)
@@ -109,6 +112,8 @@ static inline __attribute__((always_inline)) int64_t chron__append_checked(chron
     uint8_t *at = w->base + offset;
 
     chron__place_record(w, at, seq, data, (uint32_t)length, type_id, flags, timestamp_ns);
+    if (chron__is_faulted(data, length)) /* [FAULT] asked when it has been read */
+        return chron__refuse_source(w, chron__record_bytes(length));
     chron__rec_publish(at, (uint32_t)length);
     chron__tally_add(&w->tally, timestamp_ns);
     w->payload_bytes += length;

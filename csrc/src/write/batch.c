@@ -17,6 +17,38 @@ static inline chron_record record_of_array(const void *source, size_t i)
     return ((const chron_record *)source)[i];
 }
 
+/*
+ * The caller's memory may change while it is read: in Python any thread may write to an array. So each value is
+ * loaded once, by a volatile access, and checked after that, also if check_source() has seen it before.
+ */
+#define LOAD_ONCE(type, base, i) (((const volatile type *)(base))[i])
+
+static inline uint64_t offset_at(const chron_source *s, size_t i)
+{
+    return s->offset_size == 4u ? LOAD_ONCE(uint32_t, s->offsets, i) : LOAD_ONCE(uint64_t, s->offsets, i);
+}
+
+static inline chron_record record_of_source(const void *source, size_t i)
+{
+    const chron_source *s = source;
+    uint64_t begin = (uint64_t)i * s->row_bytes;
+    size_t length = s->row_bytes;
+
+    if (s->offsets) {
+        uint64_t end = offset_at(s, i + 1u);
+
+        begin = offset_at(s, i);
+        length = begin <= end && end <= s->bytes_size ? (size_t)(end - begin) : CHRON__LENGTH_WRONG;
+    }
+    return (chron_record){
+        .payload = length == CHRON__LENGTH_WRONG ? NULL : (const void *)((uintptr_t)s->bytes + (uintptr_t)begin),
+        .length = length,
+        .timestamp_ns = s->timestamps ? LOAD_ONCE(uint64_t, s->timestamps, i) : s->timestamp_ns,
+        .type_id = s->type_ids ? LOAD_ONCE(uint16_t, s->type_ids, i) : s->type_id,
+        .flags = s->flags ? LOAD_ONCE(uint8_t, s->flags, i) : s->flag,
+    };
+}
+
 /* Bytes that records [from, to) take in a segment, or why they cannot be one batch. */
 static inline __attribute__((always_inline)) int64_t measure(const chron_writer *w, record_at get, const void *source,
                                                              size_t from, size_t to)
@@ -45,6 +77,32 @@ static __attribute__((cold, noinline)) int take_back(chron_writer *w, uint64_t b
 {
     memset(w->base + chron__get64(&w->tail), 0, (size_t)bytes);
     return chron__fail(CHRON_EINVAL, "the batch was changed while it was read: nothing was appended");
+}
+
+/* Have values of records [from, to) gone away, with the mapping that they lay in? */
+static int have_columns_faulted(const chron_source *s, size_t from, size_t to)
+{
+    const size_t count = to - from;
+    const uint8_t *offsets = s->offsets;
+
+    return (offsets && chron__is_faulted(offsets + from * s->offset_size, (count + 1u) * s->offset_size)) ||
+           (s->timestamps && chron__is_faulted(s->timestamps + from, count * sizeof *s->timestamps)) ||
+           (s->type_ids && chron__is_faulted(s->type_ids + from, count * sizeof *s->type_ids)) ||
+           (s->flags && chron__is_faulted(s->flags + from, count));
+}
+
+/* The same of a batch, and its payloads. Asked when all has been read. */
+static int has_faulted(record_at get, const void *source, size_t from, size_t to)
+{
+    if (!chron__any_faulted())
+        return 0;
+    for (size_t i = from; i < to; i++) {
+        chron_record r = get(source, i);
+
+        if (chron__is_faulted(r.payload, r.length))
+            return 1;
+    }
+    return get == record_of_source && have_columns_faulted(source, from, to);
 }
 
 /*
@@ -82,6 +140,8 @@ static inline __attribute__((always_inline)) int64_t place_batch(chron_writer *w
     }
     if (offset != end)
         return take_back(w, bytes);
+    if (has_faulted(get, source, from, to))
+        return chron__refuse_source(w, bytes);
     CHRON__ASSERT(end <= w->edge);
     CHRON__ASSERT(chron__load_relaxed_le32(w->base + end - bytes) == 0); /* [PUBLISH] the first one hides the others */
     w->tally = tally;
@@ -151,38 +211,6 @@ int64_t chron_writer_append_batch(chron_writer *w, const chron_record *records, 
 
 /* ------------------------------------------------------------------------------------------ sources */
 
-/*
- * The caller's memory may change while it is read: in Python any thread may write to an array. So each value is
- * loaded once, by a volatile access, and checked after that, also if check_source() has seen it before.
- */
-#define LOAD_ONCE(type, base, i) (((const volatile type *)(base))[i])
-
-static inline uint64_t offset_at(const chron_source *s, size_t i)
-{
-    return s->offset_size == 4u ? LOAD_ONCE(uint32_t, s->offsets, i) : LOAD_ONCE(uint64_t, s->offsets, i);
-}
-
-static inline chron_record record_of_source(const void *source, size_t i)
-{
-    const chron_source *s = source;
-    uint64_t begin = (uint64_t)i * s->row_bytes;
-    size_t length = s->row_bytes;
-
-    if (s->offsets) {
-        uint64_t end = offset_at(s, i + 1u);
-
-        begin = offset_at(s, i);
-        length = begin <= end && end <= s->bytes_size ? (size_t)(end - begin) : CHRON__LENGTH_WRONG;
-    }
-    return (chron_record){
-        .payload = length == CHRON__LENGTH_WRONG ? NULL : (const void *)((uintptr_t)s->bytes + (uintptr_t)begin),
-        .length = length,
-        .timestamp_ns = s->timestamps ? LOAD_ONCE(uint64_t, s->timestamps, i) : s->timestamp_ns,
-        .type_id = s->type_ids ? LOAD_ONCE(uint16_t, s->type_ids, i) : s->type_id,
-        .flags = s->flags ? LOAD_ONCE(uint8_t, s->flags, i) : s->flag,
-    };
-}
-
 static int check_stamps(const chron_source *s, size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++) {
@@ -240,7 +268,10 @@ static int64_t append_each(chron_writer *w, const chron_source *source, size_t f
 
         if (r.timestamp_ns == CHRON_NOW)
             r.timestamp_ns = now ? now : (now = chron__writer_now(w));
-        status = chron__append(w, r.payload, r.length, r.type_id, r.flags, r.timestamp_ns);
+        if (chron__any_faulted() && have_columns_faulted(source, i, i + 1u)) /* [FAULT] */
+            status = chron__refuse_source(w, 0);
+        else
+            status = chron__append(w, r.payload, r.length, r.type_id, r.flags, r.timestamp_ns);
         if (status == -CHRON_EUNSYNCED)
             chron__error()->appended = i + 1u - from; /* this one, too */
         else if (status < 0 && i > from)

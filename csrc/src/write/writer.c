@@ -88,6 +88,11 @@ void chron__writer_kick(chron_writer *w)
 
 /* ----------------------------------------------------------------------------------- of itself */
 
+uint64_t chron_writer_payload_max(const chron_writer *w)
+{
+    return w ? w->max_payload : 0;
+}
+
 uint64_t chron_writer_next_seq(const chron_writer *w)
 {
     return w ? chron__get64(&w->next_seq) : 0;
