@@ -277,8 +277,8 @@ MUTANTS = [
         "write/roll.c",
         "    publish_end(w, offset, seq);\n"
         '    CHRON__STEP("roll: END published");\n'
-        "    chron__seg_seal_store(old, &w->tally, offset, chron__clock_ns(1));\n",
-        "    chron__seg_seal_store(old, &w->tally, offset, chron__clock_ns(1));\n"
+        "    chron__seg_seal_store(old, &w->tally, offset);\n",
+        "    chron__seg_seal_store(old, &w->tally, offset);\n"
         '    CHRON__STEP("roll: END published");\n'
         "    publish_end(w, offset, seq);\n",
         ("test_crash", CRASHES),
@@ -603,9 +603,79 @@ MUTANTS = [
     Mutant(
         "positions may be lost behind what was deleted",
         "write/room.c",
-        "        flags |= CHRON__RETAIN_SYNC_POSITIONS;\n",
-        "        flags |= 0;\n",
+        ".sync_positions = w->options.durability != CHRON_DURABILITY_NONE,",
+        ".sync_positions = 0,",
         ("test_order",),
+    ),
+    Mutant(
+        "every position is synced again and again",
+        "queue/retention.c",
+        "&& memory->safe[i].next_seq >= oldest;",
+        "&& memory->safe[i].next_seq > oldest + UINT32_MAX;",
+        ("test_order",),
+    ),
+    Mutant(
+        "a position is taken for that of an earlier file",
+        "queue/retention.c",
+        "memory->safe[i].generation <= one->value.generation && ",
+        "",
+        ("test_order",),
+    ),
+    Mutant(
+        "a cleanup looks at every segment",
+        "write/room.c",
+        ".front = fates ? NULL : &front,",
+        ".front = NULL,",
+        ("test_order",),
+    ),
+    Mutant(
+        "a cleanup believes what it knew of the segments",
+        "queue/retention.c",
+        "fate.base_seq != l->active_base ? -ENOENT : 0;",
+        "fate.base_seq != l->active_base ? 0 : 0;",
+        ("test_order",),
+    ),
+    Mutant(
+        "ages by the wall clock",
+        "format/moment.c",
+        "if (then->boot != 0 && then->boot == now->boot &&",
+        "if (0 &&",
+        ("test_clocks",),
+    ),
+    Mutant(
+        "another boot's time since the boot is believed",
+        "format/moment.c",
+        "then->boot == now->boot && ",
+        "",
+        ("test_clocks",),
+    ),
+    Mutant(
+        "what lies in the future never gets old",
+        "queue/retention.c",
+        "    return chron__running_ns();\n}",
+        "    return 0;\n}",
+        ("test_clocks",),
+    ),
+    Mutant(
+        "what lies in the future is as old as this process",
+        "queue/retention.c",
+        "tries < LATER_MAX",
+        "tries < 1",
+        ("test_clocks",),
+    ),
+    Mutant(
+        "a step of the clock is taken for time since the boot",
+        "format/moment.c",
+        "if (m->boot == 0 || passed >= PASS_NS)",
+        "if (m->boot == 0)",
+        ("test_clocks",),
+    ),
+    Mutant(
+        "the clock of a seal is that of an earlier one",
+        "format/segment.c",
+        "chron__read_le64(clock) != sealed->clock_ns ||",
+        "",
+        ("test_clocks",),
     ),
     # ------------------------------------------------------------------------- doorbell, keeper, guard, clock
     Mutant(

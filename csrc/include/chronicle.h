@@ -221,6 +221,10 @@ CHRON_API int chron_guard_install(void);
  * every registered (named) reader has committed past; with no registered reader, none. A limit deletes
  * in spite of the readers; one who is left behind meets CHRON_EGONE, or what its on_gap says.
  * 0 switches a limit off.
+ *
+ * Ages are counted by the time that has passed, not by the wall clock, for all that was done since the machine was started:
+ * a step of that clock deletes nothing, and keeps nothing. What is older has the wall clock's time only; a time
+ * in the future counts as now.
  */
 typedef struct chron_retention {
     uint32_t struct_size;    /* sizeof(chron_retention) */
@@ -527,6 +531,8 @@ typedef struct chron_segment_fate {
     uint64_t next_seq;     /* first seq behind it */
     uint64_t bytes;        /* size of the file */
     char reader[72];       /* the reader that holds it, or "" */
+    uint64_t age_ms;       /* since it was sealed, as max_age_ms counts it; 0: it is not sealed */
+    int64_t clock_ms;      /* how much more that would be by the wall clock: more than a second or so if it was set since */
 } chron_segment_fate;
 
 typedef struct chron_cleanup {

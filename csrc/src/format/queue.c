@@ -196,13 +196,8 @@ int chron__segment_name_parse(const char *name, uint64_t *base_seq)
     return strcmp(name + SEQ_DIGITS, SEGMENT_SUFFIX) == 0;
 }
 
-static int add_base(void *context, const char *name)
+int chron__bases_add(chron__bases *bases, uint64_t base_seq)
 {
-    chron__bases *bases = context;
-    uint64_t base_seq;
-
-    if (!chron__segment_name_parse(name, &base_seq))
-        return 0;
     if (bases->count == bases->capacity) {
         size_t capacity = bases->capacity ? bases->capacity * 2u : 64u;
         uint64_t *at = realloc(bases->at, capacity * sizeof *at);
@@ -214,6 +209,13 @@ static int add_base(void *context, const char *name)
     }
     bases->at[bases->count++] = base_seq;
     return 0;
+}
+
+static int add_base(void *context, const char *name)
+{
+    uint64_t base_seq;
+
+    return chron__segment_name_parse(name, &base_seq) ? chron__bases_add(context, base_seq) : 0;
 }
 
 static int compare_bases(const void *a, const void *b)

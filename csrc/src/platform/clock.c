@@ -52,6 +52,15 @@ uint64_t chron__monotonic_ns(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
+uint64_t chron__boot_ns(void)
+{
+#if defined(CLOCK_BOOTTIME) /* Linux, where CLOCK_MONOTONIC stands still while the machine sleeps */
+    return read_clock(CLOCK_BOOTTIME);
+#else
+    return read_clock(CLOCK_MONOTONIC);
+#endif
+}
+
 void chron__yield(void)
 {
     (void)sched_yield();

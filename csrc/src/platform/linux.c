@@ -132,12 +132,13 @@ static void read_text(const char *path, char *text, size_t capacity)
 }
 
 /* "8c3a61ce-..." as 16 bytes. */
-static void read_boot(uint8_t *boot)
+void chron__os_boot(uint8_t *boot)
 {
     static const char digits[] = "0123456789abcdef";
     char text[64];
     unsigned count = 0;
 
+    memset(boot, 0, 16);
     read_text("/proc/sys/kernel/random/boot_id", text, sizeof text);
     for (const char *c = text; *c && count < 32; c++) {
         const char *digit = strchr(digits, *c);
@@ -171,7 +172,7 @@ void chron__os_place(int fd, chron__place *out)
 {
     struct statx st;
 
-    read_boot(out->boot);
+    chron__os_boot(out->boot);
     if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) < 0)
         return;
     if (st.stx_mask & STATX_BTIME)

@@ -139,6 +139,15 @@ void chron__fork_watch(void);
 uint64_t chron__clock_ns(int coarse);
 /* Monotonic, for timeouts. */
 uint64_t chron__monotonic_ns(void);
+/* Since the machine was started, the time that it slept included where the system counts that. Nobody can set it. */
+uint64_t chron__boot_ns(void);
+/*
+ * Which boot that is: the same number in all processes of a boot. Where the system has no name for its boots, or the process
+ * cannot see it, a number that only this process has. Never 0.
+ */
+uint32_t chron__boot_tag(void);
+/* How long this process has had to do with queues: what it finds there may be older, and is not younger. */
+uint64_t chron__running_ns(void);
 /* Sleep; 0, or -EINTR if a signal handler ran. */
 int chron__sleep_ns(uint64_t ns);
 /* Let other threads have the processor, if any wait for it. */
@@ -198,6 +207,7 @@ int64_t chron__os_next_data(int fd, uint64_t offset); /* -ENOSYS if only reading
 void chron__os_dont_fork(void *address, size_t bytes);
 int chron__os_rename_new(int dir, const char *from, const char *to); /* -ENOSYS: link and unlink will do */
 void chron__os_place(int fd, chron__place *out);                     /* boot, birth_ns, disk_seq: what it can */
+void chron__os_boot(uint8_t *boot);                                  /* 16 bytes; zeros: it has no name */
 void chron__os_start_sync(int fd);
 int chron__os_open_direct(int dir, const char *name); /* a descriptor that reads past the page cache, or -ENOTSUP */
 int chron__os_populate(void *address, size_t bytes);  /* 0 done as far as possible, -ENOSYS: touch the pages */

@@ -19,7 +19,6 @@ static int commit(chron_reader *r, int sync)
     at->segment_base = r->seg ? r->seg->base_seq : 0;
     at->offset = r->offset;
     CHRON__ASSERT(!r->seg || (r->next_seq >= r->seg->base_seq && r->offset <= r->size));
-    at->time_ns = chron__clock_ns(1);
     return chron__position_store(&r->q, &r->position, sync);
 }
 

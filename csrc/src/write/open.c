@@ -348,6 +348,7 @@ static void destroy(chron_writer *w, const char *path, const chron__born *born)
     if (w->bell.map.base)
         chron__doorbell_close(&w->q, &w->bell);
     chron_bell_release(w->sync_bell);
+    chron__retention_forget(&w->memory);
     if (born && (w->writer_lock.map || w->writer_lock.fd >= 0))
         chron__birth_undo(w, born);
     chron__lock_release(w);
@@ -419,6 +420,7 @@ static void forget(chron_writer *w)
     chron__map_forget(&w->q.meta);
     release_backlog(w);
     chron_bell_release(w->sync_bell);
+    chron__retention_forget(&w->memory);
     if (w->meta_lock.fd >= 0)
         w->q.io->close_file(w->q.io, w->meta_lock.fd);
     if (w->writer_lock.fd >= 0)

@@ -180,7 +180,7 @@ int chron__writer_roll(chron_writer *w)
     CHRON__ASSERT(next->base_seq == seq && next->prev_base == old->base_seq); /* END leads to it */
     publish_end(w, offset, seq);
     CHRON__STEP("roll: END published");
-    chron__seg_seal_store(old, &w->tally, offset, chron__clock_ns(1));
+    chron__seg_seal_store(old, &w->tally, offset);
     CHRON__STEP("roll: sealed");
     chron__writer_enter_segment(w, next, next->data_offset, &nothing);
     end_roll(w, NULL);

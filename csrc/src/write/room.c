@@ -13,15 +13,24 @@
 
 int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array *fates)
 {
-    int flags = CHRON__RETAIN_DELETE;
+    chron__front front;
+    chron__cleaning cleaning = {
+        .limits = &w->retention,
+        .delete_too = 1,
+        /* Where power loss matters, no position may fall back to before what was deleted. */
+        .sync_positions = w->options.durability != CHRON_DURABILITY_NONE,
+        .memory = &w->memory,
+        .front = fates ? NULL : &front,
+    };
     int status;
 
-    /* Where power loss matters, no position may fall back to before what was deleted. */
-    if (w->options.durability != CHRON_DURABILITY_NONE)
-        flags |= CHRON__RETAIN_SYNC_POSITIONS;
     pthread_mutex_lock(&w->clean_lock);
     CHRON__ASSERT_LOCKED(&w->clean_lock);
-    status = chron__retention_apply(&w->q, &w->retention, flags, out, fates);
+    pthread_mutex_lock(&w->lock);
+    front = (chron__front){.active_base = w->seg->base_seq, .segments = w->segments};
+    front.next_seq = chron__get64(&w->next_seq);
+    pthread_mutex_unlock(&w->lock);
+    status = chron__retention_apply(&w->q, &cleaning, out, fates);
     pthread_mutex_unlock(&w->clean_lock);
     if (out->deleted_segments) {
         chron__writer_count_segments(w, -(int32_t)out->deleted_segments);

@@ -9,7 +9,7 @@
  *
  *   lock        seg, next, preparing, segments, retired, backlog, failure, sync_wanted, syncing_next, sync_bell, and the keeper's own state
  *   sync_lock   one sync at a time; the slots of queue.meta; unsynced_base, synced_*
- *   clean_lock  one cleanup at a time
+ *   clean_lock  one cleanup at a time; memory
  *
  * Order: sync_lock, clean_lock, lock. Everything else belongs to the owner's thread.
  */
@@ -23,6 +23,7 @@
 #include "format/bell.h"
 #include "format/doorbell.h"
 #include "format/segment.h"
+#include "queue/retention.h"
 #include "write/backlog.h"
 
 #define CHRON__REOPEN ". Close the writer and open the queue again" /* what a failure that poisons ends with */
@@ -102,6 +103,7 @@ struct chron_writer {
     chron__a64 durable_next; /* [COUNT] seqs below this survive a loss of power */
 
     pthread_mutex_t clean_lock;
+    chron__retention_memory memory; /* with clean_lock */
 
     /* keeper.c */
     pthread_t keeper;
