@@ -1042,6 +1042,42 @@ MUTANTS = [
         "    int on_disk = 0;\n",
         ("test_order",),
     ),
+    # ------------------------------------------------------------------------- limits of the process
+    Mutant(
+        "descriptors of sealed segments without a limit of the process",
+        "write/open.c",
+        "share < CHRON__BACKLOG_MAX ? (size_t)share : CHRON__BACKLOG_MAX;",
+        "CHRON__BACKLOG_MAX;",
+        ("test_limits",),
+    ),
+    Mutant(
+        "a write beyond the limit for files",
+        "platform/posix.c",
+        "    if (!within_limit(offset + bytes))\n        return -EFBIG;\n",
+        "",
+        ("test_limits",),
+    ),
+    Mutant(
+        "an allocation beyond the limit for files",
+        "platform/posix.c",
+        "if (bytes > INT64_MAX || !within_limit(bytes))",
+        "if (bytes > INT64_MAX)",
+        ("test_limits",),
+    ),
+    Mutant(
+        "no opening without a keeper",
+        "write/open.c",
+        "if (o->durability == CHRON_DURABILITY_INTERVAL)\n        return chron__keeper_start(w);",
+        "if (w->keeper_wanted)\n        return chron__keeper_start(w);",
+        ("test_limits",),
+    ),
+    Mutant(
+        "a keeper that could not be started never is",
+        "write/roll.c",
+        "    if (status == 0)\n        chron__keeper_try(w);\n",
+        "",
+        ("test_limits",),
+    ),
 ]
 
 # What the simulator of tests/sim has to notice by itself, within its hundred seeds.

@@ -14,6 +14,9 @@
  *    and touches nothing of the parent's), then open a new one.
  *  - Segments are memory-mapped. If a file is truncated by somebody else, or the disk under it fails,
  *    the kernel sends SIGBUS. Call chron_guard_install() once to turn that into CHRON_EIO.
+ *  - Descriptors: a writer keeps up to eight, and one for each sealed segment that no sync has covered yet, of which there
+ *    may be 64, or a quarter of what the process may have open (ulimit -n), if that is less. A reader keeps up to four. None
+ *    of them is ever 0, 1 or 2.
  *  - "Survives" has two meanings here. A record that an append returned for survives the death of every
  *    process. Only a record at or below chron_writer_durable_seq() survives the loss of power.
  *  - Network file systems are refused (CHRON_ENETFS) unless CHRON_ALLOW_NETFS is given: mapped memory
@@ -473,8 +476,9 @@ CHRON_API int chron_writer_sync(chron_writer *w);
  * Ask the keeper to put everything up to `seq` on disk, and go on. 1: it is already; 0: asked for. The writer's bell
  * (chron_writer_bell) rings when a sync has ended: then ask again. Requests that come during a sync are
  * served together by the next one.
- * Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED (a sync failed), ENOTDURABLE; EREMOVED, ECORRUPT,
- * EFULL, EINTR, EFORMAT and those of the system as chron_writer_sync(), where the current segment has to be left.
+ * Errors: ERANGE (no such seq yet), EINVAL (no keeper was asked for), EPOISONED (a sync failed), ENOTDURABLE, those of the
+ * system (no thread can be had for it); EREMOVED, ECORRUPT, EFULL, EINTR, EFORMAT and those of the system as
+ * chron_writer_sync(), where the current segment has to be left.
  */
 CHRON_API int chron_writer_sync_request(chron_writer *w, uint64_t seq);
 
@@ -501,9 +505,10 @@ CHRON_API int chron_writer_stats_get(const chron_writer *w, chron_writer_stats *
 CHRON_API int chron_writer_recovery_get(const chron_writer *w, chron_recovery *out);
 
 /*
- * The keeper: one background thread that touches pages ahead of the writer, prepares the next segment,
- * syncs (DURABILITY_INTERVAL) and cleans up (retention.automatic). It takes no part in correctness. 0 also if it runs
- * already.
+ * The keeper: two background threads, one that touches pages ahead of the writer, prepares the next segment and cleans up
+ * (retention.automatic), and one that syncs (DURABILITY_INTERVAL). They take no part in correctness. An opening with
+ * CHRON_KEEPER for which no thread can be had goes on without (chron_writer_stats.keeper_errors), and tries again at each roll;
+ * but DURABILITY_INTERVAL needs it. 0 also if it runs already.
  * Errors: those of the system (no thread could be had).
  */
 CHRON_API int chron_writer_keeper_start(chron_writer *w);

@@ -193,6 +193,7 @@ static inline void chron__pause(void)
 
 int chron__random(void *buffer, size_t bytes);
 int64_t chron__pid(void);
+uint64_t chron__descriptor_limit(void);           /* how many this process may have open */
 void chron__hostname(char *buffer, size_t bytes); /* always NUL-terminated */
 
 /* Implemented per system (linux.c, other.c), called by posix.c and guard.c only. */

@@ -331,6 +331,8 @@ static int64_t write_at(const chron__io *io, int fd, const void *buffer, size_t 
     size_t done = 0;
 
     (void)io;
+    if (!within_limit(offset + bytes))
+        return -EFBIG;
     while (done < bytes) {
         size_t want = bytes - done < TRANSFER_MAX ? bytes - done : TRANSFER_MAX;
         ssize_t n = pwrite(fd, (const char *)buffer + done, want, (off_t)(offset + done));
@@ -447,6 +449,13 @@ static int sync_file(const chron__io *io, int fd)
 {
     (void)io;
     return chron__os_sync_file(fd);
+}
+
+uint64_t chron__descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
 }
 
 void chron__populate(void *address, size_t bytes)

@@ -276,6 +276,7 @@ static int take_over(chron_writer *w, chron__born *born)
 static void set_up(chron_writer *w)
 {
     const chron_writer_options *o = &w->options;
+    uint64_t share = chron__descriptor_limit() / CHRON__BACKLOG_SHARE;
 
     w->max_payload = w->q.segment_size - chron__data_offset(w->q.segment_size) - 2u * CHRON__RECORD_HEADER;
     if (w->max_payload > CHRON_PAYLOAD_MAX)
@@ -285,6 +286,7 @@ static void set_up(chron_writer *w)
     w->sync_every = o->durability == CHRON_DURABILITY_ALWAYS  ? 1u
                     : o->durability == CHRON_DURABILITY_BATCH ? o->durability_n
                                                               : 0u;
+    w->backlog.limit = share == 0 ? 1u : share < CHRON__BACKLOG_MAX ? (size_t)share : CHRON__BACKLOG_MAX;
 }
 
 /* 1: the directory went away meanwhile. */
@@ -312,7 +314,11 @@ static int try_open(chron_writer *w, const chron__io *io, const char *path, chro
     if (status < 0)
         return status;
     set_up(w);
-    return o->flags & CHRON_KEEPER ? chron__keeper_start(w) : 0;
+    w->keeper_wanted = (o->flags & CHRON_KEEPER) != 0;
+    if (o->durability == CHRON_DURABILITY_INTERVAL)
+        return chron__keeper_start(w);
+    chron__keeper_try(w);
+    return 0;
 }
 
 static int open_writer(chron_writer *w, const chron__io *io, const char *path, chron__born *born)

@@ -26,6 +26,7 @@
 #include "base/error.h"
 #include "base/step.h"
 #include "format/identity.h"
+#include "write/keeper.h"
 #include "write/prepare.h"
 #include "write/room.h"
 #include "write/sync.h"
@@ -187,6 +188,8 @@ int chron__writer_roll(chron_writer *w)
     w->rolls++;
     w->wakes += (uint64_t)chron__doorbell_ring(&w->bell);
     status = leave(w, old);
+    if (status == 0)
+        chron__keeper_try(w);
     if (status == 0 && !w->keeper_running && w->retention.automatic)
         (void)chron__writer_clean(w, &done, NULL); /* tried again at the next roll */
     return status;

@@ -110,6 +110,7 @@ struct chron_writer {
     pthread_cond_t keeper_wake; /* with lock: something to do, or stop */
     pthread_cond_t keeper_done; /* with lock: `preparing` has ended */
     int keeper_running;         /* owner's thread only */
+    int keeper_wanted;          /* the same: one that could not be started is tried again at each roll */
     chron__a32 keeper_stop;     /* [STOP] */
     chron__a32 keeper_asleep;   /* [STOP] advice: a kick is worth its system call */
 
