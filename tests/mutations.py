@@ -1042,6 +1042,34 @@ MUTANTS = [
         "    int on_disk = 0;\n",
         ("test_order",),
     ),
+    Mutant(
+        "the guard stays behind who came after it",
+        "platform/guard.c",
+        "    (void)come_in_front(0); /* cannot fail where it did not before */\n",
+        "",
+        (PROCESSES,),
+    ),
+    Mutant(
+        "faults go round in a circle",
+        "platform/guard.c",
+        "        next++;\n",
+        "        next += 0;\n",
+        (PROCESSES,),
+    ),
+    Mutant(
+        "who was in front and has gone still counts",
+        "platform/guard.c",
+        "        front = (unsigned)entry;",
+        "        front += 0 * (unsigned)entry;",
+        (PROCESSES,),
+    ),
+    Mutant(
+        "the guard leaves the signal blocked",
+        "platform/guard.c",
+        "    unlock_install();\n    unblock();\n",
+        "    unlock_install();\n",
+        (PROCESSES,),
+    ),
     # ------------------------------------------------------------------------- limits of the process
     Mutant(
         "descriptors of sealed segments without a limit of the process",

@@ -192,7 +192,9 @@ CHRON_API const char *chron_crc32c_name(void);
 /*
  * Turn SIGBUS inside mappings of this library into CHRON_EIO from the operation that met it. Installs
  * a handler that passes every other fault on to the handler that was there before. Idempotent, process
- * wide, thread-safe. Call it before opening handles: mappings made earlier are not covered.
+ * wide, thread-safe. Call it before opening handles: mappings made earlier are not covered. Where others install a handler
+ * later, it comes in front again with the next mapping (an opening, a new segment), or with another call of this. A thread
+ * that makes a mapping has SIGBUS unblocked afterwards: a fault while it is blocked ends the process.
  * Errors: EIO (the handler cannot be installed).
  */
 CHRON_API int chron_guard_install(void);
