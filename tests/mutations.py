@@ -1070,6 +1070,42 @@ MUTANTS = [
         "    unlock_install();\n",
         (PROCESSES,),
     ),
+    # ------------------------------------------------------------------------- threads that are cancelled
+    Mutant(
+        "cancelled in the middle of a system call",
+        "platform/clock.c",
+        "(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);",
+        "(void)pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &before);",
+        ("test_cancel",),
+    ),
+    Mutant(
+        "a roll that was cancelled goes on for ever",
+        "write/roll.c",
+        "    end_roll(writer, NULL);\n    chron__writer_leave(writer);",
+        "    chron__writer_leave(writer);",
+        ("test_cancel",),
+    ),
+    Mutant(
+        "an append that was cancelled keeps the handle",
+        "write/roll.c",
+        "    end_roll(writer, NULL);\n    chron__writer_leave(writer);",
+        "    end_roll(writer, NULL);",
+        ("test_cancel",),
+    ),
+    Mutant(
+        "a wait that was cancelled keeps the reader",
+        "read/wait.c",
+        "{\n    chron__reader_leave(reader);\n}",
+        "{\n    (void)reader;\n}",
+        ("test_cancel",),
+    ),
+    Mutant(
+        "an opening that was cancelled leaves its memory behind",
+        "write/open.c",
+        "    destroy(o->w, o->path, &o->born);\n    free(o->w);\n",
+        "    destroy(o->w, o->path, &o->born);\n",
+        ("test_cancel",),
+    ),
     # ------------------------------------------------------------------------- limits of the process
     Mutant(
         "descriptors of sealed segments without a limit of the process",

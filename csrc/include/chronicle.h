@@ -14,6 +14,10 @@
  *    and touches nothing of the parent's), then open a new one.
  *  - Segments are memory-mapped. If a file is truncated by somebody else, or the disk under it fails,
  *    the kernel sends SIGBUS. Call chron_guard_install() once to turn that into CHRON_EIO.
+ *  - Threads may be cancelled (pthread_cancel) where they wait for somebody else: in chron_reader_wait(), in an append or
+ *    chron_writer_wait_room() that waits for room, in an opening that waits for the lock. The handle is then as if the call had
+ *    not been made, and can be used or closed. No other function is a cancellation point, however long the disk takes;
+ *    chron_bells_wait() is ended with chron_bell_ring().
  *  - Descriptors: a writer keeps up to eight, and one for each sealed segment that no sync has covered yet, of which there
  *    may be 64, or a quarter of what the process may have open (ulimit -n), if that is less. A reader keeps up to four. None
  *    of them is ever 0, 1 or 2.

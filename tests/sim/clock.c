@@ -60,6 +60,12 @@ int chron__sleep_ns(uint64_t ns)
     return 0;
 }
 
+void chron__cancel_point(void (*undo)(void *argument), void *argument)
+{
+    (void)undo;
+    (void)argument;
+}
+
 void chron__yield(void)
 {
 }

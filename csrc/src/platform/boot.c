@@ -20,6 +20,7 @@ static void look_at_boot(void)
 {
     static const uint8_t unknown[16];
     uint8_t boot[16];
+    CHRON__UNCANCELLED;
 
     began_ns = chron__boot_ns();
     chron__os_boot(boot);

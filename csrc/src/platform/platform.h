@@ -156,9 +156,22 @@ void chron__yield(void);
 /* Start a thread that gets no signals but SIGBUS and SIGSEGV: the program's own threads get them. */
 int chron__thread_start(pthread_t *thread, void *(*main)(void *), void *argument);
 
+/*
+ * Threads that are cancelled. No system call is a place for that: a handle would stay in use, a lock held, a descriptor open.
+ * So whatever makes one begins with CHRON__UNCANCELLED, and what waits for somebody else asks now and then with
+ * chron__cancel_point, which calls `undo` before the thread ends.
+ */
+int chron__cancel_off(void); /* what it was before */
+void chron__cancel_restore(const int *before);
+#define CHRON__UNCANCELLED \
+    int cancel_before __attribute__((cleanup(chron__cancel_restore), unused)) = chron__cancel_off()
+void chron__cancel_point(void (*undo)(void *argument), void *argument);
+int chron__thread_join(pthread_t thread);
+
 /* A condition variable for chron__cond_wait, which waits `ns` at most, whatever becomes of the wall clock. */
 void chron__cond_init(pthread_cond_t *cond);
 void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns);
+void chron__cond_wait_long(pthread_cond_t *cond, pthread_mutex_t *mutex); /* without a limit */
 
 /*
  * Sleep until *word != expected, or somebody wakes it, or `ns` have passed. 0 woken or value differs,

@@ -180,7 +180,7 @@ void chron__keeper_stop(chron_writer *w)
     pthread_cond_signal(&w->keeper_wake);
     pthread_mutex_unlock(&w->lock);
     chron__syncer_stop(w);
-    pthread_join(w->keeper, NULL);
+    (void)chron__thread_join(w->keeper);
     w->keeper_running = 0;
     unmap_retired(w);
 }

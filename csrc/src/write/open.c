@@ -369,20 +369,13 @@ static void destroy(chron_writer *w, const char *path, const chron__born *born)
     pthread_mutex_destroy(&w->clean_lock);
 }
 
-int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
-                            chron_writer **out)
+/* One with nothing open. */
+static chron_writer *new_writer(const chron__io *io)
 {
-    chron__born born = {0};
-    chron_writer *w;
-    int status;
+    chron_writer *w = calloc(1, sizeof *w);
 
-    if (!path || !out)
-        return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
-    *out = NULL;
-    chron__fork_watch();
-    w = calloc(1, sizeof *w);
     if (!w)
-        return chron__fail(CHRON_ENOMEM, "no memory for a writer");
+        return NULL;
     w->fork_count = chron__get32(&chron__fork_count);
     w->writer_lock.fd = -1;
     w->meta_lock.fd = -1;
@@ -395,18 +388,50 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
     chron__cond_init(&w->keeper_wake);
     chron__cond_init(&w->syncer_wake);
     pthread_cond_init(&w->keeper_done, NULL);
-    status = take_options(options, w);
+    return w;
+}
+
+typedef struct opening {
+    chron_writer *w;
+    const char *path;
+    chron__born born;
+} opening;
+
+/* It failed, or its thread is cancelled while it waits for the lock. */
+static void abandon(void *argument)
+{
+    opening *o = argument;
+
+    destroy(o->w, o->path, &o->born);
+    free(o->w);
+}
+
+int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
+                            chron_writer **out)
+{
+    opening o = {.path = path};
+    int status;
+
+    if (!path || !out)
+        return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
+    *out = NULL;
+    chron__fork_watch();
+    o.w = new_writer(io);
+    if (!o.w)
+        return chron__fail(CHRON_ENOMEM, "no memory for a writer");
+    o.w->on_cancel = abandon;
+    o.w->opening = &o;
+    status = take_options(options, o.w);
     if (status == 0)
-        status = check_options(&w->options);
+        status = check_options(&o.w->options);
     if (status == 0)
-        status = open_writer(w, io, path, &born);
-    if (status < 0) {
-        destroy(w, path, &born);
-        free(w);
-        return status;
-    }
-    *out = w;
-    return 0;
+        status = open_writer(o.w, io, path, &o.born);
+    o.w->opening = NULL;
+    if (status < 0)
+        abandon(&o);
+    else
+        *out = o.w;
+    return status;
 }
 
 int chron_writer_open(const char *path, const chron_writer_options *options, chron_writer **out)

@@ -38,7 +38,7 @@ static chron__seg *take_next(chron_writer *w)
 
     pthread_mutex_lock(&w->lock);
     while (w->preparing)
-        pthread_cond_wait(&w->keeper_done, &w->lock);
+        chron__cond_wait_long(&w->keeper_done, &w->lock);
     CHRON__ASSERT(!w->rolling && w->claimed == 0);
     next = w->next;
     w->next = NULL;
@@ -57,6 +57,13 @@ static void end_roll(chron_writer *w, chron__seg *unused)
     pthread_mutex_unlock(&w->lock);
 }
 
+/* The thread is cancelled while it waits for room: the handle is as before the append, and free. */
+static void give_up(void *writer)
+{
+    end_roll(writer, NULL);
+    chron__writer_leave(writer);
+}
+
 static int get_next(chron_writer *w, chron__seg **out)
 {
     int status;
@@ -64,7 +71,7 @@ static int get_next(chron_writer *w, chron__seg **out)
     *out = take_next(w);
     if (*out)
         return 0;
-    status = chron__writer_make_room(w, w->options.block_ns);
+    status = chron__writer_make_room(w, w->options.block_ns, give_up);
     if (status < 0)
         return status;
     if (status == 0)

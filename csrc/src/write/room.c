@@ -72,7 +72,7 @@ int chron__writer_has_room(chron_writer *w)
     return room;
 }
 
-int chron__writer_make_room(chron_writer *w, int64_t timeout_ns)
+int chron__writer_make_room(chron_writer *w, int64_t timeout_ns, void (*on_cancel)(void *writer))
 {
     uint64_t start = chron__monotonic_ns();
     chron_cleanup done;
@@ -94,9 +94,15 @@ int chron__writer_make_room(chron_writer *w, int64_t timeout_ns)
         passed = chron__monotonic_ns() - start;
         if (timeout_ns >= 0 && passed >= (uint64_t)timeout_ns)
             return 0;
+        chron__cancel_point(on_cancel, w);
         if (chron__sleep_ns(ROOM_POLL_NS) < 0)
             return chron__fail(CHRON_EINTR, "interrupted while waiting for readers to make room");
     }
+}
+
+static void leave(void *writer)
+{
+    chron__writer_leave(writer);
 }
 
 int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns)
@@ -110,7 +116,7 @@ int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns)
     status = w->next != NULL;
     pthread_mutex_unlock(&w->lock);
     if (!status)
-        status = chron__writer_make_room(w, timeout_ns);
+        status = chron__writer_make_room(w, timeout_ns, leave);
     chron__writer_leave(w);
     return status;
 }
