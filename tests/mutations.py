@@ -1106,6 +1106,13 @@ MUTANTS = [
         "    destroy(o->w, o->path, &o->born);\n",
         ("test_cancel",),
     ),
+    Mutant(
+        "holes of a copy stay",
+        "format/segment.c",
+        "    if (status >= 0 && writable)\n        status = fill(seg, name);\n",
+        "    if (status >= 0 && writable && !fill)\n        status = fill(seg, name);\n",
+        ("tests/test_disk.py",),
+    ),
     # ------------------------------------------------------------------------- limits of the process
     Mutant(
         "descriptors of sealed segments without a limit of the process",

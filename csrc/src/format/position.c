@@ -110,8 +110,8 @@ static int load_file(const chron__queue *q, chron__position *p, const char *file
     int status = io->file_size(io, p->fd, &bytes);
 
     p->is_new = status >= 0 && bytes == 0;
-    if (status >= 0 && bytes < CHRON__PAGE)
-        status = io->allocate(io, p->fd, CHRON__PAGE);
+    if (status >= 0)
+        status = bytes < CHRON__PAGE ? io->allocate(io, p->fd, CHRON__PAGE) : io->fill(io, p->fd, CHRON__PAGE);
     if (status >= 0)
         status = io->map(io, p->fd, CHRON__PAGE, CHRON__MAP_WRITE | CHRON__MAP_DONTFORK, &p->map);
     if (status < 0)

@@ -77,7 +77,9 @@ int chron__queue_open_meta(chron__queue *q, const char *path, int writable)
         return chron__fail(CHRON_ENOQUEUE, "there is no queue at %s: the directory has no queue.meta", path);
     if (fd < 0)
         return chron__fail_sys(fd, CHRON__FILE_META, "cannot open queue.meta of %s", path);
-    status = io->map(io, fd, CHRON__PAGE, flags, &q->meta);
+    status = writable ? io->fill(io, fd, CHRON__PAGE) : 0;
+    if (status >= 0)
+        status = io->map(io, fd, CHRON__PAGE, flags, &q->meta);
     if (status == -ERANGE)
         status = chron__at(chron__fail(CHRON_ECORRUPT, "queue.meta of %s is cut short", path), CHRON__FILE_META, 0,
                            CHRON_SEQ_NONE);

@@ -137,6 +137,15 @@ static int take_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq
     return 0;
 }
 
+/* It may be a copy with holes. */
+static int fill(const chron__seg *seg, const char *name)
+{
+    int status = seg->io->fill(seg->io, seg->fd, seg->size);
+
+    return status < 0 ? chron__fail_sys(status, name, "cannot allocate what %s lacks, which is a copy with holes", name)
+                      : 0;
+}
+
 int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__seg **out)
 {
     const chron__io *io = q->io;
@@ -167,6 +176,8 @@ int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__
                            name, 0, base_seq);
     if (status >= 0)
         status = take_header(q, seg, base_seq, flags, name);
+    if (status >= 0 && writable)
+        status = fill(seg, name);
     if (status < 0) {
         chron__seg_release(seg);
         return status;

@@ -54,17 +54,32 @@
 
 /* ---------------------------------------------------------------------------------------- sizes */
 
-int chron__os_allocate(int fd, uint64_t bytes)
+/* Blocks for all of [0, bytes), and no byte changed. -ENOSYS: it cannot be asked for, or never comes to an end. */
+static int give_blocks(int fd, int mode, uint64_t bytes)
 {
-    struct stat st;
     int interrupts = 0;
     int status;
 
     do {
-        status = fallocate(fd, 0, 0, (off_t)bytes);
+        status = fallocate(fd, mode, 0, (off_t)bytes);
     } while (status < 0 && errno == EINTR && ++interrupts < INTERRUPTS_MAX);
-    if (status < 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR)
-        return -errno;
+    if (status == 0)
+        return 0;
+    return errno == EOPNOTSUPP || errno == EINTR ? -ENOSYS : -errno;
+}
+
+int chron__os_fill(int fd, uint64_t bytes)
+{
+    return give_blocks(fd, FALLOC_FL_KEEP_SIZE, bytes);
+}
+
+int chron__os_allocate(int fd, uint64_t bytes)
+{
+    struct stat st;
+    int status = give_blocks(fd, 0, bytes);
+
+    if (status < 0 && status != -ENOSYS)
+        return status;
     if (fstat(fd, &st) < 0)
         return -errno;
     if (status == 0 && (uint64_t)st.st_size >= bytes && (uint64_t)st.st_blocks * BLOCK_BYTES >= bytes)

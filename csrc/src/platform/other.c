@@ -48,6 +48,13 @@ int chron__os_allocate(int fd, uint64_t bytes)
     return -ENOSYS;
 }
 
+int chron__os_fill(int fd, uint64_t bytes)
+{
+    (void)fd;
+    (void)bytes;
+    return -ENOSYS;
+}
+
 int chron__os_rename_new(int dir, const char *from, const char *to)
 {
 #if defined(RENAME_EXCL) /* macOS */

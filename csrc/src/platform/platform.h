@@ -73,6 +73,11 @@ struct chron__io {
      * then the file has the size that it had before.
      */
     int (*allocate)(const chron__io *io, int fd, uint64_t bytes);
+    /*
+     * Allocate what the first `bytes` of a file lack, and change none of them: a copy may have holes, and a store to one is a
+     * SIGBUS if the disk is full. -ENOSPC if it can't; 0 also where the system cannot do that.
+     */
+    int (*fill)(const chron__io *io, int fd, uint64_t bytes);
     /* Map [0, bytes); -ERANGE if the file is shorter. Registers with the SIGBUS guard if that is installed. */
     int (*map)(const chron__io *io, int fd, size_t bytes, int flags, chron__map *out);
     void (*unmap)(const chron__io *io, chron__map *map);
@@ -211,6 +216,7 @@ void chron__hostname(char *buffer, size_t bytes); /* always NUL-terminated */
 
 /* Implemented per system (linux.c, other.c), called by posix.c and guard.c only. */
 int chron__os_allocate(int fd, uint64_t bytes); /* -ENOSYS: write it out */
+int chron__os_fill(int fd, uint64_t bytes);     /* -ENOSYS: it cannot be done */
 int chron__os_lock(int fd, chron__lock *out);
 void chron__os_unlock(chron__lock *lock);
 int chron__os_lock_held(int fd);

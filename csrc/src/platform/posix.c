@@ -321,6 +321,15 @@ static int allocate(const chron__io *io, int fd, uint64_t bytes)
     return status;
 }
 
+static int fill(const chron__io *io, int fd, uint64_t bytes)
+{
+    CHRON__UNCANCELLED;
+    int status = chron__os_fill(fd, bytes);
+
+    (void)io;
+    return status == -ENOSYS ? 0 : status;
+}
+
 static int64_t read_at(const chron__io *io, int fd, void *buffer, size_t bytes, uint64_t offset)
 {
     CHRON__UNCANCELLED;
@@ -530,6 +539,7 @@ const chron__io chron__io_posix = {
     .close_file = close_file,
     .file_size = file_size,
     .allocate = allocate,
+    .fill = fill,
     .map = map_file,
     .unmap = unmap,
     .sync_map = sync_map,
