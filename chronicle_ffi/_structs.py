@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from chronicle_ffi._binding import check, lib, new_array, new_struct, string
@@ -23,6 +24,17 @@ _REASONS = {
     lib.CHRON_GONE_SEGMENTS: "limit max_segments",
     lib.CHRON_GONE_AGE: "limit max_age",
 }
+
+
+_CLOCK_WAS_SET_MS = 60_000  # a smaller difference is not worth a word
+
+
+def _clock_was_set(age_ms: int, clock_ms: int) -> str:
+    if abs(clock_ms) < _CLOCK_WAS_SET_MS:
+        return ""
+    passed, shown = timedelta(seconds=age_ms // 1000), timedelta(seconds=abs(age_ms + clock_ms) // 1000)
+    when = f"{shown} ago" if age_ms + clock_ms >= 0 else f"in {shown}"
+    return f" (sealed {passed} ago; by the wall clock, which was set since, {when})"
 
 
 def fields_of(kind: type[T], struct: Any) -> T:
@@ -67,9 +79,11 @@ def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
                 base_seq=fate.base_seq,
                 next_seq=fate.next_seq,
                 bytes=fate.bytes,
-                reason=_REASONS[fate.reason].format(reader=reader),
+                reason=_REASONS[fate.reason].format(reader=reader) + _clock_was_set(fate.age_ms, fate.clock_ms),
                 deleted=fate.reason >= lib.CHRON_GONE_CONSUMED,
                 reader=reader,
+                age_ms=fate.age_ms,
+                clock_ms=fate.clock_ms,
             )
         )
     return CleanupReport(

@@ -65,8 +65,11 @@ class Retention:
     """Which segments a cleanup may delete. Every limit is off unless set.
 
     Without limits, those that every registered reader has committed past; with no registered reader, none. A
-    limit deletes in spite of the readers. With a `Retention` given to `Queue.open_publisher` the keeper also
-    cleans up by itself; without one nothing is deleted until `QueueWriter.cleanup`.
+    limit deletes in spite of the readers. Ages are counted by the time that has passed: a wall clock that is set
+    deletes nothing, and keeps nothing (but what was done before the machine was started has the wall clock's time).
+
+    With a `Retention` given to `Queue.open_publisher` the keeper also cleans up by itself; without one nothing is
+    deleted until `QueueWriter.cleanup`.
 
     >>> keep_a_day = Retention(max_age=timedelta(days=1), max_bytes=10 << 30)
     >>> with Queue.open_publisher("ticks", retention=keep_a_day) as ticks:
@@ -179,7 +182,7 @@ class SegmentFate:
     """What became of one segment in a cleanup, and why.
 
     >>> Queue.cleanup_plan("q").segments
-    [SegmentFate(base_seq=0, ..., reason='the writer appends to it, or will', deleted=False, reader=None)]
+    [SegmentFate(base_seq=0, ..., reason='the writer appends to it, or will', deleted=False, reader=None, ...)]
     """
 
     base_seq: int  #: its first seq
@@ -188,6 +191,8 @@ class SegmentFate:
     reason: str  #: a sentence
     deleted: bool  #: or would be, in a plan
     reader: str | None  #: the one that holds it
+    age_ms: int  #: since it was sealed, as max_age counts it: by the time that has passed; 0: it is not sealed
+    clock_ms: int  #: how much more that would be by the wall clock: a lot if that was set since
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,62 @@ def test_full_disk_at_a_roll(small_disk: Path) -> None:
         assert Queue.verify(queue).ok
 
 
+def copy_with_holes(queue: Path, copy: Path) -> None:
+    """As ``cp --sparse=always`` does it: what is zero takes no room."""
+    shutil.copytree(queue, copy)
+    for file in copy.rglob("*"):
+        if file.is_file() and file.suffix != ".lock":
+            data = file.read_bytes()
+            with file.open("wb") as out:
+                for at in range(0, len(data), 4096):
+                    if any(data[at : at + 4096]):
+                        out.seek(at)
+                        out.write(data[at : at + 4096])
+                out.truncate(len(data))
+
+
+def room_of(file: Path) -> int:
+    return file.stat().st_blocks * 512
+
+
+def test_a_copy_with_holes_gets_its_room_when_it_is_opened(queue: Path, tmp_path: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=1 << 20, keeper=False) as writer:
+        writer.append(b"one")
+        if room_of(queue / f"{0:020}.seg") < 1 << 20:
+            pytest.skip("this file system does not allocate")
+    copy = tmp_path / "copy"
+    copy_with_holes(queue, copy)
+    segment = copy / f"{0:020}.seg"
+    assert room_of(segment) < 1 << 18
+    with Queue.open_subscriber(copy) as reader:
+        assert list(reader.payloads()) == [b"one"]
+    assert room_of(segment) < 1 << 18
+    with Queue.open_publisher(copy, keeper=False) as writer:
+        assert room_of(segment) >= 1 << 20
+        assert writer.append(b"two") == 1
+    assert Queue.verify(copy).ok
+
+
+def test_a_copy_with_holes_on_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
+    """A store to a hole would be SIGBUS: refused before, with the reason; and nothing is the worse for it."""
+    queue, copy = tmp_path / "queue", small_disk / "copy"
+    with Queue.open_publisher(queue, segment_size=1 << 20, keeper=False) as writer:
+        writer.append_many([b"x" * 1000] * 10)
+    copy_with_holes(queue, copy)
+    ballast = fill_up(small_disk)
+    with pytest.raises(c.NoSpace, match="holes") as caught:
+        Queue.open_publisher(copy)
+    assert caught.value.file == f"{0:020}.seg"
+    with Queue.open_subscriber(copy) as reader:
+        assert sum(1 for _ in reader) == 10
+    ballast.unlink()
+    with Queue.open_publisher(copy) as writer:
+        fill_up(small_disk)
+        writer.append_many([b"x" * 1000] * 900)  # all that its segment holds
+        assert writer.next_seq == 910
+    assert Queue.verify(copy).ok
+
+
 def test_opening_needs_no_free_space(small_disk: Path) -> None:
     queue = small_disk / "queue"
     with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:

@@ -10,6 +10,7 @@ import json
 import re
 import struct
 import tarfile
+import time
 import warnings
 from pathlib import Path
 
@@ -26,6 +27,7 @@ HERE = Path(__file__).parent
 FORMAT = (HERE.parent / "docs" / "FORMAT.md").read_text()
 GOLDEN = sorted((HERE / "golden").glob("*.tar.xz"))
 SEGMENT = 1 << 16
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def library_reads(path: Path) -> list[tuple[int, int, int, int, bytes]]:
@@ -100,6 +102,7 @@ def test_crc_of_the_document() -> None:
         ("## 3. The file header", "chron__file_header", 128),
         ("## 4. Slots", "chron__slot", 64),
         ("### Seal", "chron__seal", 64),
+        ("### When it was sealed", "chron__seal_clock", 24),
         ("## 7. Records", "chron__record_header", 32),
     ],
 )
@@ -122,6 +125,30 @@ def test_text_columns_of_the_dumps() -> None:
     assert len(lines) > 30
     for hexadecimal, text in lines:
         assert "".join(chr(b) if 0x20 <= b < 0x7F else "." for b in bytes.fromhex(hexadecimal)) == text
+
+
+@pytest.mark.skipif(not Path(BOOT_ID).exists(), reason="this system has no name for its boots there")
+def test_times_that_nobody_can_set(queue: Path) -> None:
+    """In a seal, and in a position: nanoseconds since the boot, and which boot."""
+    with Queue.open_publisher(queue, segment_size=1 << 16, keeper=False) as writer:
+        writer.append_many([bytes(1000)] * 100)
+    with Queue.open_subscriber(queue, "me") as reader:
+        reader.commit()
+    name = bytes.fromhex(Path(BOOT_ID).read_text().replace("-", ""))
+    boot = decoder.crc(name) | 0x80000000
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    page = sorted(queue.glob("*.seg"))[0].read_bytes()[:4096]
+    sealed_ns, boot_ns, seal_boot, crc = struct.unpack_from("<QQII", page, 192)
+    assert (sealed_ns, seal_boot, crc) == (
+        struct.unpack_from("<Q", page, 128 + 48)[0],
+        boot,
+        decoder.crc(page[192:212]),
+    )
+    assert now - 60 * 10**9 < boot_ns < now
+    slot = (queue / "readers" / "me.pos").read_bytes()[1024:1088]
+    assert struct.unpack_from("<Q", slot)[0] == 2
+    assert struct.unpack_from("<I", slot, 56)[0] == boot
+    assert now - 60 * 10**9 < struct.unpack_from("<Q", slot, 40)[0] < now
 
 
 # ------------------------------------------------------------------------------------- golden queues

@@ -336,6 +336,112 @@ def test_faulthandler_still_works(tmp_path: Path) -> None:
     assert "Bus error" in err
 
 
+FAULTHANDLER = "import faulthandler; faulthandler.enable()"
+COME_AND_GO = "(faulthandler.disable(), open_one(), faulthandler.enable(), open_one(), faulthandler.disable())"
+BLOCKED = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", FAULTHANDLER),
+        (FAULTHANDLER, "faulthandler.disable()"),
+        (FAULTHANDLER, "faulthandler.disable(); faulthandler.enable()"),
+        ("", "import signal; signal.signal(signal.SIGBUS, signal.SIG_DFL)"),
+        ("", "import signal; signal.signal(signal.SIGBUS, lambda *_: None)"),
+        ("", f"{FAULTHANDLER}; [{COME_AND_GO} for _ in range(10)]; faulthandler.enable()"),
+        ("", BLOCKED),
+        (BLOCKED, ""),
+    ],
+)
+def test_the_guard_is_looked_at_at_each_mapping(queue: Path, before: str, after: str) -> None:
+    """Others install their handlers after ours, and take them away again."""
+    code = f"""
+        import os, sys
+        {before}
+        import chronicle_ffi as c
+        from chronicle_ffi import Queue
+        def open_one():
+            Queue.open_publisher(sys.argv[1], segment_size=1 << 16, keeper=False).close()
+        {after}
+        with Queue.open_publisher(sys.argv[1], segment_size=1 << 16, keeper=False) as writer:
+            writer.append_many([b"x" * 100] * 50)
+        reader = Queue.open_subscriber(sys.argv[1])
+        assert reader.next()
+        os.truncate(os.path.join(sys.argv[1], "%020d.seg" % 0), 4096)
+        try:
+            reader.seek(0)
+            print(reader.next())
+        except c.StorageError:
+            print("told")
+        reader.close()
+        """
+    assert finish(python(code, queue)) == "told\n"
+
+
+FOREIGN_FAULT = """
+        with open(sys.argv[1], "w+b") as file:
+            file.truncate(8192)
+            mapped = mmap.mmap(file.fileno(), 8192)
+            file.truncate(0)
+            mapped[5000]
+"""
+
+
+def test_faults_elsewhere_find_all_handlers_and_end(queue: Path, tmp_path: Path) -> None:
+    """faulthandler stands between two of ours: it prints once, and passes the fault on to what was before it."""
+    code = (
+        """
+        import faulthandler, mmap, sys
+        from chronicle_ffi import Queue
+        faulthandler.enable()
+        Queue.open_publisher(sys.argv[2], segment_size=1 << 16).close()
+        faulthandler.disable()
+        faulthandler.enable()
+        writer = Queue.open_publisher(sys.argv[2])
+        """
+        + FOREIGN_FAULT
+    )
+    process = python(code, tmp_path / "x", queue)
+    try:
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGBUS
+    assert err.count("Fatal Python error: Bus error") == 1
+
+
+def test_handlers_that_come_in_front_again_and_again(queue: Path, tmp_path: Path) -> None:
+    """More often than there are entries: then they stay in front, and nothing goes round in a circle."""
+    code = (
+        """
+        import ctypes, mmap, signal, sys
+        from chronicle_ffi import Queue
+        libc = ctypes.CDLL(None)
+        libc.signal.restype = ctypes.c_void_p
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+        chain = []
+
+        def handler(number, mine):
+            print(mine, flush=True)
+            libc.signal(number, ctypes.c_void_p(chain[mine][1]))  # passes it on to the one before
+
+        for i in range(12):
+            call = kind(lambda number, mine=i: handler(number, mine))
+            chain.append((call, libc.signal(int(signal.SIGBUS), call)))
+            Queue.open_publisher(sys.argv[2], segment_size=1 << 16).close()
+        """
+        + FOREIGN_FAULT
+    )
+    process = python(code, tmp_path / "x", queue)
+    try:
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGBUS, out + err
+    assert out.split() == [str(i) for i in reversed(range(12))]
+
+
 def test_a_sigbus_that_somebody_sends_is_not_swallowed(queue: Path) -> None:
     code = """
         import os, signal, sys

@@ -14,6 +14,13 @@
  *    and touches nothing of the parent's), then open a new one.
  *  - Segments are memory-mapped. If a file is truncated by somebody else, or the disk under it fails,
  *    the kernel sends SIGBUS. Call chron_guard_install() once to turn that into CHRON_EIO.
+ *  - Threads may be cancelled (pthread_cancel) where they wait for somebody else: in chron_reader_wait(), in an append or
+ *    chron_writer_wait_room() that waits for room, in an opening that waits for the lock. The handle is then as if the call had
+ *    not been made, and can be used or closed. No other function is a cancellation point, however long the disk takes;
+ *    chron_bells_wait() is ended with chron_bell_ring().
+ *  - Descriptors: a writer keeps up to eight, and one for each sealed segment that no sync has covered yet, of which there
+ *    may be 64, or a quarter of what the process may have open (ulimit -n), if that is less. A reader keeps up to four. None
+ *    of them is ever 0, 1 or 2.
  *  - "Survives" has two meanings here. A record that an append returned for survives the death of every
  *    process. Only a record at or below chron_writer_durable_seq() survives the loss of power.
  *  - Network file systems are refused (CHRON_ENETFS) unless CHRON_ALLOW_NETFS is given: mapped memory
@@ -189,7 +196,9 @@ CHRON_API const char *chron_crc32c_name(void);
 /*
  * Turn SIGBUS inside mappings of this library into CHRON_EIO from the operation that met it. Installs
  * a handler that passes every other fault on to the handler that was there before. Idempotent, process
- * wide, thread-safe. Call it before opening handles: mappings made earlier are not covered.
+ * wide, thread-safe. Call it before opening handles: mappings made earlier are not covered. Where others install a handler
+ * later, it comes in front again with the next mapping (an opening, a new segment), or with another call of this. A thread
+ * that makes a mapping has SIGBUS unblocked afterwards: a fault while it is blocked ends the process.
  * Errors: EIO (the handler cannot be installed).
  */
 CHRON_API int chron_guard_install(void);
@@ -228,6 +237,10 @@ CHRON_API int chron_guard_faulted(const void *data, size_t length);
  * every registered (named) reader has committed past; with no registered reader, none. A limit deletes
  * in spite of the readers; one who is left behind meets CHRON_EGONE, or what its on_gap says.
  * 0 switches a limit off.
+ *
+ * Ages are counted by the time that has passed, not by the wall clock, for all that was done since the machine was started:
+ * a step of that clock deletes nothing, and keeps nothing. What is older has the wall clock's time only; a time
+ * in the future counts as now.
  */
 typedef struct chron_retention {
     uint32_t struct_size;    /* sizeof(chron_retention) */
@@ -477,8 +490,9 @@ CHRON_API int chron_writer_sync(chron_writer *w);
  * Ask the keeper to put everything up to `seq` on disk, and go on. 1: it is already; 0: asked for. The writer's bell
  * (chron_writer_bell) rings when a sync has ended: then ask again. Requests that come during a sync are
  * served together by the next one.
- * Errors: ERANGE (no such seq yet), EINVAL (no keeper runs), EPOISONED (a sync failed), ENOTDURABLE; EREMOVED, ECORRUPT,
- * EFULL, EINTR, EFORMAT and those of the system as chron_writer_sync(), where the current segment has to be left.
+ * Errors: ERANGE (no such seq yet), EINVAL (no keeper was asked for), EPOISONED (a sync failed), ENOTDURABLE, those of the
+ * system (no thread can be had for it); EREMOVED, ECORRUPT, EFULL, EINTR, EFORMAT and those of the system as
+ * chron_writer_sync(), where the current segment has to be left.
  */
 CHRON_API int chron_writer_sync_request(chron_writer *w, uint64_t seq);
 
@@ -508,9 +522,10 @@ CHRON_API int chron_writer_stats_get(const chron_writer *w, chron_writer_stats *
 CHRON_API int chron_writer_recovery_get(const chron_writer *w, chron_recovery *out);
 
 /*
- * The keeper: one background thread that touches pages ahead of the writer, prepares the next segment,
- * syncs (DURABILITY_INTERVAL) and cleans up (retention.automatic). It takes no part in correctness. 0 also if it runs
- * already.
+ * The keeper: two background threads, one that touches pages ahead of the writer, prepares the next segment and cleans up
+ * (retention.automatic), and one that syncs (DURABILITY_INTERVAL). They take no part in correctness. An opening with
+ * CHRON_KEEPER for which no thread can be had goes on without (chron_writer_stats.keeper_errors), and tries again at each roll;
+ * but DURABILITY_INTERVAL needs it. 0 also if it runs already.
  * Errors: those of the system (no thread could be had).
  */
 CHRON_API int chron_writer_keeper_start(chron_writer *w);
@@ -538,6 +553,8 @@ typedef struct chron_segment_fate {
     uint64_t next_seq;     /* first seq behind it */
     uint64_t bytes;        /* size of the file */
     char reader[72];       /* the reader that holds it, or "" */
+    uint64_t age_ms;       /* since it was sealed, as max_age_ms counts it; 0: it is not sealed */
+    int64_t clock_ms;      /* how much more that would be by the wall clock: more than a second or so if it was set since */
 } chron_segment_fate;
 
 typedef struct chron_cleanup {

@@ -14,6 +14,7 @@
     X(open_file, (const chron__io *io, int dir, const char *name, int flags, unsigned mode), io, dir, name, flags,   \
       mode)                                                                                                          \
     X(allocate, (const chron__io *io, int fd, uint64_t bytes), io, fd, bytes)                                        \
+    X(fill, (const chron__io *io, int fd, uint64_t bytes), io, fd, bytes)                                            \
     X(map, (const chron__io *io, int fd, size_t bytes, int flags, chron__map *out), io, fd, bytes, flags, out)       \
     X(sync_map, (const chron__io *io, int fd, const chron__map *map, uint64_t offset, uint64_t bytes), io, fd, map,  \
       offset, bytes)                                                                                                 \

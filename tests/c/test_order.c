@@ -89,6 +89,20 @@ static int64_t write_at(const chron__io *self, int fd, const void *buffer, size_
     return chron__io_posix.write_at(self, fd, buffer, bytes, offset);
 }
 
+static uint64_t looks; /* into files, and through directories */
+
+static int64_t read_at(const chron__io *self, int fd, void *buffer, size_t bytes, uint64_t offset)
+{
+    looks++;
+    return chron__io_posix.read_at(self, fd, buffer, bytes, offset);
+}
+
+static int list(const chron__io *self, int dir, int (*visit)(void *context, const char *name), void *context)
+{
+    looks++;
+    return chron__io_posix.list(self, dir, visit, context);
+}
+
 static int a_disk(const chron__io *self, int fd) /* also where $TMPDIR lies in memory */
 {
     (void)self;
@@ -108,6 +122,8 @@ static const chron__io *noting_io(void)
     io.rename_new = rename_new;
     io.unlink = unlink_file;
     io.write_at = write_at;
+    io.read_at = read_at;
+    io.list = list;
     io.fs_kind = a_disk;
     return &io;
 }
@@ -186,6 +202,126 @@ static void test_positions_before_deletions(void)
         CHECK(strcmp(calls[i - 1u], calls[i]) < 0); /* oldest first */
     CHECK_EQ(find("sync .", first), call_count - 1u);
     CHECK_EQ(chron_writer_close(w), 0);
+}
+
+static void commit_at(const char *name, uint64_t seq)
+{
+    chron_reader_options options = {.struct_size = sizeof options, .name = name, .start = CHRON_START_SEQ};
+    chron_reader *r;
+
+    options.start_value = seq;
+    CHECK_EQ(chron_reader_open(path, &options, &r), 0);
+    CHECK_EQ(chron_reader_commit(r, 0), 0);
+    CHECK_EQ(chron_reader_close(r), 0);
+}
+
+static size_t count_calls(const char *begin)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < call_count; i++)
+        count += strncmp(calls[i], begin, strlen(begin)) == 0;
+    return count;
+}
+
+/* Only those that free something, and that are not there yet: an idle queue has the disk do nothing. */
+static void test_positions_are_synced_once(void)
+{
+    chron_segment_info segments[64] = {{.struct_size = sizeof *segments}};
+    chron_writer *w = open_writer();
+
+    append(w, 300);
+    CHECK(chron_queue_segments(path, segments, 64) >= 4);
+    commit_at("fast", chron_writer_next_seq(w));
+    commit_at("me", segments[1].base_seq);
+    call_count = 0;
+    CHECK_EQ(chron_writer_cleanup(w, NULL, NULL, 0), 0);
+    CHECK_EQ(count_calls("sync readers/"), 2);
+    CHECK_EQ(count_calls("unlink"), 1);
+    call_count = 0;
+    CHECK_EQ(chron_writer_cleanup(w, NULL, NULL, 0), 0);
+    CHECK_EQ(call_count, 0);
+    commit_at("fast", segments[3].base_seq); /* it was further, so its new position need not be on disk */
+    commit_at("me", segments[3].base_seq);
+    CHECK_EQ(chron_writer_cleanup(w, NULL, NULL, 0), 0);
+    CHECK_EQ(count_calls("sync readers/fast.pos"), 0);
+    CHECK_EQ(count_calls("sync readers/me.pos"), 1);
+    CHECK_EQ(count_calls("unlink"), 2);
+    CHECK_EQ(chron_writer_close(w), 0);
+    CHECK_EQ(chron_queue_reader_remove(path, "fast"), 0);
+}
+
+/* A reader that was removed and registered anew has another file. */
+static void test_a_new_file_under_an_old_name(void)
+{
+    chron_segment_info segments[64] = {{.struct_size = sizeof *segments}};
+    chron_writer *w = open_writer();
+
+    append(w, 300);
+    CHECK(chron_queue_segments(path, segments, 64) >= 4);
+    commit_at("slow", segments[1].base_seq);
+    for (int i = 0; i < 10; i++) /* many generations */
+        commit_at("me", chron_writer_next_seq(w));
+    CHECK_EQ(chron_writer_cleanup(w, NULL, NULL, 0), 0);
+    CHECK_EQ(chron_queue_reader_remove(path, "me"), 0);
+    commit_at("me", segments[3].base_seq);
+    commit_at("slow", segments[3].base_seq);
+    call_count = 0;
+    CHECK_EQ(chron_writer_cleanup(w, NULL, NULL, 0), 0);
+    CHECK_EQ(count_calls("unlink"), 2);
+    CHECK_EQ(count_calls("sync readers/me.pos"), 1);
+    CHECK_EQ(chron_writer_close(w), 0);
+    CHECK_EQ(chron_queue_reader_remove(path, "slow"), 0);
+}
+
+/* Looks of a cleanup at each of the next `count` rolls, all together. */
+static uint64_t looks_of_rolls(chron_writer *w, int count)
+{
+    static uint8_t payload[50000]; /* one a segment */
+
+    looks = 0;
+    for (int i = 0; i < count; i++) {
+        CHECK(chron_writer_append(w, payload, sizeof payload, 1, 2) >= 0);
+        call_count = 0;
+    }
+    return looks;
+}
+
+static void test_a_roll_is_not_dearer_where_many_segments_stay(void)
+{
+    chron_retention retention = {.struct_size = sizeof retention, .automatic = 1, .max_segments = 80};
+    chron_writer_options options = {.struct_size = sizeof options, .retention = &retention};
+    chron_segment_info segments[2] = {{.struct_size = sizeof *segments}};
+    chron_cleanup plan = {.struct_size = sizeof plan};
+    char other[TEMPORARY_BYTES];
+    char gone[TEMPORARY_BYTES + CHRON__NAME_BYTES];
+    char file[CHRON__NAME_BYTES];
+    uint64_t few;
+    chron_writer *w;
+
+    memcpy(other, path, sizeof other);
+    temporary_directory(path);
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    CHECK_EQ(chron__writer_open_with(noting_io(), path, &options, &w), 0);
+    (void)looks_of_rolls(w, 10); /* the first one looks at the directory */
+    few = looks_of_rolls(w, 10);
+    (void)looks_of_rolls(w, 40);
+    CHECK_EQ(looks_of_rolls(w, 10), few);
+    (void)looks_of_rolls(w, 20);
+    CHECK_EQ(looks_of_rolls(w, 10), few + 10u); /* each one deletes a segment, and looks at one more */
+    CHECK_EQ(chron_queue_segments(path, segments, 2), 80);
+    CHECK_EQ(chron_queue_cleanup_plan(path, &retention, &plan, NULL, 0), 0);
+    CHECK_EQ(plan.deleted_segments, 0);
+    /* Somebody deletes one by hand: it is noticed, and the directory looked at. */
+    CHECK_EQ(chron_queue_segments(path, segments, 1), 80);
+    chron__segment_name(segments[0].base_seq, file);
+    (void)snprintf(gone, sizeof gone, "%s/%s", path, file);
+    CHECK_EQ(unlink(gone), 0);
+    (void)looks_of_rolls(w, 10);
+    CHECK(chron_queue_segments(path, segments, 1) <= 80);
+    CHECK_EQ(chron_writer_close(w), 0);
+    temporary_remove(path);
+    memcpy(path, other, sizeof other);
 }
 
 /* A record behind the end, as after a loss of power. */
@@ -280,6 +416,9 @@ int main(void)
     RUN(test_a_new_queue_names_its_meta_last);
     RUN(test_a_sync_over_a_roll);
     RUN(test_positions_before_deletions);
+    RUN(test_positions_are_synced_once);
+    RUN(test_a_new_file_under_an_old_name);
+    RUN(test_a_roll_is_not_dearer_where_many_segments_stay);
     RUN(test_the_copy_before_the_zeros);
     RUN(test_gaps_before_everything);
     temporary_remove(path);

@@ -16,11 +16,14 @@
 #define READING_NS 1009u /* what looking at the clock takes */
 
 static uint64_t now_ns;
+static uint64_t boot_at_ns;
+static uint32_t boot;
 static uint64_t random_state;
 
 void sim_clock_start(uint64_t seed, uint32_t lives)
 {
-    now_ns = START_NS + lives * HOUR_NS;
+    boot_at_ns = now_ns = START_NS + lives * HOUR_NS;
+    boot = lives + 1u; /* each life begins with one */
     random_state = seed;
 }
 
@@ -36,10 +39,31 @@ uint64_t chron__monotonic_ns(void)
     return now_ns - START_NS;
 }
 
+uint64_t chron__boot_ns(void)
+{
+    return chron__monotonic_ns();
+}
+
+uint32_t chron__boot_tag(void)
+{
+    return boot;
+}
+
+uint64_t chron__running_ns(void)
+{
+    return now_ns - boot_at_ns;
+}
+
 int chron__sleep_ns(uint64_t ns)
 {
     now_ns += ns;
     return 0;
+}
+
+void chron__cancel_point(void (*undo)(void *argument), void *argument)
+{
+    (void)undo;
+    (void)argument;
 }
 
 void chron__yield(void)
@@ -94,6 +118,11 @@ int chron__random(void *buffer, size_t bytes)
     for (size_t i = 0; i < bytes; i++)
         ((uint8_t *)buffer)[i] = (uint8_t)sim_dice(&random_state, 256);
     return 0;
+}
+
+uint64_t chron__descriptor_limit(void)
+{
+    return UINT64_MAX;
 }
 
 int64_t chron__pid(void)

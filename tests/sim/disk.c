@@ -425,6 +425,14 @@ static int allocate(const chron__io *io, int fd, uint64_t bytes)
     return 0;
 }
 
+static int fill(const chron__io *io, int fd, uint64_t bytes)
+{
+    (void)io;
+    (void)fd;
+    (void)bytes;
+    return 0; /* nothing here has holes */
+}
+
 static int64_t read_at(const chron__io *io, int fd, void *buffer, size_t bytes, uint64_t offset)
 {
     int node = node_of(fd);
@@ -600,6 +608,7 @@ const chron__io chron__io_posix = {
     .close_file = close_file,
     .file_size = file_size,
     .allocate = allocate,
+    .fill = fill,
     .map = map_file,
     .unmap = unmap,
     .sync_map = sync_map,

@@ -217,6 +217,11 @@ int chron__thread_start(pthread_t *thread, void *(*main)(void *), void *argument
     return __wrap_pthread_create(thread, NULL, main, argument);
 }
 
+int chron__thread_join(pthread_t thread)
+{
+    return __wrap_pthread_join(thread, NULL);
+}
+
 void chron__cond_init(pthread_cond_t *cond)
 {
     (void)pthread_cond_init(cond, NULL);
@@ -225,5 +230,10 @@ void chron__cond_init(pthread_cond_t *cond)
 void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
 {
     (void)chron__sleep_ns(ns / 8u);
+    (void)__wrap_pthread_cond_wait(cond, mutex);
+}
+
+void chron__cond_wait_long(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
     (void)__wrap_pthread_cond_wait(cond, mutex);
 }

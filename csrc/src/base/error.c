@@ -17,7 +17,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SYS_TEXT_BYTES 96u /* kept free for the system's reason, however long the sentence */
+#define SYS_TEXT_BYTES 160u /* kept free for the system's reason, however long the sentence */
+
+#define SYS_REASON_BYTES 94u /* the rest is for the hint */
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -97,10 +99,31 @@ static int code_of(int sys_errno)
     }
 }
 
+/* What the reason may leave open: where to look. "" or words in brackets. */
+static const char *hint(int sys_errno)
+{
+    switch (sys_errno) {
+    case EFBIG:
+        return " (the limit for the size of files: ulimit -f)";
+    case EMFILE:
+        return " (the limit of this process: ulimit -n)";
+    case ENFILE:
+        return " (in the whole system)";
+    case EAGAIN: /* of a thread's start: locks that somebody has are told in other words */
+        return " (the limit for threads: ulimit -u, or that of a container)";
+    case ENOMEM:
+        return " (the machine's, or the limit of this process: ulimit -v)";
+    case EDQUOT:
+        return " (the user's share of this disk)";
+    default:
+        return "";
+    }
+}
+
 int chron__fail_sys(int negative_errno, const char *file, const char *format, ...)
 {
     int code = code_of(-negative_errno);
-    char reason[SYS_TEXT_BYTES - 2u];
+    char reason[SYS_REASON_BYTES];
     size_t length;
     va_list arguments;
 
@@ -112,7 +135,7 @@ int chron__fail_sys(int negative_errno, const char *file, const char *format, ..
     if (strerror_r(-negative_errno, reason, sizeof reason) != 0)
         (void)snprintf(reason, sizeof reason, "error %d", -negative_errno);
     length = strlen(last.text);
-    (void)snprintf(last.text + length, sizeof last.text - length, ": %s", reason);
+    (void)snprintf(last.text + length, sizeof last.text - length, ": %s%s", reason, hint(-negative_errno));
     return -code;
 }
 

@@ -105,6 +105,26 @@ _Static_assert(offsetof(chron__seal, reserved) == 56, "format");
 _Static_assert(offsetof(chron__seal, crc) == 60, "format");
 _Static_assert(sizeof(chron__seal) == 64, "format");
 
+/*
+ * Behind the seal, at byte 192: when it was written by a clock that nobody can set. It belongs to the seal whose sealed_ns it
+ * repeats. CRC over bytes 0 to 19.
+ */
+typedef struct chron__seal_clock {
+    uint64_t sealed_ns;
+    uint64_t boot_ns; /* since the boot */
+    uint32_t boot;    /* which boot */
+    uint32_t crc;
+} chron__seal_clock;
+
+#define CHRON__SEAL_CLOCK_AT 192u
+#define CHRON__SEAL_END 216u /* what has to be read of a file to decode its seal */
+
+_Static_assert(offsetof(chron__seal_clock, boot_ns) == 8, "format");
+_Static_assert(offsetof(chron__seal_clock, boot) == 16, "format");
+_Static_assert(offsetof(chron__seal_clock, crc) == 20, "format");
+_Static_assert(sizeof(chron__seal_clock) == 24, "format");
+_Static_assert(CHRON__SEAL_END == CHRON__SEAL_CLOCK_AT + sizeof(chron__seal_clock), "format");
+
 #define CHRON__INDEX_AT 4096u /* u32 per CHRON__STRIDE of segment_size, padded to a multiple of 4096 */
 
 typedef struct chron__record_header {
@@ -141,10 +161,10 @@ typedef struct chron__slot {
     uint64_t segment_base; /* position: the segment where that is. meta: durable_next */
     uint64_t offset;       /* position: and the offset in it. meta: epoch */
     uint64_t time_ns;      /* when this slot was written */
-    uint64_t reserved;
-    uint32_t fingerprint; /* position: CRC of the last record consumed */
-    uint32_t flags;       /* CHRON__SLOT_... */
-    uint32_t reserved2;
+    uint64_t boot_ns;      /* position: that, since the boot */
+    uint32_t fingerprint;  /* position: CRC of the last record consumed */
+    uint32_t flags;        /* CHRON__SLOT_... */
+    uint32_t boot;         /* position: which boot; 0: not known */
     uint32_t crc;
 } chron__slot;
 
@@ -158,10 +178,10 @@ _Static_assert(offsetof(chron__slot, next_seq) == 8, "format");
 _Static_assert(offsetof(chron__slot, segment_base) == 16, "format");
 _Static_assert(offsetof(chron__slot, offset) == 24, "format");
 _Static_assert(offsetof(chron__slot, time_ns) == 32, "format");
-_Static_assert(offsetof(chron__slot, reserved) == 40, "format");
+_Static_assert(offsetof(chron__slot, boot_ns) == 40, "format");
 _Static_assert(offsetof(chron__slot, fingerprint) == 48, "format");
 _Static_assert(offsetof(chron__slot, flags) == 52, "format");
-_Static_assert(offsetof(chron__slot, reserved2) == 56, "format");
+_Static_assert(offsetof(chron__slot, boot) == 56, "format");
 _Static_assert(offsetof(chron__slot, crc) == 60, "format");
 _Static_assert(sizeof(chron__slot) == 64, "format");
 

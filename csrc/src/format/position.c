@@ -41,6 +41,15 @@ static int is_blank(const uint8_t *bytes, size_t count)
     return 1;
 }
 
+/* For reader_ttl_ms. */
+static void stamp(chron__position *p)
+{
+    chron__moment_pass(&p->stamp);
+    p->value.time_ns = p->stamp.clock_ns;
+    p->value.boot_ns = p->stamp.boot_ns;
+    p->value.boot = p->stamp.boot;
+}
+
 /*
  * Write a new file: header, and a slot that says "no position yet", so that a first commit which is cut off
  * leaves a valid slot behind. In one write of one page: a process cannot die in the middle of it.
@@ -48,15 +57,16 @@ static int is_blank(const uint8_t *bytes, size_t count)
 static int format_file(const chron__queue *q, chron__position *p)
 {
     uint8_t page[CHRON__PAGE] = {0};
-    chron__file_header header = {.created_ns = chron__clock_ns(0)};
+    chron__file_header header = {0};
     int64_t n;
 
+    memset(&p->value, 0, sizeof p->value);
+    p->value.next_seq = CHRON_SEQ_NONE;
+    stamp(p); /* it is not silent since 1970 */
+    header.created_ns = p->value.time_ns;
     memcpy(header.magic, CHRON__MAGIC_POSITION, sizeof header.magic);
     memcpy(header.uuid, q->uuid, sizeof header.uuid);
     chron__header_encode(&header, page);
-    memset(&p->value, 0, sizeof p->value);
-    p->value.next_seq = CHRON_SEQ_NONE;
-    p->value.time_ns = header.created_ns; /* for reader_ttl_ms: it is not silent since 1970 */
     chron__slots_store(page, &p->value, CHRON__SLOTS_TURN);
     n = q->io->write_at(q->io, p->fd, page, sizeof page, 0);
     return n < 0 ? (int)n : 0;
@@ -100,8 +110,8 @@ static int load_file(const chron__queue *q, chron__position *p, const char *file
     int status = io->file_size(io, p->fd, &bytes);
 
     p->is_new = status >= 0 && bytes == 0;
-    if (status >= 0 && bytes < CHRON__PAGE)
-        status = io->allocate(io, p->fd, CHRON__PAGE);
+    if (status >= 0)
+        status = bytes < CHRON__PAGE ? io->allocate(io, p->fd, CHRON__PAGE) : io->fill(io, p->fd, CHRON__PAGE);
     if (status >= 0)
         status = io->map(io, p->fd, CHRON__PAGE, CHRON__MAP_WRITE | CHRON__MAP_DONTFORK, &p->map);
     if (status < 0)
@@ -187,6 +197,7 @@ int chron__position_store(const chron__queue *q, chron__position *p, int sync)
 
     CHRON__ASSERT(p->lock.map || p->lock.fd >= 0); /* only the holder of its lock writes to a position */
     CHRON__ASSERT(p->value.next_seq == CHRON_SEQ_NONE || p->value.segment_base <= p->value.next_seq);
+    stamp(p);
     chron__slots_store(p->map.base, &p->value, CHRON__SLOTS_TURN);
     if (chron__map_faulted(&p->map))
         return chron__fail_fault("the position file", "");

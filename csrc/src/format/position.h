@@ -6,6 +6,7 @@
 #ifndef CHRON_POSITION_H
 #define CHRON_POSITION_H
 
+#include "format/moment.h"
 #include "format/queue.h"
 
 /* Room for a name of CHRON_READER_NAME_MAX bytes and ".pos". */
@@ -17,6 +18,7 @@ typedef struct chron__position {
     chron__map map;
     chron__lock lock;
     chron__slot_value value; /* the newest; next_seq CHRON_SEQ_NONE: none yet */
+    chron__moment stamp;     /* of the last store */
     int is_new;              /* the file was empty: this opening registers the reader */
     int names_synced;        /* the names that lead to the file were put on disk through this handle */
 } chron__position;
@@ -32,7 +34,7 @@ int chron__position_open(const chron__queue *q, const char *name, unsigned mode,
 void chron__position_close(const chron__queue *q, chron__position *position);
 /* Opening the reader failed: if this opening was what registered it, take that back. Before the close. */
 void chron__position_withdraw(const chron__queue *q, chron__position *position, const char *name);
-/* Stores position->value as the next generation. sync: also on disk. */
+/* Stores position->value, stamped now, as the next generation. sync: also on disk. */
 int chron__position_store(const chron__queue *q, chron__position *position, int sync);
 
 /*

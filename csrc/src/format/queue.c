@@ -77,7 +77,9 @@ int chron__queue_open_meta(chron__queue *q, const char *path, int writable)
         return chron__fail(CHRON_ENOQUEUE, "there is no queue at %s: the directory has no queue.meta", path);
     if (fd < 0)
         return chron__fail_sys(fd, CHRON__FILE_META, "cannot open queue.meta of %s", path);
-    status = io->map(io, fd, CHRON__PAGE, flags, &q->meta);
+    status = writable ? io->fill(io, fd, CHRON__PAGE) : 0;
+    if (status >= 0)
+        status = io->map(io, fd, CHRON__PAGE, flags, &q->meta);
     if (status == -ERANGE)
         status = chron__at(chron__fail(CHRON_ECORRUPT, "queue.meta of %s is cut short", path), CHRON__FILE_META, 0,
                            CHRON_SEQ_NONE);
@@ -196,13 +198,8 @@ int chron__segment_name_parse(const char *name, uint64_t *base_seq)
     return strcmp(name + SEQ_DIGITS, SEGMENT_SUFFIX) == 0;
 }
 
-static int add_base(void *context, const char *name)
+int chron__bases_add(chron__bases *bases, uint64_t base_seq)
 {
-    chron__bases *bases = context;
-    uint64_t base_seq;
-
-    if (!chron__segment_name_parse(name, &base_seq))
-        return 0;
     if (bases->count == bases->capacity) {
         size_t capacity = bases->capacity ? bases->capacity * 2u : 64u;
         uint64_t *at = realloc(bases->at, capacity * sizeof *at);
@@ -214,6 +211,13 @@ static int add_base(void *context, const char *name)
     }
     bases->at[bases->count++] = base_seq;
     return 0;
+}
+
+static int add_base(void *context, const char *name)
+{
+    uint64_t base_seq;
+
+    return chron__segment_name_parse(name, &base_seq) ? chron__bases_add(context, base_seq) : 0;
 }
 
 static int compare_bases(const void *a, const void *b)

@@ -53,6 +53,7 @@ int chron__queue_state(const chron__queue *q, chron__slot_value *out);
 
 int chron__queue_list(const chron__queue *q, chron__bases *out);
 void chron__bases_free(chron__bases *bases);
+int chron__bases_add(chron__bases *bases, uint64_t base_seq); /* at the end; 0 or -ENOMEM */
 /* Index of the segment that `seq` would be in: the last base not above it; -1 if all are above. */
 int64_t chron__bases_find(const chron__bases *bases, uint64_t seq);
 

@@ -137,6 +137,15 @@ static int take_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq
     return 0;
 }
 
+/* It may be a copy with holes. */
+static int fill(const chron__seg *seg, const char *name)
+{
+    int status = seg->io->fill(seg->io, seg->fd, seg->size);
+
+    return status < 0 ? chron__fail_sys(status, name, "cannot allocate what %s lacks, which is a copy with holes", name)
+                      : 0;
+}
+
 int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__seg **out)
 {
     const chron__io *io = q->io;
@@ -167,6 +176,8 @@ int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__
                            name, 0, base_seq);
     if (status >= 0)
         status = take_header(q, seg, base_seq, flags, name);
+    if (status >= 0 && writable)
+        status = fill(seg, name);
     if (status < 0) {
         chron__seg_release(seg);
         return status;
@@ -239,9 +250,26 @@ void chron__seg_write_header(const chron__queue *q, chron__seg *seg, uint64_t ba
 
 /* ------------------------------------------------------------------------------------------- seal */
 
+_Static_assert(CHRON__SEAL_CLOCK_AT == CHRON__SEAL_AT + sizeof(chron__seal), "one follows the other");
+
 #define SEAL_CRC_FROM (offsetof(chron__seal, flags))
 #define SEAL_CRC_BYTES (offsetof(chron__seal, crc) - SEAL_CRC_FROM)
 
+#define CLOCK_CRC_BYTES (offsetof(chron__seal_clock, crc))
+
+/* Advice: without it the wall clock counts. */
+static void decode_clock(const uint8_t *clock, chron__moment *sealed)
+{
+    sealed->boot_ns = 0;
+    sealed->boot = 0;
+    if (chron__read_le64(clock) != sealed->clock_ns ||
+        chron__read_le32(clock + CLOCK_CRC_BYTES) != chron_crc32c(0, clock, CLOCK_CRC_BYTES))
+        return;
+    sealed->boot_ns = chron__read_le64(clock + offsetof(chron__seal_clock, boot_ns));
+    sealed->boot = chron__read_le32(clock + offsetof(chron__seal_clock, boot));
+}
+
+/* `seal` and what follows it, up to the end of the clock. */
 static int decode_seal(const uint8_t *seal, uint32_t state, uint64_t base_seq, chron__seal_value *out)
 {
     if (state == CHRON__SEAL_OPEN)
@@ -252,7 +280,8 @@ static int decode_seal(const uint8_t *seal, uint32_t state, uint64_t base_seq, c
     out->last_seq = chron__read_le64(seal + offsetof(chron__seal, last_seq));
     out->first_ts = chron__read_le64(seal + offsetof(chron__seal, first_ts));
     out->last_ts = chron__read_le64(seal + offsetof(chron__seal, last_ts));
-    out->sealed_ns = chron__read_le64(seal + offsetof(chron__seal, sealed_ns));
+    out->sealed.clock_ns = chron__read_le64(seal + offsetof(chron__seal, sealed_ns));
+    decode_clock(seal + sizeof(chron__seal), &out->sealed);
     if (state != CHRON__SEAL_SEALED || out->last_seq != base_seq + out->records - 1u ||
         chron__read_le32(seal + offsetof(chron__seal, crc)) != chron_crc32c(0, seal + SEAL_CRC_FROM, SEAL_CRC_BYTES)) {
         char name[CHRON__NAME_BYTES];
@@ -266,7 +295,7 @@ static int decode_seal(const uint8_t *seal, uint32_t state, uint64_t base_seq, c
 
 int chron__seg_seal_load(const chron__seg *seg, chron__seal_value *out)
 {
-    uint8_t copy[sizeof(chron__seal)];
+    uint8_t copy[sizeof(chron__seal) + sizeof(chron__seal_clock)];
     const uint8_t *seal = seg->map.base + CHRON__SEAL_AT;
     uint32_t state = chron__load_acquire_le32(seal); /* [SEAL] with chron__seg_seal_store */
 
@@ -281,17 +310,28 @@ int chron__seal_decode(const uint8_t *page, uint64_t base_seq, chron__seal_value
     return decode_seal(page + CHRON__SEAL_AT, chron__read_le32(page + CHRON__SEAL_AT), base_seq, out);
 }
 
-void chron__seg_seal_store(chron__seg *seg, const chron__tally *tally, uint64_t end_offset, uint64_t sealed_ns)
+static void store_clock(uint8_t *clock, const chron__moment *sealed)
+{
+    chron__write_le64(clock, sealed->clock_ns);
+    chron__write_le64(clock + offsetof(chron__seal_clock, boot_ns), sealed->boot_ns);
+    chron__write_le32(clock + offsetof(chron__seal_clock, boot), sealed->boot);
+    chron__write_le32(clock + CLOCK_CRC_BYTES, chron_crc32c(0, clock, CLOCK_CRC_BYTES));
+}
+
+void chron__seg_seal_store(chron__seg *seg, const chron__tally *tally, uint64_t end_offset)
 {
     uint8_t *seal = seg->map.base + CHRON__SEAL_AT;
+    chron__moment sealed;
 
+    chron__moment_now(&sealed);
+    store_clock(seal + sizeof(chron__seal), &sealed);
     chron__write_le32(seal + offsetof(chron__seal, flags), tally->goes_back ? 0 : CHRON__SEAL_MONOTONE);
     chron__write_le64(seal + offsetof(chron__seal, records), tally->records);
     chron__write_le64(seal + offsetof(chron__seal, end_offset), end_offset);
     chron__write_le64(seal + offsetof(chron__seal, last_seq), seg->base_seq + tally->records - 1u);
     chron__write_le64(seal + offsetof(chron__seal, first_ts), tally->first_ts);
     chron__write_le64(seal + offsetof(chron__seal, last_ts), tally->last_ts);
-    chron__write_le64(seal + offsetof(chron__seal, sealed_ns), sealed_ns);
+    chron__write_le64(seal + offsetof(chron__seal, sealed_ns), sealed.clock_ns);
     chron__write_le32(seal + offsetof(chron__seal, reserved), 0);
     chron__write_le32(seal + offsetof(chron__seal, crc), chron_crc32c(0, seal + SEAL_CRC_FROM, SEAL_CRC_BYTES));
     CHRON__ASSERT(end_offset % CHRON__ALIGN == 0 && end_offset <= seg->size - CHRON__RECORD_HEADER);
@@ -305,5 +345,5 @@ void chron__seg_unseal(chron__seg *seg)
     uint8_t *seal = seg->map.base + CHRON__SEAL_AT;
 
     chron__store_release_le32(seal, CHRON__SEAL_OPEN); /* [SEAL] with chron__seg_seal_load */
-    memset(seal + 4, 0, sizeof(chron__seal) - 4u);
+    memset(seal + 4, 0, sizeof(chron__seal) - 4u + sizeof(chron__seal_clock));
 }

@@ -8,6 +8,7 @@
 #ifndef CHRON_SEGMENT_H
 #define CHRON_SEGMENT_H
 
+#include "format/moment.h"
 #include "format/queue.h"
 #include "format/record.h"
 
@@ -34,7 +35,7 @@ typedef struct chron__seal_value {
     uint64_t last_seq;
     uint64_t first_ts;
     uint64_t last_ts;
-    uint64_t sealed_ns;
+    chron__moment sealed;
 } chron__seal_value;
 
 /* What is known of a segment's records, kept up to date by the writer for the seal. */
@@ -80,9 +81,10 @@ void chron__seg_forget(chron__seg *seg);
 
 /* 1 sealed, with *out filled; 0 open; -CHRON_ECORRUPT if the seal is damaged. */
 int chron__seg_seal_load(const chron__seg *seg, chron__seal_value *out);
-/* The same from the first 4096 bytes of a file that is not mapped. */
+/* The same from the first CHRON__SEAL_END bytes of a file that is not mapped. */
 int chron__seal_decode(const uint8_t *page, uint64_t base_seq, chron__seal_value *out);
-void chron__seg_seal_store(chron__seg *seg, const chron__tally *tally, uint64_t end_offset, uint64_t sealed_ns);
+/* Sealed now. */
+void chron__seg_seal_store(chron__seg *seg, const chron__tally *tally, uint64_t end_offset);
 void chron__seg_unseal(chron__seg *seg);
 
 /* Its mapping has faulted: EIO. `then` as for chron__fail_fault(). */

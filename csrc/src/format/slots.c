@@ -32,8 +32,10 @@ static int load_one(const uint8_t *slot, chron__slot_value *out)
     out->segment_base = chron__read_le64(copy + offsetof(chron__slot, segment_base));
     out->offset = chron__read_le64(copy + offsetof(chron__slot, offset));
     out->time_ns = chron__read_le64(copy + offsetof(chron__slot, time_ns));
+    out->boot_ns = chron__read_le64(copy + offsetof(chron__slot, boot_ns));
     out->fingerprint = chron__read_le32(copy + offsetof(chron__slot, fingerprint));
     out->flags = chron__read_le32(copy + offsetof(chron__slot, flags));
+    out->boot = chron__read_le32(copy + offsetof(chron__slot, boot));
     return 1;
 }
 
@@ -92,8 +94,10 @@ void chron__slots_store(uint8_t *base, chron__slot_value *value, unsigned raise)
     chron__write_le64(copy + offsetof(chron__slot, segment_base), value->segment_base);
     chron__write_le64(copy + offsetof(chron__slot, offset), value->offset);
     chron__write_le64(copy + offsetof(chron__slot, time_ns), value->time_ns);
+    chron__write_le64(copy + offsetof(chron__slot, boot_ns), value->boot_ns);
     chron__write_le32(copy + offsetof(chron__slot, fingerprint), value->fingerprint);
     chron__write_le32(copy + offsetof(chron__slot, flags), value->flags);
+    chron__write_le32(copy + offsetof(chron__slot, boot), value->boot);
     chron__write_le32(copy + offsetof(chron__slot, crc), chron_crc32c(0, copy, SLOT_CRC_BYTES));
     chron__fence_release(); /* [SLOT] with load_one: nobody sees the slot who does not see what it tells of */
     for (size_t i = 0; i < SLOT_WORDS; i++) { /* [SLOT] with load_one */

@@ -26,8 +26,10 @@ typedef struct chron__slot_value {
         uint64_t epoch;  /* queue.meta */
     };
     uint64_t time_ns;
+    uint64_t boot_ns; /* position, as `boot` */
     uint32_t fingerprint;
     uint32_t flags;
+    uint32_t boot;
 } chron__slot_value;
 
 /* The newest valid slot of the file mapped at `base`: 1, or 0 if neither is valid (then *out is zeroed). */

@@ -52,6 +52,15 @@ uint64_t chron__monotonic_ns(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
+uint64_t chron__boot_ns(void)
+{
+#if defined(CLOCK_BOOTTIME) /* Linux, where CLOCK_MONOTONIC stands still while the machine sleeps */
+    return read_clock(CLOCK_BOOTTIME);
+#else
+    return read_clock(CLOCK_MONOTONIC);
+#endif
+}
+
 void chron__yield(void)
 {
     (void)sched_yield();
@@ -59,6 +68,7 @@ void chron__yield(void)
 
 int chron__sleep_ns(uint64_t ns)
 {
+    CHRON__UNCANCELLED;
     uint64_t seconds = ns / NS_PER_SECOND;
     struct timespec wait;
 
@@ -76,6 +86,7 @@ void chron__cond_init(pthread_cond_t *cond)
 
 void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
 {
+    CHRON__UNCANCELLED;
     struct timespec wait = {(time_t)(ns / NS_PER_SECOND), (long)(ns % NS_PER_SECOND)};
 
     (void)pthread_cond_timedwait_relative_np(cond, mutex, &wait);
@@ -95,6 +106,7 @@ void chron__cond_init(pthread_cond_t *cond)
 
 void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
 {
+    CHRON__UNCANCELLED;
     struct timespec until;
 
     ns += chron__monotonic_ns();
@@ -105,7 +117,43 @@ void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns)
 
 #endif
 
+void chron__cond_wait_long(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+    CHRON__UNCANCELLED;
+
+    (void)pthread_cond_wait(cond, mutex);
+}
+
 /* ------------------------------------------------------------------------------ threads, processes */
+
+int chron__cancel_off(void)
+{
+    int before = PTHREAD_CANCEL_DISABLE;
+
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+
+void chron__cancel_restore(const int *before)
+{
+    int ours;
+
+    (void)pthread_setcancelstate(*before, &ours);
+}
+
+void chron__cancel_point(void (*undo)(void *argument), void *argument)
+{
+    pthread_cleanup_push(undo, argument);
+    pthread_testcancel();
+    pthread_cleanup_pop(0);
+}
+
+int chron__thread_join(pthread_t thread)
+{
+    CHRON__UNCANCELLED;
+
+    return -pthread_join(thread, NULL);
+}
 
 int chron__thread_start(pthread_t *thread, void *(*main)(void *), void *argument)
 {

@@ -6,10 +6,15 @@
  * reading or writing looks at the flag before it believes the outcome (chron__map_faulted). Faults
  * elsewhere go to the handler that was there before.
  *
+ * Others install theirs, too, also after ours: Python's faulthandler, crash reporters, a plain signal(). So it is looked at
+ * again at each mapping who would get a fault, and our handler is put in front again. Whoever stands in between may pass a
+ * fault on to the one of ours that was there before it came: each time ours goes in front it is another entry, which
+ * knows what was before itself, so no fault goes round in a circle.
+ *
  * The handler reads the table of mappings without locks: chunks of slots are added at the front and never
  * freed; a slot is filled before its base is set, and emptied before its mapping goes. [GUARD]
  *
- * The table, and the handler that was there before, are the global state that chronicle.h speaks of.
+ * The table, and the handlers that were there before, are the global state that chronicle.h speaks of.
  */
 #if defined(__linux__)
 #define _GNU_SOURCE
@@ -31,6 +36,7 @@
 #include "platform/platform.h"
 
 #define CHUNK_SLOTS 256u
+#define ENTRIES_MAX 8u /* how often others may come in front; then they stay there */
 #define SLOT_FREE 0u
 #define SLOT_TAKEN 1u /* being filled: no mapping begins there */
 
@@ -51,7 +57,8 @@ static chron__a32 installed;    /* [GUARD] */
 static chron__a32 unguarded;    /* [FAULT] the flag of mappings that have no slot: never set */
 chron__a32 chron__guard_faults; /* [FAULT] the sum of all slots */
 static pthread_mutex_t install_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct sigaction before;
+static struct sigaction before[ENTRIES_MAX]; /* written before the entry is installed */
+static unsigned front;                       /* with install_lock: the entry that was installed last */
 
 static guard_chunk *chunks(void)
 {
@@ -91,25 +98,30 @@ static int was_sent(const siginfo_t *info)
     return info->si_code <= 0 || info->si_code == SI_USER || info->si_code == SI_QUEUE;
 }
 
-static void pass_on(int signal_number, siginfo_t *info, void *context)
+static int is_standard(const struct sigaction *action)
 {
-    if (before.sa_flags & SA_SIGINFO) {
-        before.sa_sigaction(signal_number, info, context);
-    } else if (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN) {
+    return !(action->sa_flags & SA_SIGINFO) && (action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN);
+}
+
+static void pass_on(const struct sigaction *other, int signal_number, siginfo_t *info, void *context)
+{
+    if (other->sa_flags & SA_SIGINFO) {
+        other->sa_sigaction(signal_number, info, context);
+    } else if (is_standard(other)) {
         /* The instruction runs again, faults again and meets the default: a core dump from where it belongs. */
         struct sigaction standard = {.sa_handler = SIG_DFL};
 
-        if (was_sent(info) && before.sa_handler == SIG_IGN)
+        if (was_sent(info) && other->sa_handler == SIG_IGN)
             return;
         (void)sigaction(signal_number, &standard, NULL);
         if (was_sent(info))
             (void)raise(signal_number); /* comes when this handler returns */
     } else {
-        before.sa_handler(signal_number);
+        other->sa_handler(signal_number);
     }
 }
 
-static void on_fault(int signal_number, siginfo_t *info, void *context)
+static void on_fault(unsigned entry, int signal_number, siginfo_t *info, void *context)
 {
     int saved = errno;
     uintptr_t base;
@@ -124,7 +136,83 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
     }
     errno = saved;
     if (status < 0)
-        pass_on(signal_number, info, context);
+        pass_on(&before[entry], signal_number, info, context);
+}
+
+#define ENTRY(n)                                                             \
+    static void entry_##n(int signal_number, siginfo_t *info, void *context) \
+    {                                                                        \
+        on_fault(n, signal_number, info, context);                           \
+    }
+
+ENTRY(0)
+ENTRY(1)
+ENTRY(2)
+ENTRY(3)
+ENTRY(4)
+ENTRY(5)
+ENTRY(6)
+ENTRY(7)
+
+static void (*const entries[ENTRIES_MAX])(int, siginfo_t *, void *) = {
+    entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7,
+};
+
+/* -------------------------------------------------------------------------------------- in front */
+
+/* Which of our entries is it? -1: somebody else's. */
+static int entry_of(const struct sigaction *action)
+{
+    for (unsigned i = 0; (action->sa_flags & SA_SIGINFO) && i < ENTRIES_MAX; i++)
+        if (action->sa_sigaction == entries[i])
+            return (int)i;
+    return -1;
+}
+
+/* With install_lock: see to it that a fault comes to us first. 0 or -errno. */
+static int come_in_front(int is_first)
+{
+    struct sigaction action = {.sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct sigaction now;
+    unsigned next = front;
+    int entry;
+
+    if (sigaction(SIGBUS, NULL, &now) < 0)
+        return -errno;
+    entry = entry_of(&now);
+    if (entry >= 0) {
+        front = (unsigned)entry; /* those that had come in front have gone again */
+        return 0;
+    }
+    if (!is_first && !is_standard(&now)) /* the standard passes nothing on: no circle */
+        next++;
+    if (next == ENTRIES_MAX)
+        return 0;
+    before[next] = now;
+    front = next;
+    (void)sigemptyset(&action.sa_mask);
+    action.sa_sigaction = entries[next];
+    return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
+}
+
+/* A fault while the signal is blocked ends the process, whoever wants to handle it. */
+static void unblock(void)
+{
+    sigset_t fault;
+
+    (void)sigemptyset(&fault);
+    (void)sigaddset(&fault, SIGBUS);
+    (void)pthread_sigmask(SIG_UNBLOCK, &fault, NULL);
+}
+
+static void lock_install(void)
+{
+    (void)pthread_mutex_lock(&install_lock);
+}
+
+static void unlock_install(void)
+{
+    (void)pthread_mutex_unlock(&install_lock);
 }
 
 /* --------------------------------------------------------------------------------------- the table */
@@ -158,6 +246,10 @@ int chron__guard_add(chron__map *map, int flags)
     map->guard_slot = NULL;
     if (!chron__get_acquire32(&installed)) /* [GUARD] with chron_guard_install */
         return 0;
+    lock_install();
+    (void)come_in_front(0); /* cannot fail where it did not before */
+    unlock_install();
+    unblock();
     for (guard_chunk *chunk = chunks(); chunk && !slot; chunk = chunk->next)
         slot = take_slot(chunk);
     while (!slot) {
@@ -217,17 +309,14 @@ int chron_guard_faulted(const void *data, size_t length)
 
 int chron_guard_install(void)
 {
-    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    int status = 0;
+    int status;
 
-    (void)pthread_mutex_lock(&install_lock);
-    if (!chron__get32(&installed)) {
-        (void)sigemptyset(&action.sa_mask);
-        if (sigaction(SIGBUS, &action, &before) < 0)
-            status = chron__fail_sys(-errno, "", "cannot install the handler for SIGBUS");
-        else
-            chron__set_release32(&installed, 1); /* [GUARD] with chron__guard_add */
+    lock_install();
+    status = come_in_front(!chron__get32(&installed));
+    if (status == 0 && !chron__get32(&installed)) {
+        (void)pthread_atfork(lock_install, unlock_install, unlock_install); /* a child must not find it taken */
+        chron__set_release32(&installed, 1);                                /* [GUARD] with chron__guard_add */
     }
-    (void)pthread_mutex_unlock(&install_lock);
-    return status;
+    unlock_install();
+    return status < 0 ? chron__fail_sys(status, "", "cannot install the handler for SIGBUS") : 0;
 }

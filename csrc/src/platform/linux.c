@@ -54,17 +54,32 @@
 
 /* ---------------------------------------------------------------------------------------- sizes */
 
-int chron__os_allocate(int fd, uint64_t bytes)
+/* Blocks for all of [0, bytes), and no byte changed. -ENOSYS: it cannot be asked for, or never comes to an end. */
+static int give_blocks(int fd, int mode, uint64_t bytes)
 {
-    struct stat st;
     int interrupts = 0;
     int status;
 
     do {
-        status = fallocate(fd, 0, 0, (off_t)bytes);
+        status = fallocate(fd, mode, 0, (off_t)bytes);
     } while (status < 0 && errno == EINTR && ++interrupts < INTERRUPTS_MAX);
-    if (status < 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR)
-        return -errno;
+    if (status == 0)
+        return 0;
+    return errno == EOPNOTSUPP || errno == EINTR ? -ENOSYS : -errno;
+}
+
+int chron__os_fill(int fd, uint64_t bytes)
+{
+    return give_blocks(fd, FALLOC_FL_KEEP_SIZE, bytes);
+}
+
+int chron__os_allocate(int fd, uint64_t bytes)
+{
+    struct stat st;
+    int status = give_blocks(fd, 0, bytes);
+
+    if (status < 0 && status != -ENOSYS)
+        return status;
     if (fstat(fd, &st) < 0)
         return -errno;
     if (status == 0 && (uint64_t)st.st_size >= bytes && (uint64_t)st.st_blocks * BLOCK_BYTES >= bytes)
@@ -132,12 +147,13 @@ static void read_text(const char *path, char *text, size_t capacity)
 }
 
 /* "8c3a61ce-..." as 16 bytes. */
-static void read_boot(uint8_t *boot)
+void chron__os_boot(uint8_t *boot)
 {
     static const char digits[] = "0123456789abcdef";
     char text[64];
     unsigned count = 0;
 
+    memset(boot, 0, 16);
     read_text("/proc/sys/kernel/random/boot_id", text, sizeof text);
     for (const char *c = text; *c && count < 32; c++) {
         const char *digit = strchr(digits, *c);
@@ -171,7 +187,7 @@ void chron__os_place(int fd, chron__place *out)
 {
     struct statx st;
 
-    read_boot(out->boot);
+    chron__os_boot(out->boot);
     if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) < 0)
         return;
     if (st.stx_mask & STATX_BTIME)

@@ -48,6 +48,13 @@ int chron__os_allocate(int fd, uint64_t bytes)
     return -ENOSYS;
 }
 
+int chron__os_fill(int fd, uint64_t bytes)
+{
+    (void)fd;
+    (void)bytes;
+    return -ENOSYS;
+}
+
 int chron__os_rename_new(int dir, const char *from, const char *to)
 {
 #if defined(RENAME_EXCL) /* macOS */
@@ -66,17 +73,27 @@ void chron__os_place(int fd, chron__place *out)
 {
 #if defined(__APPLE__)
     struct stat st;
-    char text[64] = "";
-    size_t length = sizeof text - 1u;
 
     if (fstat(fd, &st) == 0)
         out->birth_ns = (uint64_t)st.st_birthtimespec.tv_sec * 1000000000u + (uint64_t)st.st_birthtimespec.tv_nsec;
-    if (sysctlbyname("kern.bootsessionuuid", text, &length, NULL, 0) == 0)
-        (void)uuid_parse(text, out->boot);
 #else
-    (void)fd; /* these systems have no name for a boot: every opening is judged as after another one */
-    (void)out;
+    (void)fd;
 #endif
+    chron__os_boot(out->boot);
+}
+
+void chron__os_boot(uint8_t *boot)
+{
+    memset(boot, 0, 16);
+#if defined(__APPLE__)
+    {
+        char text[64] = "";
+        size_t length = sizeof text - 1u;
+
+        if (sysctlbyname("kern.bootsessionuuid", text, &length, NULL, 0) == 0)
+            (void)uuid_parse(text, boot);
+    }
+#endif /* the other systems have no name for a boot: every opening is judged as after another one */
 }
 
 void chron__os_start_sync(int fd)

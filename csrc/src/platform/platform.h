@@ -73,6 +73,11 @@ struct chron__io {
      * then the file has the size that it had before.
      */
     int (*allocate)(const chron__io *io, int fd, uint64_t bytes);
+    /*
+     * Allocate what the first `bytes` of a file lack, and change none of them: a copy may have holes, and a store to one is a
+     * SIGBUS if the disk is full. -ENOSPC if it can't; 0 also where the system cannot do that.
+     */
+    int (*fill)(const chron__io *io, int fd, uint64_t bytes);
     /* Map [0, bytes); -ERANGE if the file is shorter. Registers with the SIGBUS guard if that is installed. */
     int (*map)(const chron__io *io, int fd, size_t bytes, int flags, chron__map *out);
     void (*unmap)(const chron__io *io, chron__map *map);
@@ -155,6 +160,15 @@ void chron__fork_watch(void);
 uint64_t chron__clock_ns(int coarse);
 /* Monotonic, for timeouts. */
 uint64_t chron__monotonic_ns(void);
+/* Since the machine was started, the time that it slept included where the system counts that. Nobody can set it. */
+uint64_t chron__boot_ns(void);
+/*
+ * Which boot that is: the same number in all processes of a boot. Where the system has no name for its boots, or the process
+ * cannot see it, a number that only this process has. Never 0.
+ */
+uint32_t chron__boot_tag(void);
+/* How long this process has had to do with queues: what it finds there may be older, and is not younger. */
+uint64_t chron__running_ns(void);
 /* Sleep; 0, or -EINTR if a signal handler ran. */
 int chron__sleep_ns(uint64_t ns);
 /* Let other threads have the processor, if any wait for it. */
@@ -163,9 +177,22 @@ void chron__yield(void);
 /* Start a thread that gets no signals but SIGBUS and SIGSEGV: the program's own threads get them. */
 int chron__thread_start(pthread_t *thread, void *(*main)(void *), void *argument);
 
+/*
+ * Threads that are cancelled. No system call is a place for that: a handle would stay in use, a lock held, a descriptor open.
+ * So whatever makes one begins with CHRON__UNCANCELLED, and what waits for somebody else asks now and then with
+ * chron__cancel_point, which calls `undo` before the thread ends.
+ */
+int chron__cancel_off(void); /* what it was before */
+void chron__cancel_restore(const int *before);
+#define CHRON__UNCANCELLED \
+    int cancel_before __attribute__((cleanup(chron__cancel_restore), unused)) = chron__cancel_off()
+void chron__cancel_point(void (*undo)(void *argument), void *argument);
+int chron__thread_join(pthread_t thread);
+
 /* A condition variable for chron__cond_wait, which waits `ns` at most, whatever becomes of the wall clock. */
 void chron__cond_init(pthread_cond_t *cond);
 void chron__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t ns);
+void chron__cond_wait_long(pthread_cond_t *cond, pthread_mutex_t *mutex); /* without a limit */
 
 /*
  * Sleep until *word != expected, or somebody wakes it, or `ns` have passed. 0 woken or value differs,
@@ -200,10 +227,12 @@ static inline void chron__pause(void)
 
 int chron__random(void *buffer, size_t bytes);
 int64_t chron__pid(void);
+uint64_t chron__descriptor_limit(void);           /* how many this process may have open */
 void chron__hostname(char *buffer, size_t bytes); /* always NUL-terminated */
 
 /* Implemented per system (linux.c, other.c), called by posix.c and guard.c only. */
 int chron__os_allocate(int fd, uint64_t bytes); /* -ENOSYS: write it out */
+int chron__os_fill(int fd, uint64_t bytes);     /* -ENOSYS: it cannot be done */
 int chron__os_lock(int fd, chron__lock *out);
 void chron__os_unlock(chron__lock *lock);
 int chron__os_lock_held(int fd);
@@ -214,6 +243,7 @@ int64_t chron__os_next_data(int fd, uint64_t offset); /* -ENOSYS if only reading
 void chron__os_dont_fork(void *address, size_t bytes);
 int chron__os_rename_new(int dir, const char *from, const char *to); /* -ENOSYS: link and unlink will do */
 void chron__os_place(int fd, chron__place *out);                     /* boot, birth_ns, disk_seq: what it can */
+void chron__os_boot(uint8_t *boot);                                  /* 16 bytes; zeros: it has no name */
 void chron__os_start_sync(int fd);
 int chron__os_open_direct(int dir, const char *name); /* a descriptor that reads past the page cache, or -ENOTSUP */
 int chron__os_populate(void *address, size_t bytes);  /* 0 done as far as possible, -ENOSYS: touch the pages */

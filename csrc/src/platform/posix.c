@@ -3,7 +3,7 @@
  * posix.c - the real disk (chron__io_posix), in terms of POSIX. What POSIX lacks is asked of chron__os_..., in linux.c or
  * other.c.
  *
- * Invariants: every call that a signal can interrupt is repeated; nothing here moves a descriptor's offset, sets the
+ * Invariants: every call that a signal can interrupt is repeated; no thread is cancelled in any of them; nothing here moves a descriptor's offset, sets the
  * thread's chron_error or keeps anything between calls. Everything is thread-safe.
  *
  * The library reaches it only through a chron__io, so that tests can put another disk there.
@@ -64,6 +64,7 @@ static int away_from_standard(int fd)
 
 static int open_dir(const chron__io *io, int at, const char *path)
 {
+    CHRON__UNCANCELLED;
     int fd;
 
     (void)io;
@@ -75,6 +76,7 @@ static int open_dir(const chron__io *io, int at, const char *path)
 
 static int make_dir(const chron__io *io, int at, const char *path, unsigned mode)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     return mkdirat(at < 0 ? AT_FDCWD : at, path, (mode_t)mode) < 0 ? fail_errno() : 0;
 }
@@ -98,6 +100,7 @@ static int open_error(void)
 
 static int open_file(const chron__io *io, int dir, const char *name, int flags, unsigned mode)
 {
+    CHRON__UNCANCELLED;
     /* O_NONBLOCK: a FIFO under this name must not hold us up before we have seen that it is one. */
     int how = O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK;
     struct stat st;
@@ -132,6 +135,7 @@ static int open_file(const chron__io *io, int dir, const char *name, int flags, 
 
 static void close_file(const chron__io *io, int fd)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     /* Not repeated on EINTR: the descriptor is gone, and its number may be somebody else's by now. */
     (void)close(fd);
@@ -139,6 +143,7 @@ static void close_file(const chron__io *io, int fd)
 
 static int file_size(const chron__io *io, int fd, uint64_t *bytes)
 {
+    CHRON__UNCANCELLED;
     struct stat st;
 
     (void)io;
@@ -150,12 +155,14 @@ static int file_size(const chron__io *io, int fd, uint64_t *bytes)
 
 static int rename_file(const chron__io *io, int from_dir, const char *from, int to_dir, const char *to)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     return renameat(from_dir, from, to_dir, to) < 0 ? fail_errno() : 0;
 }
 
 static int rename_new(const chron__io *io, int dir, const char *from, const char *to)
 {
+    CHRON__UNCANCELLED;
     int status = chron__os_rename_new(dir, from, to);
 
     (void)io;
@@ -169,6 +176,7 @@ static int rename_new(const chron__io *io, int dir, const char *from, const char
 
 static int unlink_file(const chron__io *io, int dir, const char *name)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     return unlinkat(dir, name, 0) < 0 ? fail_errno() : 0;
 }
@@ -193,6 +201,7 @@ static int walk(DIR *stream, int (*visit)(void *context, const char *name), void
 
 static int list(const chron__io *io, int dir, int (*visit)(void *context, const char *name), void *context)
 {
+    CHRON__UNCANCELLED;
     DIR *stream;
     int status;
     /* Opened again: a copy of `dir` would share its read position with other walks. */
@@ -213,6 +222,7 @@ static int list(const chron__io *io, int dir, int (*visit)(void *context, const 
 
 static int same_file(const chron__io *io, int fd, int dir, const char *name)
 {
+    CHRON__UNCANCELLED;
     struct stat open;
     struct stat named;
 
@@ -226,6 +236,7 @@ static int same_file(const chron__io *io, int fd, int dir, const char *name)
 
 static int place(const chron__io *io, int fd, chron__place *out)
 {
+    CHRON__UNCANCELLED;
     struct stat st;
 
     (void)io;
@@ -240,6 +251,7 @@ static int place(const chron__io *io, int fd, chron__place *out)
 
 static int64_t links(const chron__io *io, int fd)
 {
+    CHRON__UNCANCELLED;
     struct stat st;
 
     (void)io;
@@ -248,6 +260,7 @@ static int64_t links(const chron__io *io, int fd)
 
 static int copy_fd(const chron__io *io, int fd)
 {
+    CHRON__UNCANCELLED;
     int other = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 
     (void)io;
@@ -256,6 +269,7 @@ static int copy_fd(const chron__io *io, int fd)
 
 static int remove_dir(const chron__io *io, int at, const char *path)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     return unlinkat(at < 0 ? AT_FDCWD : at, path, AT_REMOVEDIR) < 0 ? fail_errno() : 0;
 }
@@ -291,6 +305,7 @@ static int within_limit(uint64_t bytes)
 
 static int allocate(const chron__io *io, int fd, uint64_t bytes)
 {
+    CHRON__UNCANCELLED;
     uint64_t before = 0;
     int status = file_size(io, fd, &before);
 
@@ -306,8 +321,18 @@ static int allocate(const chron__io *io, int fd, uint64_t bytes)
     return status;
 }
 
+static int fill(const chron__io *io, int fd, uint64_t bytes)
+{
+    CHRON__UNCANCELLED;
+    int status = chron__os_fill(fd, bytes);
+
+    (void)io;
+    return status == -ENOSYS ? 0 : status;
+}
+
 static int64_t read_at(const chron__io *io, int fd, void *buffer, size_t bytes, uint64_t offset)
 {
+    CHRON__UNCANCELLED;
     size_t done = 0;
 
     (void)io;
@@ -328,9 +353,12 @@ static int64_t read_at(const chron__io *io, int fd, void *buffer, size_t bytes, 
 
 static int64_t write_at(const chron__io *io, int fd, const void *buffer, size_t bytes, uint64_t offset)
 {
+    CHRON__UNCANCELLED;
     size_t done = 0;
 
     (void)io;
+    if (!within_limit(offset + bytes))
+        return -EFBIG;
     while (done < bytes) {
         size_t want = bytes - done < TRANSFER_MAX ? bytes - done : TRANSFER_MAX;
         ssize_t n = pwrite(fd, (const char *)buffer + done, want, (off_t)(offset + done));
@@ -348,6 +376,7 @@ static int64_t write_at(const chron__io *io, int fd, const void *buffer, size_t 
 
 static int64_t next_data(const chron__io *io, int fd, uint64_t offset)
 {
+    CHRON__UNCANCELLED;
     uint64_t bytes = 0;
     int64_t at;
     int status = file_size(io, fd, &bytes);
@@ -364,12 +393,14 @@ static int64_t next_data(const chron__io *io, int fd, uint64_t offset)
 
 static void start_sync(const chron__io *io, int fd)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     chron__os_start_sync(fd);
 }
 
 static int64_t read_device(const chron__io *io, int dir, const char *name, void *buffer, size_t bytes, uint64_t offset)
 {
+    CHRON__UNCANCELLED;
     int64_t n;
     int fd = chron__os_open_direct(dir, name);
 
@@ -382,6 +413,7 @@ static int64_t read_device(const chron__io *io, int dir, const char *name, void 
 
 static int fs_kind(const chron__io *io, int fd)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     return chron__os_fs_kind(fd);
 }
@@ -390,6 +422,7 @@ static int fs_kind(const chron__io *io, int fd)
 
 static int map_file(const chron__io *io, int fd, size_t bytes, int flags, chron__map *out)
 {
+    CHRON__UNCANCELLED;
     int protection = flags & CHRON__MAP_WRITE ? PROT_READ | PROT_WRITE : PROT_READ;
     uint64_t size = 0;
     void *base;
@@ -423,6 +456,7 @@ void chron__map_forget(chron__map *map)
 
 static void unmap(const chron__io *io, chron__map *map)
 {
+    CHRON__UNCANCELLED;
     void *base = map->base;
     size_t bytes = map->bytes;
 
@@ -433,6 +467,7 @@ static void unmap(const chron__io *io, chron__map *map)
 
 static int sync_map(const chron__io *io, int fd, const chron__map *map, uint64_t offset, uint64_t bytes)
 {
+    CHRON__UNCANCELLED;
     size_t before = (size_t)(offset % page_bytes()); /* msync wants the start of a page */
     int status;
 
@@ -445,8 +480,16 @@ static int sync_map(const chron__io *io, int fd, const chron__map *map, uint64_t
 
 static int sync_file(const chron__io *io, int fd)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     return chron__os_sync_file(fd);
+}
+
+uint64_t chron__descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
 }
 
 void chron__populate(void *address, size_t bytes)
@@ -466,6 +509,7 @@ void chron__populate(void *address, size_t bytes)
 
 static int lock(const chron__io *io, int fd, chron__lock *out)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     out->map = NULL;
     out->fd = -1;
@@ -474,6 +518,7 @@ static int lock(const chron__io *io, int fd, chron__lock *out)
 
 static void unlock(const chron__io *io, chron__lock *held)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     chron__os_unlock(held);
     held->map = NULL;
@@ -482,6 +527,7 @@ static void unlock(const chron__io *io, chron__lock *held)
 
 static int lock_held(const chron__io *io, int fd)
 {
+    CHRON__UNCANCELLED;
     (void)io;
     return chron__os_lock_held(fd);
 }
@@ -493,6 +539,7 @@ const chron__io chron__io_posix = {
     .close_file = close_file,
     .file_size = file_size,
     .allocate = allocate,
+    .fill = fill,
     .map = map_file,
     .unmap = unmap,
     .sync_map = sync_map,

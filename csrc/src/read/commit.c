@@ -12,7 +12,6 @@ static int store(chron_reader *r, chron__slot_value at, int sync)
 {
     CHRON__ASSERT(at.next_seq >= at.segment_base);
     at.generation = r->position.value.generation;
-    at.time_ns = chron__clock_ns(1);
     r->position.value = at;
     return chron__position_store(&r->q, &r->position, sync);
 }

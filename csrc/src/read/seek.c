@@ -60,7 +60,7 @@ static int seek_latest(chron_reader *r)
 /* Does the sealed segment end before `timestamp_ns`? Then it need not be mapped. */
 static int ends_before(chron_reader *r, uint64_t base_seq, uint64_t timestamp_ns)
 {
-    uint8_t page[CHRON__SEAL_AT + sizeof(chron__seal)] = {0};
+    uint8_t page[CHRON__SEAL_END] = {0};
     char name[CHRON__NAME_BYTES];
     chron__seal_value seal;
 

@@ -21,6 +21,12 @@ static int is_ready(chron_reader *r)
     return chron__reader_peek(r, &rec) != 0;
 }
 
+/* The thread is cancelled while it waits. */
+static void leave(void *reader)
+{
+    chron__reader_leave(reader);
+}
+
 /*
  * Whoever spins for longer than a wake-up would take lets others run between the looks: where there are more threads than
  * processors, the writer may be waiting for this one. Where there are not, giving way costs some 300 ns.
@@ -30,8 +36,10 @@ static int spin(chron_reader *r, uint64_t start, uint64_t ns)
     uint64_t passed = 0;
 
     do {
-        if (passed > SPIN_NS)
+        if (passed > SPIN_NS) {
+            chron__cancel_point(leave, r);
             chron__yield();
+        }
         for (unsigned i = 0; i < SPIN_LOOKS; i++) {
             if (is_ready(r))
                 return 1;
@@ -64,6 +72,7 @@ static int doze(chron_reader *r, uint64_t start, uint64_t ns)
         if (slice > ns - passed)
             slice = ns - passed;
         r->stats.sleeps++;
+        chron__cancel_point(leave, r);
         if (chron__doorbell_sleep(&r->bell, announced, slice) == -EINTR)
             return chron__fail(CHRON_EINTR, "interrupted by a signal while waiting for a record");
     }

@@ -6,6 +6,7 @@
 #include "write/flush.h"
 
 #include "base/error.h"
+#include "write/keeper.h"
 #include "write/roll.h"
 #include "write/sync.h"
 
@@ -64,6 +65,11 @@ static int sync_request(chron_writer *w, uint64_t seq)
     status = chron__writer_check_sync(w);
     if (status < 0)
         return status;
+    if (!w->keeper_running && w->keeper_wanted) {
+        status = chron__keeper_start(w);
+        if (status < 0)
+            return status;
+    }
     if (!w->keeper_running)
         return chron__fail(CHRON_EINVAL, "syncing in the background takes the keeper: open the writer with one, or use "
                                          "sync");

@@ -4,6 +4,8 @@
  * them ready: pages ahead of the tail, the next segment, cleanups. Waiting for the disk is left to a second one
  * (syncer.c). Neither takes part in correctness: without them the same work is done inline, or later.
  *
+ * One that cannot be started (no more threads are allowed) is done without, and tried again at the next roll.
+ *
  * It never fails an append. What goes wrong here is counted, tried again after a pause, and comes to
  * light in the owner's own call (a full disk at the roll); only a failed sync poisons the writer.
  */
@@ -158,6 +160,17 @@ int chron__keeper_start(chron_writer *w)
     return status;
 }
 
+void chron__keeper_try(chron_writer *w)
+{
+    int status;
+
+    if (!w->keeper_wanted || w->keeper_running)
+        return;
+    status = chron__keeper_start(w);
+    if (status < 0)
+        chron__writer_note_failure(w, status);
+}
+
 void chron__keeper_stop(chron_writer *w)
 {
     if (!w->keeper_running)
@@ -167,7 +180,7 @@ void chron__keeper_stop(chron_writer *w)
     pthread_cond_signal(&w->keeper_wake);
     pthread_mutex_unlock(&w->lock);
     chron__syncer_stop(w);
-    pthread_join(w->keeper, NULL);
+    (void)chron__thread_join(w->keeper);
     w->keeper_running = 0;
     unmap_retired(w);
 }
@@ -179,6 +192,8 @@ int chron_writer_keeper_start(chron_writer *w)
     if (status < 0)
         return status;
     status = chron__keeper_start(w);
+    if (status == 0)
+        w->keeper_wanted = 1;
     chron__writer_leave(w);
     return status;
 }
@@ -189,10 +204,12 @@ int chron_writer_keeper_stop(chron_writer *w)
 
     if (status < 0)
         return status;
-    if (w->options.durability == CHRON_DURABILITY_INTERVAL)
+    if (w->options.durability == CHRON_DURABILITY_INTERVAL) {
         status = chron__fail(CHRON_EINVAL, "durability interval needs the keeper: close the writer instead");
-    else
+    } else {
+        w->keeper_wanted = 0;
         chron__keeper_stop(w);
+    }
     chron__writer_leave(w);
     return status;
 }

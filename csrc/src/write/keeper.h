@@ -6,6 +6,8 @@
 #include "write/writer.h"
 
 int chron__keeper_start(chron_writer *w);
+/* If one is wanted and does not run. A failure is counted. */
+void chron__keeper_try(chron_writer *w);
 /* Waits for its end. Nothing happens if it does not run. */
 void chron__keeper_stop(chron_writer *w);
 

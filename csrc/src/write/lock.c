@@ -84,6 +84,7 @@ int chron__lock_take(chron_writer *w, const char *path, int *made)
             return chron__fail_sys(status, CHRON__FILE_LOCK, "cannot take the writer's lock of %s", path);
         if (limit_ns >= 0 && chron__monotonic_ns() - start >= (uint64_t)limit_ns)
             return fail_held(w, path);
+        chron__cancel_point(w->on_cancel, w->opening);
         if (chron__sleep_ns(RETRY_NS) < 0)
             return chron__fail(CHRON_EINTR, "interrupted while waiting for the writer's lock of %s", path);
     }

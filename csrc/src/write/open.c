@@ -276,6 +276,7 @@ static int take_over(chron_writer *w, chron__born *born)
 static void set_up(chron_writer *w)
 {
     const chron_writer_options *o = &w->options;
+    uint64_t share = chron__descriptor_limit() / CHRON__BACKLOG_SHARE;
 
     w->max_payload = w->q.segment_size - chron__data_offset(w->q.segment_size) - 2u * CHRON__RECORD_HEADER;
     if (w->max_payload > CHRON_PAYLOAD_MAX)
@@ -285,6 +286,7 @@ static void set_up(chron_writer *w)
     w->sync_every = o->durability == CHRON_DURABILITY_ALWAYS  ? 1u
                     : o->durability == CHRON_DURABILITY_BATCH ? o->durability_n
                                                               : 0u;
+    w->backlog.limit = share == 0 ? 1u : share < CHRON__BACKLOG_MAX ? (size_t)share : CHRON__BACKLOG_MAX;
 }
 
 /* 1: the directory went away meanwhile. */
@@ -312,7 +314,11 @@ static int try_open(chron_writer *w, const chron__io *io, const char *path, chro
     if (status < 0)
         return status;
     set_up(w);
-    return o->flags & CHRON_KEEPER ? chron__keeper_start(w) : 0;
+    w->keeper_wanted = (o->flags & CHRON_KEEPER) != 0;
+    if (o->durability == CHRON_DURABILITY_INTERVAL)
+        return chron__keeper_start(w);
+    chron__keeper_try(w);
+    return 0;
 }
 
 static int open_writer(chron_writer *w, const chron__io *io, const char *path, chron__born *born)
@@ -348,6 +354,7 @@ static void destroy(chron_writer *w, const char *path, const chron__born *born)
     if (w->bell.map.base)
         chron__doorbell_close(&w->q, &w->bell);
     chron_bell_release(w->sync_bell);
+    chron__retention_forget(&w->memory);
     if (born && (w->writer_lock.map || w->writer_lock.fd >= 0))
         chron__birth_undo(w, born);
     chron__lock_release(w);
@@ -362,20 +369,13 @@ static void destroy(chron_writer *w, const char *path, const chron__born *born)
     pthread_mutex_destroy(&w->clean_lock);
 }
 
-int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
-                            chron_writer **out)
+/* One with nothing open. */
+static chron_writer *new_writer(const chron__io *io)
 {
-    chron__born born = {0};
-    chron_writer *w;
-    int status;
+    chron_writer *w = calloc(1, sizeof *w);
 
-    if (!path || !out)
-        return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
-    *out = NULL;
-    chron__fork_watch();
-    w = calloc(1, sizeof *w);
     if (!w)
-        return chron__fail(CHRON_ENOMEM, "no memory for a writer");
+        return NULL;
     w->fork_count = chron__get32(&chron__fork_count);
     w->writer_lock.fd = -1;
     w->meta_lock.fd = -1;
@@ -388,18 +388,50 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
     chron__cond_init(&w->keeper_wake);
     chron__cond_init(&w->syncer_wake);
     pthread_cond_init(&w->keeper_done, NULL);
-    status = take_options(options, w);
+    return w;
+}
+
+typedef struct opening {
+    chron_writer *w;
+    const char *path;
+    chron__born born;
+} opening;
+
+/* It failed, or its thread is cancelled while it waits for the lock. */
+static void abandon(void *argument)
+{
+    opening *o = argument;
+
+    destroy(o->w, o->path, &o->born);
+    free(o->w);
+}
+
+int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
+                            chron_writer **out)
+{
+    opening o = {.path = path};
+    int status;
+
+    if (!path || !out)
+        return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
+    *out = NULL;
+    chron__fork_watch();
+    o.w = new_writer(io);
+    if (!o.w)
+        return chron__fail(CHRON_ENOMEM, "no memory for a writer");
+    o.w->on_cancel = abandon;
+    o.w->opening = &o;
+    status = take_options(options, o.w);
     if (status == 0)
-        status = check_options(&w->options);
+        status = check_options(&o.w->options);
     if (status == 0)
-        status = open_writer(w, io, path, &born);
-    if (status < 0) {
-        destroy(w, path, &born);
-        free(w);
-        return status;
-    }
-    *out = w;
-    return 0;
+        status = open_writer(o.w, io, path, &o.born);
+    o.w->opening = NULL;
+    if (status < 0)
+        abandon(&o);
+    else
+        *out = o.w;
+    return status;
 }
 
 int chron_writer_open(const char *path, const chron_writer_options *options, chron_writer **out)
@@ -419,6 +451,7 @@ static void forget(chron_writer *w)
     chron__map_forget(&w->q.meta);
     release_backlog(w);
     chron_bell_release(w->sync_bell);
+    chron__retention_forget(&w->memory);
     if (w->meta_lock.fd >= 0)
         w->q.io->close_file(w->q.io, w->meta_lock.fd);
     if (w->writer_lock.fd >= 0)

@@ -114,7 +114,7 @@ static int mend(const chron__survey *s, chron__seg *seg, const chron__stretch *o
     if (status == 0 && one->end)
         status = write_end(s, seg, one);
     if (status == 0 && one->seal)
-        chron__seg_seal_store(seg, &one->tally, one->offset, chron__clock_ns(0));
+        chron__seg_seal_store(seg, &one->tally, one->offset);
     report->repaired_rolls += one->end || one->seal;
     CHRON__STEP("recovery: segment put right");
     return status < 0 ? status : chron__map_faulted(&seg->map) ? chron__seg_fail_fault(seg, "") : 0;
@@ -235,7 +235,7 @@ static void leave_end(const chron__survey *s, chron__recovered *out)
 {
     const chron__stretch *one = &s->at[s->count - 1u];
 
-    chron__seg_seal_store(out->seg, &one->tally, one->offset, chron__clock_ns(0));
+    chron__seg_seal_store(out->seg, &one->tally, one->offset);
     chron__seg_release(out->seg);
     out->seg = NULL;
     out->prev_base = one->base_seq;

@@ -26,6 +26,7 @@
 #include "base/error.h"
 #include "base/step.h"
 #include "format/identity.h"
+#include "write/keeper.h"
 #include "write/prepare.h"
 #include "write/room.h"
 #include "write/sync.h"
@@ -37,7 +38,7 @@ static chron__seg *take_next(chron_writer *w)
 
     pthread_mutex_lock(&w->lock);
     while (w->preparing)
-        pthread_cond_wait(&w->keeper_done, &w->lock);
+        chron__cond_wait_long(&w->keeper_done, &w->lock);
     CHRON__ASSERT(!w->rolling && w->claimed == 0);
     next = w->next;
     w->next = NULL;
@@ -56,6 +57,13 @@ static void end_roll(chron_writer *w, chron__seg *unused)
     pthread_mutex_unlock(&w->lock);
 }
 
+/* The thread is cancelled while it waits for room: the handle is as before the append, and free. */
+static void give_up(void *writer)
+{
+    end_roll(writer, NULL);
+    chron__writer_leave(writer);
+}
+
 static int get_next(chron_writer *w, chron__seg **out)
 {
     int status;
@@ -63,7 +71,7 @@ static int get_next(chron_writer *w, chron__seg **out)
     *out = take_next(w);
     if (*out)
         return 0;
-    status = chron__writer_make_room(w, w->options.block_ns);
+    status = chron__writer_make_room(w, w->options.block_ns, give_up);
     if (status < 0)
         return status;
     if (status == 0)
@@ -180,13 +188,15 @@ int chron__writer_roll(chron_writer *w)
     CHRON__ASSERT(next->base_seq == seq && next->prev_base == old->base_seq); /* END leads to it */
     publish_end(w, offset, seq);
     CHRON__STEP("roll: END published");
-    chron__seg_seal_store(old, &w->tally, offset, chron__clock_ns(1));
+    chron__seg_seal_store(old, &w->tally, offset);
     CHRON__STEP("roll: sealed");
     chron__writer_enter_segment(w, next, next->data_offset, &nothing);
     end_roll(w, NULL);
     w->rolls++;
     w->wakes += (uint64_t)chron__doorbell_ring(&w->bell);
     status = leave(w, old);
+    if (status == 0)
+        chron__keeper_try(w);
     if (status == 0 && !w->keeper_running && w->retention.automatic)
         (void)chron__writer_clean(w, &done, NULL); /* tried again at the next roll */
     return status;

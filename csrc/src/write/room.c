@@ -13,15 +13,24 @@
 
 int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array *fates)
 {
-    int flags = CHRON__RETAIN_DELETE;
+    chron__front front;
+    chron__cleaning cleaning = {
+        .limits = &w->retention,
+        .delete_too = 1,
+        /* Where power loss matters, no position may fall back to before what was deleted. */
+        .sync_positions = w->options.durability != CHRON_DURABILITY_NONE,
+        .memory = &w->memory,
+        .front = fates ? NULL : &front,
+    };
     int status;
 
-    /* Where power loss matters, no position may fall back to before what was deleted. */
-    if (w->options.durability != CHRON_DURABILITY_NONE)
-        flags |= CHRON__RETAIN_SYNC_POSITIONS;
     pthread_mutex_lock(&w->clean_lock);
     CHRON__ASSERT_LOCKED(&w->clean_lock);
-    status = chron__retention_apply(&w->q, &w->retention, flags, out, fates);
+    pthread_mutex_lock(&w->lock);
+    front = (chron__front){.active_base = w->seg->base_seq, .segments = w->segments};
+    front.next_seq = chron__get64(&w->next_seq);
+    pthread_mutex_unlock(&w->lock);
+    status = chron__retention_apply(&w->q, &cleaning, out, fates);
     pthread_mutex_unlock(&w->clean_lock);
     if (out->deleted_segments) {
         chron__writer_count_segments(w, -(int32_t)out->deleted_segments);
@@ -63,7 +72,7 @@ int chron__writer_has_room(chron_writer *w)
     return room;
 }
 
-int chron__writer_make_room(chron_writer *w, int64_t timeout_ns)
+int chron__writer_make_room(chron_writer *w, int64_t timeout_ns, void (*on_cancel)(void *writer))
 {
     uint64_t start = chron__monotonic_ns();
     chron_cleanup done;
@@ -85,9 +94,15 @@ int chron__writer_make_room(chron_writer *w, int64_t timeout_ns)
         passed = chron__monotonic_ns() - start;
         if (timeout_ns >= 0 && passed >= (uint64_t)timeout_ns)
             return 0;
+        chron__cancel_point(on_cancel, w);
         if (chron__sleep_ns(ROOM_POLL_NS) < 0)
             return chron__fail(CHRON_EINTR, "interrupted while waiting for readers to make room");
     }
+}
+
+static void leave(void *writer)
+{
+    chron__writer_leave(writer);
 }
 
 int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns)
@@ -101,7 +116,7 @@ int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns)
     status = w->next != NULL;
     pthread_mutex_unlock(&w->lock);
     if (!status)
-        status = chron__writer_make_room(w, timeout_ns);
+        status = chron__writer_make_room(w, timeout_ns, leave);
     chron__writer_leave(w);
     return status;
 }

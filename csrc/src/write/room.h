@@ -12,8 +12,8 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array 
 int chron__writer_has_room(chron_writer *w);
 /*
  * Room for one more segment: delete what readers are done with, then wait for them, `timeout_ns` at most (negative: no
- * limit). 1, 0 or a failure. Owner's thread.
+ * limit). 1, 0 or a failure. `on_cancel` is called if the thread is cancelled meanwhile. Owner's thread.
  */
-int chron__writer_make_room(chron_writer *w, int64_t timeout_ns);
+int chron__writer_make_room(chron_writer *w, int64_t timeout_ns, void (*on_cancel)(void *writer));
 
 #endif

@@ -367,9 +367,9 @@ void chron__writer_owe(chron_writer *w, const chron__seg *seg)
     if (one.fd < 0)
         return; /* then it is proven, when it comes to that */
     pthread_mutex_lock(&w->lock);
-    if (w->backlog.count == CHRON__BACKLOG_MAX) {
+    if (w->backlog.count == w->backlog.limit) {
         dropped = w->backlog.at[0].fd;
-        memmove(&w->backlog.at[0], &w->backlog.at[1], (CHRON__BACKLOG_MAX - 1u) * sizeof one);
+        memmove(&w->backlog.at[0], &w->backlog.at[1], (w->backlog.limit - 1u) * sizeof one);
         w->backlog.count--;
     }
     w->backlog.at[w->backlog.count++] = one;

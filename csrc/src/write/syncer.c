@@ -128,6 +128,6 @@ void chron__syncer_stop(chron_writer *w)
     CHRON__ASSERT(chron__get32(&w->keeper_stop));
     pthread_cond_signal(&w->syncer_wake);
     pthread_mutex_unlock(&w->lock);
-    pthread_join(w->syncer, NULL);
+    (void)chron__thread_join(w->syncer);
     w->syncer_running = 0;
 }

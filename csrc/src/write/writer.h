@@ -9,7 +9,7 @@
  *
  *   lock        seg, next, preparing, segments, retired, backlog, failure, sync_wanted, syncing_next, sync_bell, and the keeper's own state
  *   sync_lock   one sync at a time; the slots of queue.meta; unsynced_base, synced_*
- *   clean_lock  one cleanup at a time
+ *   clean_lock  one cleanup at a time; memory
  *
  * Order: sync_lock, clean_lock, lock. Everything else belongs to the owner's thread.
  */
@@ -23,6 +23,7 @@
 #include "format/bell.h"
 #include "format/doorbell.h"
 #include "format/segment.h"
+#include "queue/retention.h"
 #include "write/backlog.h"
 
 #define CHRON__REOPEN ". Close the writer and open the queue again" /* what a failure that poisons ends with */
@@ -57,9 +58,11 @@ struct chron_writer {
     chron_writer_options options; /* retention is not kept: it is the caller's */
     chron_retention retention;
     chron__lock writer_lock;
-    chron__lock meta_lock; /* on queue.meta, in case somebody deletes writer.lock */
-    chron__place place;    /* of queue.meta */
-    int counts_links;      /* this file system tells when a file was removed */
+    chron__lock meta_lock;            /* on queue.meta, in case somebody deletes writer.lock */
+    chron__place place;               /* of queue.meta */
+    void (*on_cancel)(void *opening); /* while it is opened: what to do if the thread is cancelled */
+    void *opening;
+    int counts_links; /* this file system tells when a file was removed */
     chron_recovery recovery;
     uint64_t full_epoch;
     uint64_t first_seq;      /* of this handle */
@@ -102,12 +105,14 @@ struct chron_writer {
     chron__a64 durable_next; /* [COUNT] seqs below this survive a loss of power */
 
     pthread_mutex_t clean_lock;
+    chron__retention_memory memory; /* with clean_lock */
 
     /* keeper.c */
     pthread_t keeper;
     pthread_cond_t keeper_wake; /* with lock: something to do, or stop */
     pthread_cond_t keeper_done; /* with lock: `preparing` has ended */
     int keeper_running;         /* owner's thread only */
+    int keeper_wanted;          /* the same: one that could not be started is tried again at each roll */
     chron__a32 keeper_stop;     /* [STOP] */
     chron__a32 keeper_asleep;   /* [STOP] advice: a kick is worth its system call */
 
