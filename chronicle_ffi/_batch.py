@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from operator import index
-from typing import Any, Final, overload
+from typing import Any, Final, SupportsIndex, overload
 
+from chronicle_ffi._arguments import number
 from chronicle_ffi._binding import check, ffi, lib, new_struct
 from chronicle_ffi.errors import InvalidArgument, StorageError
 from chronicle_ffi.model import Message
@@ -20,6 +21,7 @@ VIEW_BYTES: Final = 16
 VIEW_BUFFER_BYTES: Final = 1 << 30
 RECORDS_UNLOOKED: Final = 1 << 16  # room for so many is taken without a look at what a segment can hold
 
+_HIGH_BYTE: Final = 7 if sys.byteorder == "little" else 0  # of a number of 8 bytes
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 # Column, type in C, format of its memoryview.
@@ -196,7 +198,8 @@ class Batch(Sequence[Message]):
 
         The payloads are a binary_view array, without a copy: its views (16 bytes each) are new, and hold payloads of
         up to 12 bytes themselves; longer ones lie in the mapped segment. This needs pyarrow 20. With `packed` they are
-        a large_binary array: one copy, for what does not know views, or is to be written to a file.
+        a large_binary array: one copy, for what does not know views, or is to be written to a file. Raises
+        InvalidArgument if a timestamp lies beyond what Arrow can say, 2262-04-11.
 
         >>> import pyarrow
         >>> first, count = writer.append_many([b"one", b"two"])
@@ -207,6 +210,8 @@ class Batch(Sequence[Message]):
         import pyarrow as pa
 
         count = len(self)
+        if not bytes(self.timestamp_ns.cast("B")[_HIGH_BYTE::8]).isascii():  # for Arrow they are signed
+            raise InvalidArgument("a timestamp lies beyond 2262-04-11, which Arrow cannot say: use the columns")
         payload = self._packed_payloads() if packed else self._views_of_payloads()
         plain = [
             pa.Array.from_buffers(kind, count, [None, pa.py_buffer(column)])
@@ -271,11 +276,9 @@ def arrow_schema(packed: bool = False) -> Any:
     )
 
 
-def read_batch(reader: Any, max_records: int) -> Batch:
+def read_batch(reader: Any, max_records: SupportsIndex) -> Batch:
     """Peek, and move over what was found."""
-    wanted = index(max_records)
-    if wanted <= 0:
-        raise InvalidArgument(f"{wanted} records: a batch has at least one")
+    wanted = number("max_records", max_records, least=1)
     columns = new_struct("chron_columns")
     out = ffi.new("chron_segment **")
     if wanted > RECORDS_UNLOOKED:

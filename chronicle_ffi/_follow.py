@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from chronicle_ffi._arguments import Duration, seconds
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.model import Event
 
@@ -41,16 +42,16 @@ class _Watch:
         self._alive = alive
 
 
-def follow(reader: QueueReader, timeout: float | None, heartbeat: float | None, events: bool) -> Iterator[Any]:
+def follow(reader: QueueReader, timeout: Duration | None, heartbeat: Duration | None, events: bool) -> Iterator[Any]:
     """See `QueueReader.follow`."""
-    if heartbeat is not None and not heartbeat > 0:
-        raise InvalidArgument("a heartbeat is a number of seconds above 0")
-    return _follow(reader, timeout, heartbeat, _Watch(reader) if events else None)
+    limit = float("inf") if timeout is None else seconds("timeout", timeout)
+    beat = float("inf") if heartbeat is None else seconds("heartbeat", heartbeat)
+    if not beat:
+        raise InvalidArgument(f"heartbeat is {heartbeat}: a time above 0, or None")
+    return _follow(reader, limit, beat, _Watch(reader) if events else None)
 
 
-def _follow(reader: QueueReader, timeout: float | None, heartbeat: float | None, watch: _Watch | None) -> Iterator[Any]:
-    limit = float("inf") if timeout is None else timeout
-    beat = float("inf") if heartbeat is None else heartbeat
+def _follow(reader: QueueReader, limit: float, beat: float, watch: _Watch | None) -> Iterator[Any]:
     while True:
         for first in reader:
             if watch:

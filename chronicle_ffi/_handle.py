@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from chronicle_ffi._arguments import Duration
 from chronicle_ffi._binding import check, ffi, lib
 from chronicle_ffi.errors import AccessDenied
 
@@ -79,7 +80,7 @@ class Handle:
             self._shut(self._handle)
             self._drop_bell()
 
-    def _until(self, ready: Callable[[], bool], timeout: float | None) -> Awaitable[bool]:
+    def _until(self, ready: Callable[[], bool], timeout: Duration | None) -> Awaitable[bool]:
         """Wait on the running event loop until `ready()`, which arms the handle; False after `timeout` seconds."""
         from chronicle_ffi import _aio  # not above: it takes asyncio along, which not everybody needs
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
-from datetime import datetime
 from operator import length_hint
-from typing import Any, Literal, overload
+from typing import Any, Literal, SupportsIndex, overload
 from weakref import WeakSet
 
+from chronicle_ffi._arguments import Duration, Time, number, time_ns
 from chronicle_ffi._batch import Batch, read_batch
 from chronicle_ffi._binding import EINTR, SLICE_NS, check, deadline_ns, error, ffi, lib, new_struct, optional_seq
 from chronicle_ffi._fast import Taker
@@ -18,8 +18,7 @@ from chronicle_ffi._follow import follow
 from chronicle_ffi._handle import Handle
 from chronicle_ffi._prefetch import Prefetch
 from chronicle_ffi._structs import fields_of
-from chronicle_ffi.errors import InvalidArgument
-from chronicle_ffi.model import Event, Message, ReaderStats, to_ns
+from chronicle_ffi.model import Event, Message, ReaderStats
 
 _open_readers: WeakSet[Any] = WeakSet()
 
@@ -97,7 +96,7 @@ class QueueReader(Handle, Taker):
         while ahead.fill(True):
             yield from ahead.pending
 
-    def read_batch(self, max_records: int = 65536) -> Batch:
+    def read_batch(self, max_records: SupportsIndex = 65536) -> Batch:
         """Up to so many records as columns over the mapped segment, without an object per record; see `Batch`.
 
         The position moves behind them. They lie in one segment, so fewer do not mean that there are no more: only an
@@ -127,14 +126,14 @@ class QueueReader(Handle, Taker):
 
     @overload
     def follow(
-        self, timeout: float | None = None, *, heartbeat: None = None, events: Literal[False] = False
+        self, timeout: Duration | None = None, *, heartbeat: None = None, events: Literal[False] = False
     ) -> Iterator[Message]: ...
     @overload
     def follow(
-        self, timeout: float | None = None, *, heartbeat: float | None = None, events: bool = False
+        self, timeout: Duration | None = None, *, heartbeat: Duration | None = None, events: bool = False
     ) -> Iterator[Message | Event]: ...
     def follow(
-        self, timeout: float | None = None, *, heartbeat: float | None = None, events: bool = False
+        self, timeout: Duration | None = None, *, heartbeat: Duration | None = None, events: bool = False
     ) -> Iterator[Any]:
         """All records, waiting for more: for ever, or until none has come for `timeout` seconds.
 
@@ -149,7 +148,7 @@ class QueueReader(Handle, Taker):
         """
         return follow(self, timeout, heartbeat, events)
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Duration | None = None) -> bool:
         """Wait until `next` would return a record; False if that took longer than `timeout` seconds.
 
         None waits without limit, 0 only looks. Ctrl-C works: it waits in slices of at most 100 ms.
@@ -178,7 +177,7 @@ class QueueReader(Handle, Taker):
 
     # ------------------------------------------------------------------------------- on an event loop
 
-    async def next_async(self, timeout: float | None = None) -> Message | None:
+    async def next_async(self, timeout: Duration | None = None) -> Message | None:
         """`next`, waiting for a record to come; None if that took longer than `timeout` seconds.
 
         Waits on the running event loop: other tasks go on, cancelling works at once, and no thread waits for this
@@ -196,7 +195,7 @@ class QueueReader(Handle, Taker):
             message = self.next()
         return message
 
-    async def wait_async(self, timeout: float | None = None) -> bool:
+    async def wait_async(self, timeout: Duration | None = None) -> bool:
         """`wait` on the running event loop: True when `next` would return a record, False when the time is over.
 
         >>> asyncio.run(reader.wait_async(timeout=0.01))
@@ -235,7 +234,7 @@ class QueueReader(Handle, Taker):
         self._ahead.catch_up()
         check(lib.chron_reader_commit(self._handle, sync))
 
-    def seek(self, seq: int) -> None:
+    def seek(self, seq: SupportsIndex) -> None:
         """Move to a seq: from the oldest there is up to the next one to be appended.
 
         Raises SegmentGone below (unless on_gap says otherwise) and SeqOutOfRange above.
@@ -245,13 +244,14 @@ class QueueReader(Handle, Taker):
         >>> reader.next().payload
         b'three'
         """
-        if not 0 <= seq < 1 << 63:
-            raise InvalidArgument(f"{seq} cannot be a sequence number")
+        wanted = number("seq", seq)
         self._ahead.drop()
-        check(lib.chron_reader_seek(self._handle, seq))
+        check(lib.chron_reader_seek(self._handle, wanted))
 
-    def seek_time(self, when: int | datetime) -> None:
+    def seek_time(self, when: Time) -> None:
         """Move to the first record, in order of seq, whose timestamp is not below `when`; or to the end.
+
+        `when` is a datetime (a naive one is local time), a datetime64 of numpy, or nanoseconds since 1970.
 
         >>> noon = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
         >>> seq = writer.append(b"one", timestamp_ns=int(noon.timestamp()) * 10**9)
@@ -259,9 +259,7 @@ class QueueReader(Handle, Taker):
         >>> reader.next().payload
         b'one'
         """
-        ns = to_ns(when)
-        if not 0 <= ns < 1 << 64:
-            raise InvalidArgument(f"{when} lies outside of what a timestamp can say")
+        ns = time_ns("when", when)
         self._ahead.drop()
         check(lib.chron_reader_seek_time(self._handle, ns))
 
