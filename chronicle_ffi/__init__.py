@@ -48,8 +48,10 @@ from chronicle_ffi.errors import (
     SegmentGone,
     SeqOutOfRange,
     StorageError,
+    TimedOut,
     UnsupportedFormat,
     WriterAlreadyActive,
+    WrongType,
 )
 from chronicle_ffi.model import (
     CleanupReport,
@@ -113,9 +115,11 @@ __all__ = [
     "SegmentInfo",
     "SeqOutOfRange",
     "StorageError",
+    "TimedOut",
     "UnsupportedFormat",
     "VerifyReport",
     "WriterAlreadyActive",
     "WriterStats",
+    "WrongType",
     "__version__",
 ]

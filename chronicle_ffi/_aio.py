@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from chronicle_ffi import _fast
+from chronicle_ffi._arguments import Duration, seconds
 from chronicle_ffi._binding import EINTR, check, ffi, lib
-from chronicle_ffi.errors import InvalidArgument
 
 LOOK_SECONDS: Final = 0.5  # a bell may fail to ring if a writer dies between publishing and ringing
 POLL_SECONDS: Final = (0.0005, 0.01)  # without a doorbell: from the first, doubled up to the second
@@ -165,12 +165,10 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-async def until(ready: Callable[[], bool], bell: Bell | None, timeout: float | None) -> bool:
+async def until(ready: Callable[[], bool], bell: Bell | None, timeout: Duration | None) -> bool:
     """Until `ready()`, which arms the handle if it is not; False if that took longer than `timeout` seconds."""
     loop = asyncio.get_running_loop()
-    if timeout is not None and timeout != timeout:  # NaN
-        raise InvalidArgument("a time-out is a number of seconds, or None")
-    deadline = None if timeout is None else loop.time() + timeout
+    deadline = None if timeout is None else loop.time() + seconds("timeout", timeout)
     pause = POLL_SECONDS[0] if bell is None else LOOK_SECONDS
     while True:
         future = loop.create_future()

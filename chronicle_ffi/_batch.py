@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -18,6 +19,8 @@ HEADER_BYTES: Final[int] = ffi.sizeof(HEADER)
 ALIGNMENT: Final[int] = lib.CHRON__ALIGN
 VIEW_BYTES: Final = 16
 VIEW_BUFFER_BYTES: Final = 1 << 30
+
+_HIGH_BYTE: Final = 7 if sys.byteorder == "little" else 0  # of a number of 8 bytes
 
 # Column, format of its memoryview; as _taker.c fills them.
 COLUMNS: Final[tuple[tuple[str, Any], ...]] = (
@@ -193,7 +196,8 @@ class Batch(Sequence[Message]):
 
         The payloads are a binary_view array, without a copy: its views (16 bytes each) are new, and hold payloads of
         up to 12 bytes themselves; longer ones lie in the mapped segment. This needs pyarrow 20. With `packed` they are
-        a large_binary array: one copy, for what does not know views, or is to be written to a file.
+        a large_binary array: one copy, for what does not know views, or is to be written to a file. Raises
+        InvalidArgument if a timestamp lies beyond what Arrow can say, 2262-04-11.
 
         >>> import pyarrow
         >>> first, count = writer.append_many([b"one", b"two"])
@@ -204,6 +208,8 @@ class Batch(Sequence[Message]):
         import pyarrow as pa
 
         count = len(self)
+        if not bytes(self.timestamp_ns.cast("B")[_HIGH_BYTE::8]).isascii():  # for Arrow they are signed
+            raise InvalidArgument("a timestamp lies beyond 2262-04-11, which Arrow cannot say: use the columns")
         payload = self._packed_payloads() if packed else self._views_of_payloads()
         plain = [
             pa.Array.from_buffers(kind, count, [None, pa.py_buffer(column)])

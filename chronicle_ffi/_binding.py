@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from chronicle_ffi import _fast, errors
+from chronicle_ffi import _arguments, _fast, errors
 from chronicle_ffi._chronicle import ffi as ffi
 from chronicle_ffi._chronicle import lib as lib
 
@@ -77,21 +77,14 @@ def string(text: Any) -> str:
     return os.fsdecode(ffi.string(text))
 
 
-def path_bytes(path: str | os.PathLike[str]) -> bytes:
+def path_bytes(path: _arguments.Path) -> bytes:
     """A path as C wants it."""
-    encoded = os.fsencode(path)
-    if b"\0" in encoded:
-        raise errors.InvalidArgument("a path cannot hold a NUL byte")
-    return encoded
+    return os.fsencode(_arguments.path(path))
 
 
-def deadline_ns(timeout: float | None, now_ns: int) -> int | None:
+def deadline_ns(timeout: _arguments.Duration | None, now_ns: int) -> int | None:
     """When a wait that begins now ends; None for never. Seconds in, nanoseconds out."""
-    if timeout is None:
-        return None
-    if timeout != timeout:  # NaN
-        raise errors.InvalidArgument("a time-out is a number of seconds, or None")
-    return now_ns + int(min(max(timeout, 0.0), 1e9) * 1e9)
+    return None if timeout is None else now_ns + int(_arguments.seconds("timeout", timeout) * 1e9)
 
 
 _fast.bind(lambda name: address_of(ffi.addressof(lib, name)))

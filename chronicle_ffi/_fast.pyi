@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 from typing_extensions import Buffer, Self
 
+from chronicle_ffi._arguments import Time
 from chronicle_ffi.model import Message
 
 T = TypeVar("T")
@@ -23,7 +24,9 @@ class Owner:  # what those below have in common; not there when the program runs
     ) -> None: ...
 
 class Appender(Owner):
-    def append(self, data: Buffer, type_id: int = 0, timestamp_ns: int | None = None, flags: int = 0) -> int: ...
+    def append(
+        self, data: Buffer, type_id: SupportsIndex = 0, timestamp_ns: Time | None = None, flags: SupportsIndex = 0
+    ) -> int: ...
     def _extend(self, payloads: list[Buffer], begin: int, type_id: int, timestamp_ns: int, flags: int, /) -> int: ...
     def _claim(self, kind: type[Claim], size: int, type_id: int, flags: int, timestamp_ns: int, /) -> Claim: ...
 

@@ -31,13 +31,10 @@ int taker_enter(taker *t)
         t->inside = 0;
         t->forks = forks;
     }
-    if (t->inside) {
-        int status =
-            library.chron_reader_wait(t->o.pointer, 0); /* says so in its own words, unless it has just ended */
-
-        return failed((PyObject *)t, status < 0 ? status : -CHRON_EBUSY);
-    }
-    return 0;
+    if (!t->inside)
+        return 0;
+    Py_XDECREF(PyObject_CallMethod((PyObject *)t, "_in_use", NULL));
+    return -1;
 }
 
 int taker_settle(taker *t)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from chronicle_ffi._arguments import Duration, seconds
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.model import Event, Message
 
@@ -45,26 +46,26 @@ def follow(
     reader: QueueReader,
     fetch: Callable[[], bool],
     fetched: Callable[[], Iterator[Message]],
-    timeout: float | None,
-    heartbeat: float | None,
+    timeout: Duration | None,
+    heartbeat: Duration | None,
     events: bool,
 ) -> Iterator[Any]:
     """See `QueueReader.follow`. `fetch` says whether there is a record, which stays; `fetched` hands out what is."""
-    if heartbeat is not None and not heartbeat > 0:
-        raise InvalidArgument("a heartbeat is a number of seconds above 0")
-    return _follow(reader, fetch, fetched, timeout, heartbeat, _Watch(reader) if events else None)
+    limit = float("inf") if timeout is None else seconds("timeout", timeout)
+    beat = float("inf") if heartbeat is None else seconds("heartbeat", heartbeat)
+    if not beat:
+        raise InvalidArgument(f"heartbeat is {heartbeat}: a time above 0, or None")
+    return _follow(reader, fetch, fetched, limit, beat, _Watch(reader) if events else None)
 
 
 def _follow(
     reader: QueueReader,
     fetch: Callable[[], bool],
     fetched: Callable[[], Iterator[Message]],
-    timeout: float | None,
-    heartbeat: float | None,
+    limit: float,
+    beat: float,
     watch: _Watch | None,
 ) -> Iterator[Any]:
-    limit = float("inf") if timeout is None else timeout
-    beat = float("inf") if heartbeat is None else heartbeat
     while True:
         while fetch():
             if watch:  # what happened in front of the next record, which the reader has not passed yet

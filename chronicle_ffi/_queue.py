@@ -8,11 +8,13 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, SupportsIndex, TypeAlias
 
-from chronicle_ffi._binding import check, deadline_ns, error, ffi, lib, new_struct, optional_seq, path_bytes, string
+from chronicle_ffi import _arguments
+from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, seconds, time_ns
+from chronicle_ffi._binding import check, error, ffi, lib, new_struct, optional_seq, path_bytes, string
 from chronicle_ffi._handle import open_into
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
@@ -27,14 +29,14 @@ from chronicle_ffi.model import (
     Retention,
     SegmentInfo,
     VerifyReport,
-    to_ns,
 )
 
 SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment file unless told otherwise: 64 MiB
 
-Path: TypeAlias = "str | os.PathLike[str]"
 Durability: TypeAlias = 'Literal["none", "interval", "batch", "always"]'
 
+_MODE_MAX = 0o777
+_U32_MAX = 0xFFFFFFFF
 _DURABILITY = {
     "none": lib.CHRON_DURABILITY_NONE,
     "interval": lib.CHRON_DURABILITY_INTERVAL,
@@ -79,20 +81,20 @@ class Queue:
     def open_publisher(
         path: Path,
         *,
-        segment_size: int = SEGMENT_SIZE,
+        segment_size: SupportsIndex = SEGMENT_SIZE,
         durability: Durability = "none",
-        durability_n: int | None = None,
+        durability_n: SupportsIndex | None = None,
         keeper: bool = True,
-        max_bytes: int | None = None,
-        max_segments: int | None = None,
-        backpressure: Literal["fail"] | float = "fail",
+        max_bytes: SupportsIndex | None = None,
+        max_segments: SupportsIndex | None = None,
+        backpressure: Literal["fail"] | Duration = "fail",
         retention: Retention | None = None,
         clock: Literal["realtime", "coarse"] = "realtime",
-        mode: int | None = None,
+        mode: SupportsIndex | None = None,
         torn: Literal["ask", "cut", "skip"] = "ask",
         repair: bool = False,
         create: bool = True,
-        wait: float | None = 0.0,
+        wait: Duration | None = 0.0,
     ) -> QueueWriter:
         """Open a queue for writing; create it if it is not there, recover it if the last writer died.
 
@@ -136,28 +138,28 @@ class Queue:
         options.flags |= _choice("torn", _TORN, torn)
         if not create:
             options.flags |= lib.CHRON_MUST_EXIST
-        options.segment_size = _count("segment_size", segment_size)
+        options.segment_size = number("segment_size", segment_size)
         if not options.segment_size:  # in C that is the default; here it is a mistake
             raise InvalidArgument("segment_size is 0: the smallest is 65536 bytes, the default SEGMENT_SIZE")
         options.durability = _choice("durability", _DURABILITY, durability)
         if durability_n is not None:
-            options.durability_n = _count("durability_n", durability_n, limit=1 << 32)
+            options.durability_n = number("durability_n", durability_n, _U32_MAX)
         options.clock = _choice("clock", _CLOCK, clock)
-        options.mode = 0 if mode is None else _count("mode", mode, limit=0o1000)
-        options.max_bytes = _limit("max_bytes", max_bytes)
-        options.max_segments = _limit("max_segments", max_segments)
+        options.mode = 0 if mode is None else number("mode", mode, _MODE_MAX)
+        options.max_bytes = limit("max_bytes", max_bytes)
+        options.max_segments = limit("max_segments", max_segments)
         if retention is not None:
             limits = _limits(retention)
             limits.automatic = 1
             options.retention = limits
         wait_seconds = _backpressure(backpressure)
         where = path_bytes(path)
-        writer = QueueWriter(os.fspath(path), wait_seconds)
+        writer = QueueWriter(_arguments.path(path), wait_seconds)
         open_it = partial(open_into, writer, lambda out: lib.chron_writer_open(where, options, out))
         try:
             _retry(open_it, lib.CHRON_EWRITER, wait)
             if loss := writer.recovery.loss():
-                warnings.warn(f"{os.fspath(path)}: {loss}", RecoveryWarning, stacklevel=2)
+                warnings.warn(f"{_arguments.path(path)}: {loss}", RecoveryWarning, stacklevel=2)
         except BaseException:  # the filter may make it an exception; or a signal came
             writer.close()
             raise
@@ -168,19 +170,19 @@ class Queue:
         path: Path,
         name: str | None = None,
         *,
-        start: Literal["resume", "earliest", "latest"] | int | datetime = "resume",
+        start: Literal["resume", "earliest", "latest"] | Time = "resume",
         on_gap: Literal["error", "oldest", "latest"] = "error",
         durable_only: bool = False,
         waiting: Literal["hybrid", "spin", "sleep"] = "hybrid",
-        mode: int | None = None,
-        wait: float | None = 0.0,
+        mode: SupportsIndex | None = None,
+        wait: Duration | None = 0.0,
     ) -> QueueReader:
         """Open a queue for reading.
 
         :param name: [A-Za-z0-9._-]{1,64}, not beginning with a dot: registers the reader; it gets a stored position,
             and retention waits for it. None: nothing is stored, and read permission suffices.
         :param start: "resume" (at the committed position; at the oldest record if there is none), "earliest", "latest",
-            a seq, or a datetime (a naive one is local time).
+            a seq, or a datetime (a naive one is local time) or datetime64 of numpy.
         :param on_gap: what to do if the record wanted next was deleted: raise SegmentGone, or go on at the "oldest" or
             "latest" one; `QueueReader.stats` counts what was skipped.
         :param durable_only: see only records that survive a loss of power.
@@ -201,23 +203,21 @@ class Queue:
         options.flags = lib.CHRON_CHECKED | (lib.CHRON_DURABLE_ONLY if durable_only else 0)
         encoded = None
         if name is not None:
-            if "\0" in name:
-                raise InvalidArgument("a reader's name cannot hold a NUL")
-            encoded = ffi.new("char[]", name.encode("utf-8", "surrogateescape"))
+            encoded = ffi.new("char[]", _arguments.name(name))
             options.name = encoded
         if isinstance(start, str):
             options.start = _choice("start", _START, start)
-        elif isinstance(start, datetime):
+        elif is_time(start):
             options.start = lib.CHRON_START_TIME
-            options.start_value = _count("start", to_ns(start), limit=1 << 64)
+            options.start_value = time_ns("start", start)
         else:
             options.start = lib.CHRON_START_SEQ
-            options.start_value = _count("start", start)
+            options.start_value = number("start", start)
         options.on_gap = _choice("on_gap", _ON_GAP, on_gap)
         options.wait = _choice("waiting", _WAIT, waiting)
-        options.mode = 0 if mode is None else _count("mode", mode, limit=0o1000)
+        options.mode = 0 if mode is None else number("mode", mode, _MODE_MAX)
         where = path_bytes(path)
-        reader = QueueReader(os.fspath(path), name)
+        reader = QueueReader(_arguments.path(path), name)
         open_it = partial(open_into, reader, lambda out: lib.chron_reader_open(where, options, out))
         try:
             _retry(open_it, lib.CHRON_ENOQUEUE, wait)
@@ -230,12 +230,17 @@ class Queue:
     def scan(
         path: Path,
         *,
-        start: Literal["earliest"] | int | datetime = "earliest",
-        stop: int | datetime | None = None,
-        batch_records: int = 65536,
+        start: Literal["earliest"] | Time = "earliest",
+        stop: Time | None = None,
+        batch_records: SupportsIndex = 65536,
         durable_only: bool = False,
     ) -> Scan:
         """Records as columns: those from `start` up to, not including, `stop`, both settled now; see `Scan`.
+
+        A time stands for one place in the log, as `QueueReader.seek_time` finds it: the first record, in order of seq,
+        that is not older. So where timestamps go back (the clock was set), a scan between two times leaves out what
+        lies behind its stop with older timestamps, and holds what lies in between with others: scan to the end, and
+        pick by the column `timestamp_ns`.
 
         :param start: "earliest", a seq, or a datetime (the first record not older than it).
         :param stop: a seq, a datetime (up to the first record not older than it), or None: the end as it is now.
@@ -248,17 +253,17 @@ class Queue:
         ...     [batch.payloads() for batch in scan]
         [[b'two', b'three']]
         """
-        if _count("batch_records", batch_records) == 0:
-            raise InvalidArgument("batch_records is 0: a batch has at least one record")
+        batch_records = number("batch_records", batch_records, least=1)
+        path = os.path.abspath(_arguments.path(path))  # it may be gone through from another working directory
         with Queue.open_subscriber(path, start=start, durable_only=durable_only) as reader:
             begin = reader.position
             if stop is None:
                 end = begin + reader.lag
-            elif isinstance(stop, datetime):
-                reader.seek_time(stop)
+            elif is_time(stop):
+                reader.seek_time(time_ns("stop", stop))
                 end = reader.position
             else:
-                end = _count("stop", stop)
+                end = number("stop", stop)
         return Scan(
             lambda at: Queue.open_subscriber(path, start=at, durable_only=durable_only), begin, end, batch_records
         )
@@ -324,7 +329,7 @@ class Queue:
         >>> [known.name for known in Queue.readers("q")]
         ['me']
         """
-        check(lib.chron_queue_reader_remove(path_bytes(path), name.encode("utf-8", "surrogateescape")))
+        check(lib.chron_queue_reader_remove(path_bytes(path), _arguments.name(name)))
 
     @staticmethod
     def cleanup_plan(path: Path, retention: Retention | None = None) -> CleanupReport:
@@ -420,57 +425,42 @@ def _choice(what: str, choices: dict[str, int], value: str) -> int:
         raise InvalidArgument(f"{what} is {value!r}; it can be {allowed}") from None
 
 
-def _count(what: str, value: int, limit: int = 1 << 63) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what} is a number, not {value!r}")
-    if not 0 <= value < limit:
-        raise InvalidArgument(f"{what} is {value}: out of range")
-    return value
-
-
-def _limit(what: str, value: int | None) -> int:
+def _milliseconds(what: str, value: Duration | None) -> int:
     if value is None:
         return 0
-    if _count(what, value) == 0:
-        raise InvalidArgument(f"{what} is 0: use None for no limit")
-    return value
-
-
-def _milliseconds(what: str, value: float | timedelta | None) -> int:
-    if value is None:
-        return 0
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if not 0.001 <= seconds < 1e12:
+    found = int(seconds(what, value, 1e12) * 1000)
+    if not found:
         raise InvalidArgument(f"{what} is {value}: a time of at least a millisecond, or None")
-    return int(seconds * 1000)
+    return found
 
 
 _RETRY_SECONDS = 0.01
 
 
-def _retry(call: Callable[[], int], code: int, wait: float | None) -> None:
+def _retry(call: Callable[[], int], code: int, wait: Duration | None) -> None:
     """Until the call succeeds, or fails for another reason than `code`, or `wait` is over."""
-    if wait is not None and not (isinstance(wait, int | float) and wait >= 0):
-        raise InvalidArgument(f"wait is {wait!r}: a number of seconds, or None for no limit")
-    deadline = deadline_ns(wait, time.monotonic_ns())
+    deadline = None if wait is None else time.monotonic_ns() + int(seconds("wait", wait) * 1e9)
     while (status := call()) == -code and (deadline is None or time.monotonic_ns() < deadline):
         time.sleep(_RETRY_SECONDS)
     check(status)
 
 
-def _backpressure(value: str | float) -> float:
+def _backpressure(value: str | Duration) -> float:
     if value == "fail":
         return 0.0
-    if isinstance(value, str) or not 0 <= value < 1e9:
+    if isinstance(value, str):
         raise InvalidArgument(f'backpressure is {value!r}; it can be "fail", or how many seconds an append waits')
-    return float(value)
+    found = seconds("backpressure", value)
+    if (value.total_seconds() if isinstance(value, timedelta) else float(value)) < 0:  # no time left, but a mistake
+        raise InvalidArgument(f"backpressure is {value}: it cannot be below 0")
+    return found
 
 
 def _limits(retention: Retention) -> Any:
     struct = new_struct("chron_retention")
-    struct.max_bytes = _limit("max_bytes", retention.max_bytes)
-    struct.max_segments = _limit("max_segments", retention.max_segments)
+    struct.max_bytes = limit("max_bytes", retention.max_bytes)
+    struct.max_segments = limit("max_segments", retention.max_segments)
     struct.max_age_ms = _milliseconds("max_age", retention.max_age)
     struct.reader_ttl_ms = _milliseconds("reader_ttl", retention.reader_ttl)
-    struct.max_reader_lag = _limit("max_reader_lag", retention.max_reader_lag)
+    struct.max_reader_lag = limit("max_reader_lag", retention.max_reader_lag)
     return struct

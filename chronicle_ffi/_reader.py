@@ -6,19 +6,18 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from datetime import datetime
 from itertools import islice
-from operator import index
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal, NoReturn, SupportsIndex, overload
 
+from chronicle_ffi._arguments import Duration, Time, number, time_ns
 from chronicle_ffi._batch import Batch, batch_of
 from chronicle_ffi._binding import SLICE_NS, check, deadline_ns, lib, new_struct, optional_seq
 from chronicle_ffi._fast import Records, Segment, Taker
 from chronicle_ffi._follow import follow
 from chronicle_ffi._handle import Handle
 from chronicle_ffi._structs import fields_of
-from chronicle_ffi.errors import InvalidArgument
-from chronicle_ffi.model import Event, Message, ReaderStats, to_ns
+from chronicle_ffi.errors import ConcurrentUse
+from chronicle_ffi.model import Event, Message, ReaderStats
 
 BY_NEW: Final = sys.version_info >= (3, 14)  # how messages are made: _fetch.c knows what a tuple is made of before that
 RECORDS_AT_ONCE: Final = 256  # that a loop on an event loop takes before other tasks get their turn
@@ -46,6 +45,11 @@ class QueueReader(Handle, Taker):
         self._name = name
         self._bind(Message, BY_NEW)
 
+    def _in_use(self) -> NoReturn:
+        """Called by what is written in C, when another thread is in there: the library would say the same."""
+        text = "the reader is in use by another thread: give each thread its own handle, or take a lock around it"
+        raise ConcurrentUse(text, code=lib.CHRON_EBUSY)
+
     # -------------------------------------------------------------------------------------- reading
 
     # Written in C (_fetch.c, _taker.c), where its docstring is, too: a frame of Python would double its time.
@@ -68,7 +72,7 @@ class QueueReader(Handle, Taker):
         """
         return self._records(Records, True, False)
 
-    def read_batch(self, max_records: int = 65536) -> Batch:
+    def read_batch(self, max_records: SupportsIndex = 65536) -> Batch:
         """Up to so many records as columns over the mapped segment, without an object per record; see `Batch`.
 
         The position moves behind them. They lie in one segment, so fewer do not mean that there are no more: only an
@@ -79,9 +83,7 @@ class QueueReader(Handle, Taker):
         >>> list(batch.seq), list(batch.length), batch.payloads()
         ([0, 1, 2], [3, 3, 5], [b'one', b'two', b'three'])
         """
-        wanted = index(max_records)
-        if wanted <= 0:
-            raise InvalidArgument(f"{wanted} records: a batch has at least one")
+        wanted = number("max_records", max_records, least=1)
         while True:
             segment = Segment()
             batch = batch_of(segment, *self._peek(segment, wanted))
@@ -101,14 +103,14 @@ class QueueReader(Handle, Taker):
 
     @overload
     def follow(
-        self, timeout: float | None = None, *, heartbeat: None = None, events: Literal[False] = False
+        self, timeout: Duration | None = None, *, heartbeat: None = None, events: Literal[False] = False
     ) -> Iterator[Message]: ...
     @overload
     def follow(
-        self, timeout: float | None = None, *, heartbeat: float | None = None, events: bool = False
+        self, timeout: Duration | None = None, *, heartbeat: Duration | None = None, events: bool = False
     ) -> Iterator[Message | Event]: ...
     def follow(
-        self, timeout: float | None = None, *, heartbeat: float | None = None, events: bool = False
+        self, timeout: Duration | None = None, *, heartbeat: Duration | None = None, events: bool = False
     ) -> Iterator[Any]:
         """All records, waiting for more: for ever, or until none has come for `timeout` seconds.
 
@@ -123,7 +125,7 @@ class QueueReader(Handle, Taker):
         """
         return follow(self, self._fetch, lambda: self._records(Records, False, True), timeout, heartbeat, events)
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Duration | None = None) -> bool:
         """Wait until `next` would return a record; False if that took longer than `timeout` seconds.
 
         None waits without limit, 0 only looks. Ctrl-C works: it waits in slices of at most 100 ms.
@@ -145,7 +147,7 @@ class QueueReader(Handle, Taker):
 
     # ------------------------------------------------------------------------------- on an event loop
 
-    async def next_async(self, timeout: float | None = None) -> Message | None:
+    async def next_async(self, timeout: Duration | None = None) -> Message | None:
         """`next`, waiting for a record to come; None if that took longer than `timeout` seconds.
 
         Waits on the running event loop: other tasks go on, cancelling works at once, and no thread waits for this
@@ -167,7 +169,7 @@ class QueueReader(Handle, Taker):
             now = time.monotonic_ns()  # another task of this reader may be faster: then it waits on
         return message
 
-    async def wait_async(self, timeout: float | None = None) -> bool:
+    async def wait_async(self, timeout: Duration | None = None) -> bool:
         """`wait` on the running event loop: True when `next` would return a record, False when the time is over.
 
         >>> asyncio.run(reader.wait_async(timeout=0.01))
@@ -208,13 +210,9 @@ class QueueReader(Handle, Taker):
         >>> reader.position, reader.committed
         (2, 1)
         """
-        if upto is not None:
-            upto = index(upto)
-            if not 0 <= upto < 1 << 63:
-                raise InvalidArgument(f"{upto} cannot be a sequence number")
-        self._commit(upto, bool(sync))
+        self._commit(None if upto is None else number("upto", upto), bool(sync))
 
-    def seek(self, seq: int) -> None:
+    def seek(self, seq: SupportsIndex) -> None:
         """Move to a seq: from the oldest there is up to the next one to be appended.
 
         Raises SegmentGone below (unless on_gap says otherwise) and SeqOutOfRange above.
@@ -224,12 +222,12 @@ class QueueReader(Handle, Taker):
         >>> reader.next().payload
         b'three'
         """
-        if not 0 <= seq < 1 << 63:
-            raise InvalidArgument(f"{seq} cannot be a sequence number")
-        self._seek(seq)
+        self._seek(number("seq", seq))
 
-    def seek_time(self, when: int | datetime) -> None:
+    def seek_time(self, when: Time) -> None:
         """Move to the first record, in order of seq, whose timestamp is not below `when`; or to the end.
+
+        `when` is a datetime (a naive one is local time), a datetime64 of numpy, or nanoseconds since 1970.
 
         >>> noon = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
         >>> seq = writer.append(b"one", timestamp_ns=int(noon.timestamp()) * 10**9)
@@ -237,10 +235,7 @@ class QueueReader(Handle, Taker):
         >>> reader.next().payload
         b'one'
         """
-        ns = to_ns(when)
-        if not 0 <= ns < 1 << 64:
-            raise InvalidArgument(f"{when} lies outside of what a timestamp can say")
-        self._seek_time(ns)
+        self._seek_time(time_ns("when", when))
 
     def seek_earliest(self) -> None:
         """Move to the oldest record there is.

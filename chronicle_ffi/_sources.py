@@ -19,16 +19,21 @@ from itertools import accumulate, chain, islice
 from operator import index
 from typing import TYPE_CHECKING, Any, Final
 
+from chronicle_ffi._arguments import FLAGS_MAX, TIME_MAX, TYPE_ID_MAX, is_time, number, time_ns, times_ns
 from chronicle_ffi._binding import NOW, ffi, lib, new_struct
-from chronicle_ffi.errors import InvalidArgument, PayloadTooLarge, StorageError
+from chronicle_ffi.errors import InvalidArgument, PayloadTooLarge, StorageError, WrongType
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from datetime import datetime
+    from typing import SupportsIndex, TypeAlias
 
     from typing_extensions import Buffer
 
+    from chronicle_ffi._arguments import Time
+
     #: One value for all records, or one for each: a buffer (an array of numpy, array.array, ...) or a list.
-    Column: TypeAlias = int | Buffer | Sequence[int]
+    Column: TypeAlias = SupportsIndex | Buffer | Sequence[int]
+    Stamps: TypeAlias = Column | Time | Sequence[datetime]
 
 CHUNK_BYTES: Final = 1 << 20  # of one crossing of append_many
 CHUNK_RECORDS: Final = 4096
@@ -40,20 +45,33 @@ NATIVE: Final = "@=" + ("<" if sys.byteorder == "little" else ">")
 def buffer_of(data: Any) -> Any:
     """Any C-contiguous buffer as what cffi takes as a pointer, and len() in bytes; to be given back: use ``with``."""
     if isinstance(data, str):
-        raise TypeError("a payload is bytes or another buffer, not str: encode it, for example with .encode()")
-    return ffi.from_buffer(data)
+        raise WrongType("a payload is bytes or another buffer, not str: encode it, for example with .encode()")
+    if hasattr(data, "dtype"):
+        _refuse_objects(data)
+    try:
+        return ffi.from_buffer(data)
+    except TypeError as wrong:
+        raise WrongType(f"a payload is bytes or another buffer, not {type(data).__name__}: {wrong}") from None
+    except (ValueError, BufferError) as wrong:
+        raise InvalidArgument(f"a payload is a C-contiguous buffer: {wrong}") from None
+
+
+def _refuse_objects(data: Any) -> None:
+    if getattr(getattr(data, "dtype", None), "hasobject", False):
+        raise InvalidArgument("the array holds references to Python's objects, which mean nothing elsewhere")
 
 
 def view_of(data: Any) -> memoryview:
     """Any buffer as a memoryview; numpy's arrays of times, which it does not know, as arrays of bytes."""
+    _refuse_objects(data)
     try:
         return memoryview(data)
     except TypeError:
         hint = ": encode it" if isinstance(data, str) else ""
-        raise TypeError(f"a payload is bytes or another buffer, not {type(data).__name__}{hint}") from None
-    except ValueError:
+        raise WrongType(f"a payload is bytes or another buffer, not {type(data).__name__}{hint}") from None
+    except ValueError as wrong:
         if not hasattr(data, "dtype"):
-            raise
+            raise InvalidArgument(f"a payload cannot be read: {wrong}") from None
         return memoryview(data.view(f"V{data.dtype.itemsize}"))
 
 
@@ -70,11 +88,14 @@ class Kind:
     formats: str  #: of memoryviews; a signed one only where C checks for negative values
     code: str  #: of array.array, for lists
     wanted: str
+    most: int = 0  #: of one value for all
 
 
-TYPE_ID: Final = Kind("type_id", "uint16_t[]", 2, "H", "H", "unsigned integers of 16 bits")
-FLAGS: Final = Kind("flags", "uint8_t[]", 1, "B?", "B", "unsigned integers of 8 bits")
-STAMPS: Final = Kind("timestamp_ns", "uint64_t[]", 8, "QLNqln", "Q", "integers of 64 bits, or numpy.datetime64,")
+TYPE_ID: Final = Kind("type_id", "uint16_t[]", 2, "H", "H", "unsigned integers of 16 bits", TYPE_ID_MAX)
+FLAGS: Final = Kind("flags", "uint8_t[]", 1, "B?", "B", "unsigned integers of 8 bits", FLAGS_MAX)
+STAMPS: Final = Kind(
+    "timestamp_ns", "uint64_t[]", 8, "QLNqln", "Q", "integers of 64 bits, datetimes or numpy.datetime64,", TIME_MAX
+)
 OFFSETS_4: Final = Kind("offsets", "uint32_t[]", 4, "ILil", "I", "integers of 32 or 64 bits")
 OFFSETS_8: Final = Kind("offsets", "uint64_t[]", 8, "QLNqln", "Q", "integers of 32 or 64 bits")
 
@@ -92,18 +113,24 @@ def _column_view(values: Any, kind: Kind) -> memoryview:
     """A buffer, a list, or what can be had as an array of numpy, as a memoryview."""
     if isinstance(values, list | tuple | range):
         try:
+            if kind is STAMPS and any(map(is_time, values)):
+                values = [time_ns(kind.name, value) for value in values]
             return memoryview(array(kind.code, values))
         except OverflowError as wrong:
             raise InvalidArgument(f"{kind.name} holds a number that is out of range: {wrong}") from None
+        except WrongType:
+            raise
+        except TypeError as wrong:
+            raise WrongType(f"{kind.name} holds something else than {kind.wanted}: {wrong}") from None
     if hasattr(values, "__array__"):  # of numpy, and of pandas, polars and pyarrow
         values = values.__array__()
         if values.dtype.kind == "M" and kind is STAMPS:
-            values = values.astype("datetime64[ns]", copy=False).view("int64")
+            values = times_ns(kind.name, values)
     try:
         return memoryview(values)
     except (TypeError, ValueError):
         what = f"{type(values).__name__} {getattr(values, 'dtype', '')}".strip()
-        raise TypeError(f"{kind.name} is one number, or {kind.wanted} in a buffer or a list; not {what}") from None
+        raise WrongType(f"{kind.name} is one number, or {kind.wanted} in a buffer or a list; not {what}") from None
 
 
 def values_of(lent: ExitStack, values: Any, kind: Kind) -> Values:
@@ -125,10 +152,13 @@ def values_of(lent: ExitStack, values: Any, kind: Kind) -> Values:
 
 
 def _one_or_each(lent: ExitStack, value: Any, kind: Kind) -> int | Values:
+    if kind is STAMPS and is_time(value):
+        return time_ns(kind.name, value)
     try:
-        return index(value)
+        index(value)
     except TypeError:
         return values_of(lent, value, kind)
+    return number(kind.name, value, kind.most)
 
 
 class Columns:
@@ -307,16 +337,14 @@ def chunks(runs: Runs) -> Iterator[tuple[list[Any], list[int]]]:
             yield chunk, lengths
 
 
-def of_rows(lent: ExitStack, rows: Any, row_bytes: int | None, columns: Columns) -> Source:
+def of_rows(lent: ExitStack, rows: Any, row_bytes: Any, columns: Columns) -> Source:
     """Rows of an array: of two and more dimensions, or structured, or cut into `row_bytes`."""
     view = view_of(rows)
     if not view.c_contiguous:
         raise InvalidArgument("the array is not C-contiguous: pass a copy, for example numpy.ascontiguousarray(a)")
-    if getattr(getattr(rows, "dtype", None), "hasobject", False):
-        raise InvalidArgument("the array holds references to Python's objects, which mean nothing elsewhere")
     if row_bytes is not None:
-        row_bytes = index(row_bytes)
-        if row_bytes <= 0 or view.nbytes % row_bytes:
+        row_bytes = number("row_bytes", row_bytes, least=1)
+        if view.nbytes % row_bytes:
             raise InvalidArgument(f"{view.nbytes} bytes cannot be cut into rows of {row_bytes}")
         count = view.nbytes // row_bytes
     elif view.ndim == 0:
@@ -351,7 +379,7 @@ def _chunks_of_arrow(values: Any, whole: bool) -> list[Any]:
         return [values]
     if not hasattr(values, "combine_chunks"):
         if not hasattr(values, "__arrow_c_stream__") and not hasattr(values, "__arrow_c_array__"):
-            raise TypeError(f"values are an array of pyarrow, or offer an Arrow interface; not {type(values).__name__}")
+            raise WrongType(f"values are an array of pyarrow, or offer an Arrow interface; not {type(values).__name__}")
         import pyarrow as pa
 
         if not hasattr(values, "__arrow_c_stream__"):

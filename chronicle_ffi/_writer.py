@@ -7,22 +7,23 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from chronicle_ffi import _sources
+from chronicle_ffi._arguments import FLAGS_MAX, TYPE_ID_MAX, number, time_ns
 from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, lib, new_struct, optional_seq
 from chronicle_ffi._fast import Appender, Claim
 from chronicle_ffi._handle import Handle
 from chronicle_ffi._sources import Columns, Runs, buffer_of
 from chronicle_ffi._structs import cleanup_report, fields_of
-from chronicle_ffi.errors import InvalidArgument, PayloadTooLarge
+from chronicle_ffi.errors import PayloadTooLarge, TimedOut
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from chronicle_ffi._sources import Column
+    from chronicle_ffi._arguments import Duration, Time
+    from chronicle_ffi._sources import Column, Stamps
 
 
 class QueueWriter(Handle, Appender):
@@ -51,12 +52,14 @@ class QueueWriter(Handle, Appender):
     append = Appender.append
     close = Appender.close
 
-    def _append(self, data: Buffer, type_id: int = 0, timestamp_ns: int | None = None, flags: int = 0) -> int:
+    def _append(
+        self, data: Buffer, type_id: SupportsIndex = 0, timestamp_ns: Time | None = None, flags: SupportsIndex = 0
+    ) -> int:
         """What `append` leaves to Python: all but plain calls that need no more than copying."""
-        stamp = NOW if timestamp_ns is None else timestamp_ns
+        kind, stamp, marks = _options(type_id, timestamp_ns, flags)
         with buffer_of(data) as buffer:
             return self._retried(
-                partial(lib.chron_writer_append_at, self._handle, buffer, len(buffer), type_id, flags, stamp)
+                partial(lib.chron_writer_append_at, self._handle, buffer, len(buffer), kind, marks, stamp)
             )
 
     def append_many(
@@ -64,15 +67,15 @@ class QueueWriter(Handle, Appender):
         payloads: Iterable[Buffer],
         type_id: Column = 0,
         *,
-        timestamp_ns: Column | None = None,
+        timestamp_ns: Stamps | None = None,
         flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
         """Append many records, in few calls of C; returns (seq of the first, how many).
 
         `type_id`, `timestamp_ns` and `flags` hold for all, or give one value a record: a list, or a buffer of unsigned
-        integers of 2, 8 and 1 bytes. Timestamps may also be int64 or numpy.datetime64, from 1970 on. Without them a
-        run of records shares one reading of the clock.
+        integers of 2, 8 and 1 bytes. Timestamps may also be int64, datetimes or numpy.datetime64, from 1970 on. Without
+        them a run of records shares one reading of the clock.
 
         The iterable is consumed in runs of at most 4096 payloads or about 1 MiB, and each run appended before the
         next; with columns, or `atomic`, it is consumed as a whole first. Records become visible one by one. If an
@@ -132,7 +135,7 @@ class QueueWriter(Handle, Appender):
         type_id: Column = 0,
         *,
         row_bytes: int | None = None,
-        timestamp_ns: Column | None = None,
+        timestamp_ns: Stamps | None = None,
         flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
@@ -158,7 +161,7 @@ class QueueWriter(Handle, Appender):
         offsets: Buffer | Sequence[int],
         type_id: Column = 0,
         *,
-        timestamp_ns: Column | None = None,
+        timestamp_ns: Stamps | None = None,
         flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
@@ -180,7 +183,7 @@ class QueueWriter(Handle, Appender):
         values: Any,
         type_id: Column = 0,
         *,
-        timestamp_ns: Column | None = None,
+        timestamp_ns: Stamps | None = None,
         flags: Column = 0,
         atomic: bool = False,
     ) -> tuple[int, int]:
@@ -232,7 +235,14 @@ class QueueWriter(Handle, Appender):
         if status < 0 and status != -lib.CHRON_EINTR:
             raise error(status)
 
-    def claim(self, size: int, type_id: int = 0, *, timestamp_ns: int | None = None, flags: int = 0) -> Claim:
+    def claim(
+        self,
+        size: SupportsIndex,
+        type_id: SupportsIndex = 0,
+        *,
+        timestamp_ns: Time | None = None,
+        flags: SupportsIndex = 0,
+    ) -> Claim:
         """Fill a record of `size` bytes piece by piece: ``with writer.claim(64) as buf: buf[:] = ...``
 
         The block gets a memoryview, writable and zeroed; the record's place in the log is taken before. Leaving the
@@ -247,17 +257,11 @@ class QueueWriter(Handle, Appender):
         >>> len(reader.next().payload)
         16
         """
-        if not 0 <= index(size) <= lib.CHRON_PAYLOAD_MAX:
-            raise (InvalidArgument if size < 0 else PayloadTooLarge)(f"a claim of {size} bytes")
-        for what, value, limit in (
-            ("type_id", type_id, lib.CHRON_TYPE_MAX),
-            ("flags", flags, 255),
-            ("timestamp_ns", 0 if timestamp_ns is None else timestamp_ns, NOW - 1),
-        ):
-            if not 0 <= index(value) <= limit:
-                raise InvalidArgument(f"{what} is {value}; it can be 0 to {limit}")
-        stamp = NOW if timestamp_ns is None else index(timestamp_ns)
-        return self._claim(Claim, index(size), index(type_id), index(flags), stamp)
+        wanted = number("size", size)
+        if wanted > lib.CHRON_PAYLOAD_MAX:
+            raise PayloadTooLarge(f"a claim of {wanted} bytes")
+        kind, stamp, marks = _options(type_id, timestamp_ns, flags)
+        return self._claim(Claim, wanted, kind, marks, stamp)
 
     # ------------------------------------------------------------------------- durability, retention
 
@@ -273,11 +277,12 @@ class QueueWriter(Handle, Appender):
         """
         check(lib.chron_writer_sync(self._handle))
 
-    async def wait_durable(self, seq: int | None = None, timeout: float | None = None) -> None:
+    async def wait_durable(self, seq: SupportsIndex | None = None, timeout: Duration | None = None) -> None:
         """Wait on the running event loop until `seq`, or all that was appended so far, is on disk.
 
         The keeper syncs in the background, for all tasks that wait together (group commit); appends go on meanwhile.
-        Raises TimeoutError after `timeout` seconds, and otherwise as `sync`; InvalidArgument without a keeper.
+        Raises TimedOut (a TimeoutError) after `timeout` seconds, and otherwise as `sync`; InvalidArgument without a
+        keeper.
 
         >>> async def safe() -> int:
         ...     with Queue.open_publisher("other") as writer:
@@ -287,13 +292,13 @@ class QueueWriter(Handle, Appender):
         >>> asyncio.run(safe())
         0
         """
-        wanted = self.next_seq - 1 if seq is None else seq
+        wanted = self.next_seq - 1 if seq is None else number("seq", seq)
 
         def durable() -> bool:
             return check(lib.chron_writer_sync_request(self._handle, wanted)) == 1
 
         if wanted >= 0 and not durable() and not await self._until(durable, timeout):
-            raise TimeoutError(f"seq {wanted} was not on disk after {timeout} seconds")
+            raise TimedOut(f"seq {wanted} was not on disk after {timeout} seconds", seq=wanted)
 
     def cleanup(self) -> CleanupReport:
         """Delete the segments that the retention given at opening allows to, and tell why each other one stays.
@@ -359,3 +364,13 @@ class QueueWriter(Handle, Appender):
     def _check_open(self) -> None:
         if self._closed:
             check(lib.chron_writer_abort(self._handle))  # answers "closed", in its own words
+
+
+def _options(type_id: SupportsIndex, timestamp_ns: Time | None, flags: SupportsIndex) -> tuple[int, int, int]:
+    """Of one record: type_id, timestamp (or NOW), flags."""
+    stamp = NOW if timestamp_ns is None else time_ns("timestamp_ns", timestamp_ns)
+    if type(type_id) is not int or not 0 <= type_id <= TYPE_ID_MAX:  # nearly always it is: a call less for each record
+        type_id = number("type_id", type_id, TYPE_ID_MAX)
+    if type(flags) is not int or not 0 <= flags <= FLAGS_MAX:
+        flags = number("flags", flags, FLAGS_MAX)
+    return type_id, stamp, flags

@@ -9,7 +9,9 @@ process pools.
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+import os
+from typing import Any, ClassVar
 
 
 class ChronicleError(Exception):
@@ -21,6 +23,8 @@ class ChronicleError(Exception):
     ...     print(f"{type(problem).__name__}: {problem} (seq {problem.seq})")
     SeqOutOfRange: there is no record 10 yet: the next one will be 0 (seq 10)
     """
+
+    _errno: ClassVar[int] = errno.EIO  # of those that are an OSError, where no system call has failed
 
     def __init__(
         self,
@@ -37,6 +41,8 @@ class ChronicleError(Exception):
         pid: int | None = None,
     ) -> None:
         super().__init__(message)
+        if isinstance(self, OSError):
+            _describe(self, sys_errno or self._errno, file)
         self.message = message  #: what was tried, and what to do
         self.code = code  #: the C library's CHRON_E... code
         self.sys_errno = sys_errno  #: errno of the system call that failed
@@ -55,6 +61,12 @@ class ChronicleError(Exception):
         return (_rebuild, (type(self), self.message, {name: getattr(self, name) for name in _FIELDS}))
 
 
+def _describe(error: OSError, number: int, file: str | None) -> None:
+    error.errno = number
+    error.strerror = os.strerror(number)
+    error.filename = file
+
+
 _FIELDS = ("code", "sys_errno", "file", "offset", "seq", "oldest", "next_seq", "appended", "pid")
 
 
@@ -68,6 +80,15 @@ class InvalidArgument(ChronicleError, ValueError):
     >>> Queue.open_publisher("other", segment_size=1000)
     Traceback (most recent call last):
     chronicle_ffi.errors.InvalidArgument: segment_size 1000 is not a multiple of 65536 ...
+    """
+
+
+class WrongType(InvalidArgument, TypeError):
+    """An argument is of a type that cannot be what is wanted: a float where records are counted, text as a payload.
+
+    >>> reader.seek(1.5)
+    Traceback (most recent call last):
+    chronicle_ffi.errors.WrongType: seq is a whole number, not 1.5
     """
 
 
@@ -89,9 +110,13 @@ class StorageError(ChronicleError, OSError):
 class NoSpace(ChronicleError, OSError):
     """The disk is full: make room and try again. Nothing was lost."""
 
+    _errno = errno.ENOSPC
+
 
 class AccessDenied(ChronicleError, PermissionError):
     """The directory or a file cannot be opened, or written."""
+
+    _errno = errno.EACCES
 
 
 class QueueNotFound(ChronicleError, FileNotFoundError):
@@ -101,6 +126,8 @@ class QueueNotFound(ChronicleError, FileNotFoundError):
     Traceback (most recent call last):
     chronicle_ffi.errors.QueueNotFound: there is no queue at nowhere: no such directory
     """
+
+    _errno = errno.ENOENT
 
 
 class WriterAlreadyActive(ChronicleError, BlockingIOError):
@@ -113,6 +140,8 @@ class WriterAlreadyActive(ChronicleError, BlockingIOError):
     True
     """
 
+    _errno = errno.EAGAIN
+
 
 class ReaderAlreadyActive(ChronicleError, BlockingIOError):
     """A reader of this name is open somewhere.
@@ -121,6 +150,8 @@ class ReaderAlreadyActive(ChronicleError, BlockingIOError):
     Traceback (most recent call last):
     chronicle_ffi.errors.ReaderAlreadyActive: a reader named me is already active: a name serves one reader at a time
     """
+
+    _errno = errno.EAGAIN
 
 
 class QueueFull(ChronicleError, BlockingIOError):
@@ -132,6 +163,8 @@ class QueueFull(ChronicleError, BlockingIOError):
     Traceback (most recent call last):
     chronicle_ffi.errors.QueueFull: the queue is full: 2 segments are allowed, and a reader, or the lack of any, ...
     """
+
+    _errno = errno.EAGAIN
 
 
 class PayloadTooLarge(ChronicleError, ValueError):
@@ -214,13 +247,23 @@ class NotDurable(ChronicleError, OSError):
     chronicle_ffi.errors.NotDurable: ... lies on a file system in memory, which keeps nothing over a loss of power: ...
     """
 
+    _errno = errno.EOPNOTSUPP
+
 
 class Poisoned(ChronicleError, OSError):
     """An earlier sync failed: what the disk holds is not known. Close the writer and open the queue again."""
 
 
+class TimedOut(ChronicleError, TimeoutError):
+    """What was waited for has not happened in the time given: see `QueueWriter.wait_durable`."""
+
+    _errno = errno.ETIMEDOUT
+
+
 class Interrupted(ChronicleError, InterruptedError):
     """A signal arrived, or a callback asked to stop."""
+
+    _errno = errno.EINTR
 
 
 class ConcurrentUse(ChronicleError, RuntimeError):
@@ -239,6 +282,8 @@ class BufferTooSmall(ChronicleError, BufferError):
 
 class NetworkFileSystem(ChronicleError, OSError):
     """Network file systems are refused: mapped memory and locks are not coherent between hosts."""
+
+    _errno = errno.EOPNOTSUPP
 
 
 class SeqOutOfRange(ChronicleError, IndexError):
@@ -261,6 +306,8 @@ class ReadOnly(ChronicleError, PermissionError):
     chronicle_ffi.errors.ReadOnly: a reader without a name has no position to store: open it with a name
     """
 
+    _errno = errno.EPERM
+
 
 class ClaimError(ChronicleError, RuntimeError):
     """A claim is open where none may be, or none is where one must be.
@@ -282,6 +329,8 @@ class QueueRemoved(ChronicleError, FileNotFoundError):
     Traceback (most recent call last):
     chronicle_ffi.errors.QueueRemoved: the queue was removed while this writer had it open: ...
     """
+
+    _errno = errno.ENOENT
 
 
 class NotSynced(ChronicleError, OSError):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
+from chronicle_ffi._arguments import Duration
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -52,14 +54,6 @@ class Event(NamedTuple):
     skipped: int = 0  #: records passed over by a gap
 
 
-def to_ns(when: int | datetime) -> int:
-    """Nanoseconds since 1970, from those or from a datetime (a naive one is local time)."""
-    if isinstance(when, datetime):
-        since = when.astimezone(timezone.utc) - _EPOCH
-        return ((since.days * 86400 + since.seconds) * 10**6 + since.microseconds) * 1000
-    return when
-
-
 @dataclass(frozen=True)
 class Retention:
     """Which segments a cleanup may delete. Every limit is off unless set.
@@ -79,8 +73,8 @@ class Retention:
 
     max_bytes: int | None = None  #: keep at most this much in segment files
     max_segments: int | None = None  #: keep at most so many, the active one included
-    max_age: float | timedelta | None = None  #: delete what was sealed longer ago than this (seconds)
-    reader_ttl: float | timedelta | None = None  #: ignore readers gone, and silent for so long (seconds)
+    max_age: Duration | None = None  #: delete what was sealed longer ago than this (seconds)
+    reader_ttl: Duration | None = None  #: ignore readers gone, and silent for so long (seconds)
     max_reader_lag: int | None = None  #: ignore readers that are more than so many records behind
 
 

@@ -1149,6 +1149,13 @@ MUTANTS = [
         "",
         ("test_limits",),
     ),
+    Mutant(
+        "the latest record is looked for once",
+        "read/seek.c",
+        "if (status != -CHRON_EGONE) /* else the writer",
+        "if (1) /* else the writer",
+        ("test_lapped",),
+    ),
 ]
 
 # What the simulator of tests/sim has to notice by itself, within its hundred seeds.

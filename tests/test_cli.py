@@ -62,6 +62,40 @@ def test_append_tells_which_line_is_too_long(queue: Path) -> None:
     assert Queue.info(queue).next_seq == 1
 
 
+def test_append_leaves_out_lines_that_are_too_long(queue: Path) -> None:
+    """And all of each, however many pieces it comes in: one is longer than a read."""
+    source = b"a\n" + b"x" * 70_000 + b"\nb\n" + b"y" * 3_000_000 + b"\nc\n" + b"z" * 70_000
+    _, err = run("append", queue, "--segment-size", "64K", stdin=source, status=2)
+    assert [line.split(" of ")[0] for line in err.splitlines()[:-1]] == [f"chronicle: line {n}" for n in (2, 4, 6)]
+    with Queue.open_subscriber(queue) as reader:
+        assert list(reader.payloads()) == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_append_keeps_what_it_read_when_a_signal_ends_it(queue: Path, number: signal.Signals) -> None:
+    before = signal.signal(number, signal.default_int_handler)  # one that is ignored, as under nohup, stays so
+    process = start("append", queue)
+    signal.signal(number, before)
+    assert process.stdin is not None
+    process.stdin.write(b"first\nwithout an end")
+    process.stdin.flush()
+    give_up = time.monotonic() + 30
+    while not (queue / "queue.meta").exists() or Queue.info(queue).next_seq == 0:
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.wait(timeout=30)
+    assert process.returncode == 128 + number
+    assert process.stderr is not None
+    assert b"appended 2 records" in process.stderr.read()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+    assert Queue.info(queue).clean
+    with Queue.open_subscriber(queue) as reader:
+        assert list(reader.payloads()) == [b"first", b"without an end"]
+
+
 def test_append_stores_lines_as_they_arrive(queue: Path) -> None:
     process = start("append", queue)
     assert process.stdin is not None
@@ -74,6 +108,53 @@ def test_append_stores_lines_as_they_arrive(queue: Path) -> None:
     process.communicate(b" of it\n", timeout=30)
     with Queue.open_subscriber(queue) as reader:
         assert [message.payload for message in reader] == [b"first", b"second half of it"]
+
+
+# ----------------------------------------------------------------------------------- odd surroundings
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "01", "02", "12", "012"])
+def test_standard_streams_may_be_closed(lines: Path, closed: str) -> None:
+    """What would be written to them is written nowhere: least of all into the queue's files."""
+    source = lines.parent / "source"
+    source.write_bytes(b"x\n")
+    redirected = " ".join(f"{number}{'<' if number == '0' else '>'}&-" for number in closed)
+
+    def status(command: str, arguments: str) -> int:
+        line = f'"{sys.executable}" -m chronicle_ffi {command} "{lines}" {arguments} {redirected}'
+        return subprocess.run(["sh", "-c", line], capture_output=True, timeout=60, check=False).returncode
+
+    before = {file.name: file.read_bytes() for file in lines.glob("**/*") if file.is_file()}
+    for command in ("tail", "inspect", "verify"):
+        assert status(command, "") == (2 if "1" in closed else 0)
+    assert {file.name: file.read_bytes() for file in lines.glob("**/*") if file.is_file()} == before
+    assert status("tail", "--reader me") == (2 if "1" in closed else 0)
+    assert [reader.position for reader in Queue.readers(lines)] == [0 if "1" in closed else 20]
+    assert status("append", f'--file "{source}"') == 0
+    assert status("append", f'< "{source}"') == (2 if "0" in closed else 0)
+    assert status("record", "-- echo text") == 0
+    assert Queue.verify(lines).ok
+    with Queue.open_subscriber(lines, start=20) as reader:
+        found = [message.payload for message in reader if message.type_id in (0, 1)]
+    assert found == [b"x"] * (1 if "0" in closed else 2) + [b"text\n"]
+
+
+def test_a_user_without_a_name_and_nowhere_to_write(lines: Path) -> None:
+    """Defaults of one command are not made for the others, where they may fail."""
+    script = (
+        "import getpass, tempfile, sys\n"
+        "def fail(*_): raise OSError('not here')\n"
+        "getpass.getuser = tempfile.gettempdir = fail\n"
+        "from chronicle_ffi.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    for arguments in (["--help"], ["tail", str(lines)], ["append", str(lines)], ["demo", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], input=b"", capture_output=True, timeout=60, check=False
+        )
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    done = subprocess.run([sys.executable, "-c", script, "demo"], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, b"chronicle: not here\n")
 
 
 # --------------------------------------------------------------------------------------------- record

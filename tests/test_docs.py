@@ -39,6 +39,7 @@ UNPROVOKED = {
     "NotSynced": "takes a failing disk: tests/c/test_faults.c",
     "RecoveryWarning": "takes a loss of power, or damage: tests/test_repair.py",
     "OutOfMemory": "takes all memory",
+    "TimedOut": "takes a slow disk: tests/test_async.py",
     "Poisoned": "takes a failing disk: tests/c/test_faults.c",
 }
 # Plain values: nothing to call.

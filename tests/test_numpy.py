@@ -132,7 +132,6 @@ def test_times(queue: Path, stamps: Any) -> None:
         np.array([3, 1]),
         np.array([[3, 1, 2]]),
         np.array([3, 1, 2], object),
-        np.datetime64(3, "ns"),
     ],
 )
 def test_times_that_are_refused(queue: Path, stamps: Any) -> None:

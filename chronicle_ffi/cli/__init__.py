@@ -16,7 +16,16 @@ from collections.abc import Sequence
 
 import chronicle_ffi
 from chronicle_ffi.cli import append, cleanup, demo, forget, inspect, record, repair, tail, verify
-from chronicle_ffi.cli.status import DAMAGED, INTERRUPTED, OK, USAGE, UserError, may_lose_reader
+from chronicle_ffi.cli.status import (
+    DAMAGED,
+    INTERRUPTED,
+    OK,
+    USAGE,
+    UserError,
+    forget_output,
+    may_lose_reader,
+    occupy_standard_streams,
+)
 
 __all__ = ["main"]
 
@@ -36,6 +45,7 @@ right (no such queue, a second writer, a full disk, ...); 130 interrupted by Ctr
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` is without the program's name (default: sys.argv[1:]). Returns the status."""
+    occupy_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may hold anything
@@ -57,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DAMAGED
     except (UserError, chronicle_ffi.ChronicleError, OSError) as error:
         complain(error)
+        forget_output()
         return USAGE
 
 

@@ -9,6 +9,7 @@ closed pipe for it too, and its exit status is the recorder's.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import select
@@ -133,6 +134,10 @@ def pass_on(descriptor: int, chunk: bytes) -> bool:
             select.select([], [descriptor], [])
         except BrokenPipeError:
             return False
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            return True  # it was closed before we began
     return True
 
 

@@ -18,6 +18,21 @@ class UserError(Exception):
     """Something the user can put right; its text is all they need to see. Exit status 2."""
 
 
+def occupy_standard_streams() -> None:
+    """Where the caller has closed stdin, stdout or stderr: let no other file get its number, and nothing be lost in it.
+
+    Reading from such a stdin and writing to such a stdout fail; what would be told on stderr goes nowhere.
+    """
+    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest number that is free
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
 @contextmanager
 def may_lose_reader() -> Iterator[None]:
     """Around output to stdout: end quietly if its reader has left, as in ``chronicle tail q | head``."""
@@ -25,7 +40,14 @@ def may_lose_reader() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes stdout once more as it exits: let that go nowhere.
+        forget_output()
+
+
+def forget_output() -> None:
+    """Python flushes stdout once more as it exits: let what cannot be written go nowhere."""
+    try:
+        sys.stdout.flush()
+    except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

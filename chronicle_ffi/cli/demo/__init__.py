@@ -60,16 +60,15 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--dir",
         type=Path,
-        default=Path(tempfile.gettempdir(), f"chronicle-demo-{getpass.getuser()}"),
         metavar="DIR",
-        help="where to work; one left by an earlier demo is used afresh (default: %(default)s)",
+        help="where to work; one left by an earlier demo is used afresh (default: chronicle-demo-USER, where temporary "
+        "files go)",
     )
     parser.add_argument(
         "--source",
         type=Path,
-        default=standard_library(),
         metavar="DIR",
-        help="journal the *.py files below DIR",
+        help="journal the *.py files below DIR (default: Python's standard library)",
     )
     parser.add_argument("--limit-files", type=count, metavar="N", help="only the first N files")
     parser.add_argument("--segment-size", type=size, default=SEGMENT_SIZE, metavar="SIZE", help="(default: 4M)")
@@ -77,13 +76,16 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    sources = find_sources(args.source, args.limit_files)
+    # Here, not as defaults of the arguments: those are made for every command, where they may fail.
+    root = args.source or standard_library()
+    directory = args.dir or Path(tempfile.gettempdir(), f"chronicle-demo-{user()}")
+    sources = find_sources(root, args.limit_files)
     if not sources:
-        raise UserError(f"{args.source}: no *.py files")
-    source = measure(args.source, sources)
-    plan = Plan(args.source, sources, source.records, args.dir.absolute())
+        raise UserError(f"{root}: no *.py files")
+    source = measure(root, sources)
+    plan = Plan(root, sources, source.records, directory.absolute())
     start_afresh(plan)
-    print(f"to journal: {plural(source.files, 'file')} below {args.source}, {plural(source.records, 'record')}")
+    print(f"to journal: {plural(source.files, 'file')} below {root}, {plural(source.records, 'record')}")
     try:
         with terminated_by_exception():
             written, readers = Demo(plan, args.segment_size).play()
@@ -91,6 +93,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"FAILED: {failure}\nThe queue is {plan.queue}.")
         return DAMAGED
     return conclude(plan, source, written, readers)
+
+
+def user() -> str:
+    """The user's name; a container's user may have none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return str(os.geteuid())
 
 
 def conclude(plan: Plan, source: Tally, written: Written, readers: dict[str, Seen]) -> int:

@@ -152,14 +152,11 @@ int chron__fail_range(uint64_t seq, uint64_t next_seq)
     return -CHRON_ERANGE;
 }
 
-int chron__fail_busy(const char *what, uint32_t closed)
+int chron__fail_busy(const char *what, uint32_t closed, const char *advice)
 {
     if (closed)
         return chron__fail(CHRON_ECLOSED, "this %s is closed", what);
-    return chron__fail(CHRON_EBUSY,
-                       "the %s is in use by another thread: give each thread its own handle, or take a lock "
-                       "around it",
-                       what);
+    return chron__fail(CHRON_EBUSY, "the %s is in use by another thread: %s", what, advice);
 }
 
 chron_error *chron__error(void)

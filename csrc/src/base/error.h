@@ -30,7 +30,7 @@ int chron__fail_fault(const char *what, const char *then) __attribute__((cold));
 int chron__fail_range(uint64_t seq, uint64_t next_seq) __attribute__((cold));
 
 /* A checked handle is in use by another thread, or was shut: `what` is "writer" or "reader". */
-int chron__fail_busy(const char *what, uint32_t closed) __attribute__((cold));
+int chron__fail_busy(const char *what, uint32_t closed, const char *advice) __attribute__((cold));
 
 /* The thread's record, to add seq, oldest, next_seq, offset, file, pid. */
 chron_error *chron__error(void);

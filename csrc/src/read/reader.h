@@ -57,7 +57,8 @@ static inline int chron__reader_enter(chron_reader *r)
         return chron__fail(CHRON_EFORKED, "this reader was opened before a fork, in the parent process: open a new one "
                                           "here (the parent's goes on working there)");
     if (r->checked && __builtin_expect(chron__take32(&r->busy) != 0, 0)) /* [BUSY] with chron__reader_leave */
-        return chron__fail_busy("reader", chron__get_acquire32(&r->closed));
+        return chron__fail_busy("reader", chron__get_acquire32(&r->closed),
+                                "give each thread its own handle, or take a lock around it");
     return 0;
 }
 

@@ -49,11 +49,17 @@ static int seek_earliest(chron_reader *r)
 
 static int seek_latest(chron_reader *r)
 {
-    uint64_t end;
-    int status = chron__log_end(&r->q, r->seg, &end);
+    int status = 0;
 
-    if (status == 0)
-        status = chron__reader_move_to(r, end, r->seg);
+    for (int tries = 0; tries < TRIES; tries++) {
+        uint64_t end;
+
+        status = chron__log_end(&r->q, r->seg, &end);
+        if (status == 0)
+            status = chron__reader_move_to(r, end, r->seg);
+        if (status != -CHRON_EGONE) /* else the writer has gone on since, and what was the end is deleted */
+            break;
+    }
     return status < 0 ? status : 0;
 }
 

@@ -134,7 +134,8 @@ static inline int chron__writer_enter(chron_writer *w)
         return chron__fail(CHRON_EFORKED, "this writer was opened before a fork, in the parent process: open a new "
                                           "one here (the parent's goes on working there)");
     if (w->checked && __builtin_expect(chron__take32(&w->busy) != 0, 0)) /* [BUSY] with chron__writer_leave */
-        return chron__fail_busy("writer", chron__get_acquire32(&w->closed));
+        return chron__fail_busy("writer", chron__get_acquire32(&w->closed),
+                                "a queue has one, so take a lock around it");
     return 0;
 }
 

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* test_lapped.c - a writer whose limits delete as fast as it writes goes on in the middle of a reader's move. */
+#define _GNU_SOURCE
+#include <string.h>
+
+#include "check.h"
+#include "chronicle.h"
+#include "platform/platform.h"
+#include "read/reader.h"
+#include "small_writer.h"
+#include "temporary.h"
+
+#define MOMENTS 12 /* files that a move looks at, at most, and some more */
+
+static char path[TEMPORARY_BYTES];
+static chron_writer *writer;
+static int left; /* files of segments that are opened until the writer goes on; negative: it has */
+
+/* So far that nothing is left of what was there. */
+static void go_on(void)
+{
+    static const uint8_t payload[30000];
+
+    for (int i = 0; i < 9; i++)
+        CHECK(chron_writer_append(writer, payload, sizeof payload, 0, 0) >= 0);
+}
+
+static int open_file(const chron__io *self, int dir, const char *name, int flags, unsigned mode)
+{
+    (void)self;
+    if (strstr(name, ".seg") && left-- == 0)
+        go_on();
+    return chron__io_posix.open_file(&chron__io_posix, dir, name, flags, mode);
+}
+
+static void open_writer(void)
+{
+    chron_retention limits = {.struct_size = sizeof limits, .max_segments = 1, .automatic = 1};
+    chron_writer_options options = {.struct_size = sizeof options, .retention = &limits};
+
+    options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    CHECK_EQ(chron_writer_open(path, &options, &writer), 0);
+    go_on();
+}
+
+static void test_the_end_moves_while_it_is_looked_for(void)
+{
+    chron__io io = chron__io_posix;
+    int moved = 0;
+
+    io.open_file = open_file;
+    for (int moment = 0; moment < MOMENTS; moment++) {
+        chron_reader_options options = {.struct_size = sizeof options};
+        chron_reader *r;
+
+        left = -1;
+        CHECK_EQ(chron__reader_open_with(&io, path, &options, &r), 0);
+        go_on(); /* where it stands is gone: the end is looked for in other files */
+        left = moment;
+        CHECK_EQ(chron_reader_seek_latest(r), 0);
+        moved += left < 0;
+        CHECK_EQ(chron_reader_close(r), 0);
+        left = moment;
+        options.start = CHRON_START_LATEST;
+        CHECK_EQ(chron__reader_open_with(&io, path, &options, &r), 0);
+        CHECK_EQ(chron_reader_close(r), 0);
+    }
+    CHECK(moved >= 2 && moved < MOMENTS); /* all its moments were tried */
+}
+
+int main(void)
+{
+    temporary_directory(path);
+    open_writer();
+    RUN(test_the_end_moves_while_it_is_looked_for);
+    CHECK_EQ(chron_writer_close(writer), 0);
+    temporary_remove(path);
+    return 0;
+}
