@@ -273,7 +273,7 @@ class ReaderInfo:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that a verification found.
+    """One thing that a verification found: a problem, or a note.
 
     >>> first, count = writer.append_many([b"as it was written", b"two"])
     >>> segment = Path("q", f"{0:020}.seg")
@@ -283,7 +283,7 @@ class Problem:
     [Problem(kind='record', file='00000000000000000000.seg', offset=8192, seq=0, seq_end=1, text='record 0 is ...')]
     """
 
-    kind: str  #: record, header, chain, seal, index, tail, position, meta, doorbell or file
+    kind: str  #: record, header, chain, seal, index, tail, position, meta, doorbell or file; of a note: gap, foreign
     file: str  #: relative to the queue's directory
     offset: int  #: in that file, in bytes
     seq: int | None  #: the first seq concerned
@@ -297,7 +297,7 @@ class VerifyReport:
 
     >>> first, count = writer.append_many([b"one", b"two"])
     >>> Queue.verify("q")
-    VerifyReport(ok=True, records=2, payload_bytes=6, segments=1, readers=1, oldest_seq=0, next_seq=2, problems=[])
+    VerifyReport(ok=True, records=2, payload_bytes=6, segments=1, readers=1, oldest_seq=0, next_seq=2, problems=[], ...)
     """
 
     ok: bool  #: no problem was found
@@ -307,4 +307,7 @@ class VerifyReport:
     readers: int  #: that are registered
     oldest_seq: int  #: the oldest that can be read
     next_seq: int  #: behind the last record
-    problems: list[Problem]  #: in the order of the files
+    problems: list[Problem]  #: in the order of the files; in a subinterpreter it may lack what `ok` knows
+    notes: list[Problem]  #: what is to be known and no problem: kinds "gap" and "foreign"
+    gaps: int  #: that a repair has accepted, and retention has not passed yet
+    gap_records: int  #: seqs in those

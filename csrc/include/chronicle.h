@@ -873,11 +873,15 @@ CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 #define CHRON_PROBLEM_TAIL      7  /* bytes behind the last record, and no writer active: recovery will cut them */
 #define CHRON_PROBLEM_POSITION  8  /* a reader's position file */
 #define CHRON_PROBLEM_DOORBELL  9  /* the doorbell file (readers poll instead) */
-#define CHRON_PROBLEM_FILE      10 /* a file that does not belong here, or cannot be opened */
+#define CHRON_PROBLEM_FILE      10 /* a file that cannot be opened, or is not what its name says */
+/* From CHRON_NOTES on: to be known, and nothing is wrong. */
+#define CHRON_NOTES           100
+#define CHRON_NOTE_FOREIGN    100 /* a file or directory that is not the queue's: it is left alone */
+#define CHRON_NOTE_GAP        101 /* records that are gone, and were accepted as gone: by a repair, or CHRON_TORN_SKIP */
 
 /* What a verification has found. May grow at its end. */
 typedef struct chron_problem {
-    uint32_t kind;       /* CHRON_PROBLEM_...; 0 is a progress report: only `file` and `seq` are set */
+    uint32_t kind;       /* CHRON_PROBLEM_..., CHRON_NOTE_...; 0 is a progress report: only `file` and `seq` are set */
     uint32_t reserved;
     uint64_t seq;        /* first seq concerned, or CHRON_SEQ_NONE */
     uint64_t seq_end;    /* behind the last seq concerned, if known; else CHRON_SEQ_NONE */
@@ -898,9 +902,10 @@ typedef struct chron_verify_summary {
     uint64_t next_seq;
     uint64_t gaps;        /* that were accepted (CHRON_REPAIR, CHRON_TORN_SKIP): no problems any more */
     uint64_t gap_records; /* seqs in them */
+    uint64_t notes;       /* reported besides, with kinds from CHRON_NOTES on */
 } chron_verify_summary;
 
-/* Called for each problem, and with kind 0 now and then. A nonzero result stops the walk (EINTR). */
+/* Called for each problem and each note, and with kind 0 now and then. A nonzero result stops the walk (EINTR). */
 typedef int (*chron_problem_fn)(void *context, const chron_problem *problem);
 
 /*

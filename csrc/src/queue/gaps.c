@@ -33,6 +33,15 @@ const chron__gap *chron__gaps_find(const chron__gaps *gaps, uint64_t seq)
     return NULL;
 }
 
+uint64_t chron__gaps_over(const chron__gaps *gaps, const chron__bases *bases, uint64_t seq)
+{
+    const chron__gap *gap = chron__gaps_find(gaps, seq);
+
+    if (!gap || gap->base_seq != gap->seq_end || (bases->count && bases->at[bases->count - 1u] >= gap->base_seq))
+        return seq;
+    return gap->seq_end;
+}
+
 static int compare(const void *a, const void *b)
 {
     uint64_t x = ((const chron__gap *)a)->seq;

@@ -9,6 +9,14 @@
 
 #define PROGRESS_BYTES (64u << 20)
 
+static void report(chron__verify *v, chron_problem *problem, const char *file, const char *format, va_list arguments)
+{
+    (void)snprintf(problem->file, sizeof problem->file, "%s", file);
+    (void)vsnprintf(problem->text, sizeof problem->text, format, arguments);
+    if (v->report && !v->stopped && v->report(v->context, problem) != 0)
+        v->stopped = 1;
+}
+
 void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, uint64_t offset, uint64_t seq,
                            uint64_t seq_end, const char *format, ...)
 {
@@ -17,14 +25,22 @@ void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, ui
 
     if (seq != CHRON_SEQ_NONE && kind != CHRON_PROBLEM_POSITION && chron__gaps_find(&v->gaps, seq))
         return;
-
     v->summary->problems++;
-    (void)snprintf(problem.file, sizeof problem.file, "%s", file);
     va_start(arguments, format);
-    (void)vsnprintf(problem.text, sizeof problem.text, format, arguments);
+    report(v, &problem, file, format, arguments);
     va_end(arguments);
-    if (v->report && !v->stopped && v->report(v->context, &problem) != 0)
-        v->stopped = 1;
+}
+
+void chron__verify_note(chron__verify *v, uint32_t kind, const char *file, uint64_t seq, uint64_t seq_end,
+                        const char *format, ...)
+{
+    chron_problem note = {.kind = kind, .seq = seq, .seq_end = seq_end};
+    va_list arguments;
+
+    v->summary->notes++;
+    va_start(arguments, format);
+    report(v, &note, file, format, arguments);
+    va_end(arguments);
 }
 
 void chron__verify_failure(chron__verify *v, uint32_t kind, const char *file, uint64_t seq, uint64_t seq_end)

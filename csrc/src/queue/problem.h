@@ -32,7 +32,10 @@ typedef struct chron__verify {
 /* Report a problem. seq, seq_end: CHRON_SEQ_NONE if they do not apply. */
 void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, uint64_t offset, uint64_t seq,
                            uint64_t seq_end, const char *format, ...) __attribute__((format(printf, 7, 8)));
-/* The same for a failed call: its text, from the thread's chron_error. */
+/* Something to be known that is no problem: a kind from CHRON_NOTES on. */
+void chron__verify_note(chron__verify *v, uint32_t kind, const char *file, uint64_t seq, uint64_t seq_end,
+                        const char *format, ...) __attribute__((format(printf, 6, 7)));
+/* The same as a problem, for a failed call: its text, from the thread's chron_error. */
 void chron__verify_failure(chron__verify *v, uint32_t kind, const char *file, uint64_t seq, uint64_t seq_end);
 /* `bytes` more have been read. */
 void chron__verify_progress(chron__verify *v, const char *file, uint64_t bytes);

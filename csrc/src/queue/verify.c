@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/struct.h"
 #include "format/header.h"
+#include "format/identity.h"
 
 #define LIST_TRIES 100 /* a writer may delete and roll while we read, but not for ever */
 
@@ -28,6 +29,19 @@ static int ends_with(const char *name, const char *suffix)
     return length > end && strcmp(name + length - end, suffix) == 0;
 }
 
+/* Does a file hold a segment of this queue, under a name that is no segment's? */
+static int holds_segment(const chron__verify *v, const char *name, uint64_t *base_seq)
+{
+    uint8_t bytes[sizeof(chron__file_header)] = {0};
+    chron__file_header header;
+
+    if (chron__read_file(v->q.io, v->q.dir, name, bytes, sizeof bytes) < (int64_t)sizeof bytes ||
+        chron__header_decode(bytes, CHRON__MAGIC_SEGMENT, v->q.uuid, name, &header) < 0)
+        return 0;
+    *base_seq = header.base_seq;
+    return 1;
+}
+
 static int visit_file(void *context, const char *name)
 {
     static const char *const known[] = {CHRON__FILE_META, CHRON__FILE_DOORBELL, CHRON__FILE_LOCK,
@@ -38,9 +52,15 @@ static int visit_file(void *context, const char *name)
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(name, known[i]) == 0)
             return 0;
-    if (!chron__segment_name_parse(name, &base_seq) && !ends_with(name, ".tmp"))
-        chron__verify_problem(v, CHRON_PROBLEM_FILE, name, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
-                              "%s does not belong into a queue's directory", name);
+    if (chron__segment_name_parse(name, &base_seq) || ends_with(name, ".tmp"))
+        return 0;
+    if (holds_segment(v, name, &base_seq))
+        chron__verify_note(v, CHRON_NOTE_FOREIGN, name, base_seq, CHRON_SEQ_NONE,
+                           "%s holds a segment of this queue that begins with seq %" PRIu64
+                           ", under a name that is no segment's",
+                           name, base_seq);
+    else
+        chron__verify_note(v, CHRON_NOTE_FOREIGN, name, CHRON_SEQ_NONE, CHRON_SEQ_NONE, "%s is not the queue's", name);
     return v->stopped;
 }
 
@@ -57,8 +77,7 @@ static int visit_reader(void *context, const char *name)
             return 0;
     }
     (void)snprintf(path, sizeof path, CHRON__DIR_READERS "/%s", name);
-    chron__verify_problem(v, CHRON_PROBLEM_FILE, path, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
-                          "%s is not a reader's position file", path);
+    chron__verify_note(v, CHRON_NOTE_FOREIGN, path, CHRON_SEQ_NONE, CHRON_SEQ_NONE, "%s is no reader's position", path);
     return v->stopped;
 }
 
@@ -168,6 +187,35 @@ static void check_state(chron__verify *v)
                               promised - 1u, v->next_seq);
 }
 
+/* Is it known that no segment was ever made? The words may be those of the opening before: they are stored after the state. */
+static int is_newborn(const chron__verify *v)
+{
+    const chron__io *io = v->q.io;
+    const uint8_t *meta = v->q.meta.base;
+    chron__words words;
+    chron__place place;
+    int fd = io->open_file(io, v->q.dir, CHRON__FILE_META, CHRON__OPEN_READ, 0);
+    int known = fd >= 0 && io->place(io, fd, &place) == 0;
+
+    if (fd >= 0)
+        io->close_file(io, fd);
+    if (!known || chron__state_whence(meta, &v->state, &place) != CHRON__FROM_HERE)
+        return 0;
+    return (chron__words_load(meta, v->state.epoch, &words) || chron__words_load(meta, v->state.epoch - 1u, &words)) &&
+           words.segments == 0;
+}
+
+/* No segment, nobody writes, and no repair has accepted that. */
+static void check_empty(chron__verify *v)
+{
+    if (v->state.epoch == 0 || is_newborn(v))
+        return;
+    chron__verify_problem(
+        v, CHRON_PROBLEM_CHAIN, "", 0, 0, CHRON_SEQ_NONE,
+        "there is no segment, though the queue was opened for writing: they were deleted, or a loss of "
+        "power took them");
+}
+
 /* All segments. Again, if retention went past all that were listed: the positions are of before the list. */
 static int check_log(chron__verify *v, chron__bases *bases)
 {
@@ -184,9 +232,30 @@ static int check_log(chron__verify *v, chron__bases *bases)
         chron__bases_free(bases);
     }
     if (!v->begun)
-        v->summary->oldest_seq = v->next_seq = 0; /* a queue that was ever written to has a segment */
+        v->next_seq = 0;
+    v->next_seq = chron__gaps_over(&v->gaps, bases, v->next_seq);
+    if (!v->begun)
+        v->summary->oldest_seq = v->next_seq;
     v->summary->next_seq = v->next_seq;
+    if (bases->count == 0 && v->next_seq == 0 && !v->alive)
+        check_empty(v);
     return 0;
+}
+
+/* Those that retention has not passed yet. */
+static void tell_gaps(chron__verify *v)
+{
+    for (size_t i = 0; i < v->gaps.count && !v->stopped; i++) {
+        const chron__gap *gap = &v->gaps.at[i];
+
+        if (gap->seq_end < v->summary->oldest_seq)
+            continue;
+        v->summary->gaps++;
+        v->summary->gap_records += gap->seq_end - gap->seq;
+        chron__verify_note(v, CHRON_NOTE_GAP, CHRON__FILE_GAPS, gap->seq, gap->seq_end,
+                           "records %" PRIu64 " to %" PRIu64 " are gone, and were accepted as gone", gap->seq,
+                           gap->seq_end - 1u);
+    }
 }
 
 static int check_queue(chron__verify *v)
@@ -197,14 +266,12 @@ static int check_queue(chron__verify *v)
     (void)chron__queue_state(&v->q, &v->state);
     if (chron__gaps_load(&v->q, &v->gaps) < 0)
         chron__verify_failure(v, CHRON_PROBLEM_FILE, CHRON__FILE_GAPS, CHRON_SEQ_NONE, CHRON_SEQ_NONE);
-    v->summary->gaps = v->gaps.count;
-    for (size_t i = 0; i < v->gaps.count; i++)
-        v->summary->gap_records += v->gaps.at[i].seq_end - v->gaps.at[i].seq;
     status = chron__registered_load(&v->q, &v->readers);
     if (status == 0)
         status = check_log(v, &bases);
     if (status < 0)
         return status;
+    tell_gaps(v);
     check_state(v);
     for (size_t i = 0; i < v->readers.count && !v->stopped; i++)
         check_position(v, &bases, &v->readers.at[i]);
