@@ -319,9 +319,18 @@ def test_bytes_made_to_keep_a_search_busy(queue: Path) -> None:
 
 def test_a_directory_with_other_things_does_not_become_a_queue(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(c.ChronicleError, match="empty"):
+    with pytest.raises(c.InvalidArgument, match="there is letter.txt"):
         Queue.open_publisher(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_the_root_of_a_fresh_volume_becomes_a_queue(tmp_path: Path) -> None:
+    for name in ("lost+found", ".nfs0001"):
+        (tmp_path / name).mkdir()
+    with Queue.open_publisher(tmp_path) as writer:
+        writer.append(b"x")
+    assert read_all(tmp_path) == [b"x"]
+    assert Queue.verify(tmp_path).ok
 
 
 def test_history_rewritten_under_an_open_reader(queue: Path) -> None:
