@@ -61,6 +61,7 @@ _KINDS = {
     lib.CHRON_PROBLEM_FILE: "file",
     lib.CHRON_NOTE_FOREIGN: "foreign",
     lib.CHRON_NOTE_GAP: "gap",
+    lib.CHRON_NOTE_UNREADABLE: "unreadable",
 }
 
 

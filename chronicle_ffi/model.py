@@ -260,15 +260,16 @@ class ReaderInfo:
     """One registered reader.
 
     >>> Queue.readers("q")
-    [ReaderInfo(name='me', position=0, lag=0, updated_ns=..., alive=True, damaged=False)]
+    [ReaderInfo(name='me', position=0, lag=0, updated_ns=..., alive=True, damaged=False, sys_errno=0)]
     """
 
     name: str  #: as given to `Queue.open_subscriber`
     position: int  #: committed: the seq it will resume from
     lag: int  #: records from there to the end
-    updated_ns: int  #: when it last committed, or was registered
+    updated_ns: int  #: when it last committed, or was registered; of a damaged one, when the file was last changed
     alive: bool  #: some process has it open
-    damaged: bool  #: its position file cannot be read
+    damaged: bool  #: its position file cannot be read, or what it says cannot be believed
+    sys_errno: int  #: then: why it cannot be read, such as EACCES; 0: its content is damaged
 
 
 @dataclass(frozen=True)
@@ -283,7 +284,8 @@ class Problem:
     [Problem(kind='record', file='00000000000000000000.seg', offset=8192, seq=0, seq_end=1, text='record 0 is ...')]
     """
 
-    kind: str  #: record, header, chain, seal, index, tail, position, meta, doorbell or file; of a note: gap, foreign
+    #: record, header, chain, seal, index, tail, position, meta, doorbell or file; of a note: gap, foreign or unreadable
+    kind: str
     file: str  #: relative to the queue's directory
     offset: int  #: in that file, in bytes
     seq: int | None  #: the first seq concerned
@@ -308,6 +310,6 @@ class VerifyReport:
     oldest_seq: int  #: the oldest that can be read
     next_seq: int  #: behind the last record
     problems: list[Problem]  #: in the order of the files; in a subinterpreter it may lack what `ok` knows
-    notes: list[Problem]  #: what is to be known and no problem: kinds "gap" and "foreign"
+    notes: list[Problem]  #: what is to be known and no problem: kinds "gap", "foreign", "unreadable"
     gaps: int  #: that a repair has accepted, and retention has not passed yet
     gap_records: int  #: seqs in those

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import Any
 
 from chronicle_ffi import Queue, QueueInfo, ReaderInfo, SegmentInfo
@@ -98,7 +99,8 @@ def reader_lines(readers: list[ReaderInfo]) -> list[str]:
     rows = []
     for reader in readers:
         if reader.damaged:
-            rows.append((reader.name, "?", "?", "DAMAGED", "?"))
+            state = os.strerror(reader.sys_errno) if reader.sys_errno else "DAMAGED"
+            rows.append((reader.name, "?", "?", state, f"{utc(reader.updated_ns)} (of the file)"))
             continue
         state = "running" if reader.alive else "not running"
         rows.append((reader.name, number(reader.position), number(reader.lag), state, utc(reader.updated_ns)))
@@ -142,6 +144,7 @@ def as_object(path: str, info: QueueInfo, segments: list[SegmentInfo], readers: 
                 "alive": reader.alive,
                 "updated_ns": reader.updated_ns,
                 "damaged": reader.damaged,
+                "sys_errno": reader.sys_errno or None,
             }
             for reader in readers
         ],

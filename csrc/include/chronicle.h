@@ -838,7 +838,9 @@ typedef struct chron_reader_info {
     char name[68];
     uint64_t position;      /* committed: seq it will resume from */
     uint64_t lag;           /* records between there and the end */
-    uint64_t updated_ns;    /* when it last committed, or was registered */
+    uint64_t updated_ns;    /* when it last committed, or was registered; damaged: when the file was last changed */
+    int32_t sys_errno;      /* damaged: what opening or reading the file answered; 0: its content is damaged */
+    uint32_t reserved;      /* 0 */
 } chron_reader_info;
 
 /*
@@ -878,6 +880,7 @@ CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 #define CHRON_NOTES           100
 #define CHRON_NOTE_FOREIGN    100 /* a file or directory that is not the queue's: it is left alone */
 #define CHRON_NOTE_GAP        101 /* records that are gone, and were accepted as gone: by a repair, or CHRON_TORN_SKIP */
+#define CHRON_NOTE_UNREADABLE 102 /* what was not checked, for lack of permission */
 
 /* What a verification has found. May grow at its end. */
 typedef struct chron_problem {

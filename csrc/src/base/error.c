@@ -17,8 +17,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SYS_TEXT_BYTES 96u /* kept free for the system's reason, however long the sentence */
-
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
 
@@ -97,20 +95,26 @@ static int code_of(int sys_errno)
     }
 }
 
+void chron__sys_reason(int negative_errno, char *text, size_t capacity)
+{
+    if (strerror_r(-negative_errno, text, capacity) != 0)
+        (void)snprintf(text, capacity, "error %d", -negative_errno);
+}
+
+/* Room for the system's reason is kept free, however long the sentence. */
 int chron__fail_sys(int negative_errno, const char *file, const char *format, ...)
 {
     int code = code_of(-negative_errno);
-    char reason[SYS_TEXT_BYTES - 2u];
+    char reason[CHRON__REASON_BYTES - 2u];
     size_t length;
     va_list arguments;
 
     va_start(arguments, format);
-    begin(code, sizeof last.text - SYS_TEXT_BYTES, format, arguments);
+    begin(code, sizeof last.text - CHRON__REASON_BYTES, format, arguments);
     va_end(arguments);
     last.sys_errno = -negative_errno;
     set_file(file);
-    if (strerror_r(-negative_errno, reason, sizeof reason) != 0)
-        (void)snprintf(reason, sizeof reason, "error %d", -negative_errno);
+    chron__sys_reason(negative_errno, reason, sizeof reason);
     length = strlen(last.text);
     (void)snprintf(last.text + length, sizeof last.text - length, ": %s", reason);
     return -code;

@@ -23,7 +23,7 @@ ENDS_WITH(chron_writer_stats, keeper_last_error);
 ENDS_WITH(chron_reader_stats, sleeps);
 ENDS_WITH(chron_queue_info, writer_host);
 ENDS_WITH(chron_segment_info, epoch);
-ENDS_WITH(chron_reader_info, updated_ns);
+ENDS_WITH(chron_reader_info, reserved);
 ENDS_WITH(chron_verify_summary, notes);
 ENDS_WITH(chron_cleanup, readers_behind);
 ENDS_WITH(chron_segment_fate, reader);

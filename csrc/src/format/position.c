@@ -235,41 +235,61 @@ static int add_reader(void *context, const char *file)
     return 0;
 }
 
+/* What the file says, as of now: 0; or what is wrong with it: -EBADMSG for its content, else -errno. */
+static int read_value(const chron__queue *q, int fd, const char *file, chron__slot_value *value)
+{
+    uint8_t page[CHRON__PAGE] = {0};
+    chron__file_header header;
+    int64_t n = q->io->read_at(q->io, fd, page, sizeof page, 0);
+
+    if (n < 0)
+        return (int)n;
+    if (n == 0 || is_blank(page, sizeof page)) {
+        value->next_seq = CHRON_SEQ_NONE; /* being registered right now */
+        return 0;
+    }
+    if (n < (int64_t)sizeof page || chron__header_decode(page, CHRON__MAGIC_POSITION, q->uuid, file, &header) < 0 ||
+        !chron__slots_load(page, value))
+        return -EBADMSG;
+    return 0;
+}
+
 /* 0, or -ENOENT when the reader was removed meanwhile. Damage is an answer, not a failure. */
 static int look_at(const chron__queue *q, int dir, chron__registered *one)
 {
     const chron__io *io = q->io;
     char file[CHRON__POSITION_NAME_BYTES];
-    uint8_t page[CHRON__PAGE] = {0};
-    chron__file_header header;
-    int64_t n;
+    chron__stat st;
     int fd;
 
     (void)snprintf(file, sizeof file, "%s" SUFFIX, one->name);
     fd = io->open_file(io, dir, file, CHRON__OPEN_READ, 0);
     if (fd == -ENOENT)
         return -ENOENT;
-    one->damaged = fd < 0;
-    if (fd < 0)
-        return 0;
-    one->alive = io->lock_held(io, fd) > 0;
-    /* A store may be under way: then the bytes that we copy are torn. Look again. */
-    for (int tries = 0; tries < 8; tries++) {
-        n = io->read_at(io, fd, page, sizeof page, 0);
-        one->damaged = 0;
-        if (n < 0 || (n > 0 && n < (int64_t)sizeof page))
-            one->damaged = 1;
-        else if (n == 0 || is_blank(page, sizeof page))
-            one->value.next_seq = CHRON_SEQ_NONE; /* being registered right now */
-        else if (chron__header_decode(page, CHRON__MAGIC_POSITION, q->uuid, file, &header) < 0)
-            one->damaged = 1;
-        else if (!chron__slots_load(page, &one->value))
-            one->damaged = 1;
-        if (!one->damaged)
-            break;
+    one->why = fd < 0 ? fd : 0;
+    if (fd >= 0) {
+        one->alive = io->lock_held(io, fd) > 0;
+        /* A store may be under way: then the bytes that we copy are torn. Look again. */
+        for (int tries = 0; tries < 8; tries++)
+            if ((one->why = read_value(q, fd, file, &one->value)) == 0)
+                break;
+        io->close_file(io, fd);
     }
-    io->close_file(io, fd);
+    one->damaged = one->why < 0;
+    /* The file's own time is all that is left to tell how long the reader has been silent. */
+    if (one->damaged && io->stat_name(io, dir, file, &st) == 0)
+        one->value.time_ns = st.modified_ns;
     return 0;
+}
+
+void chron__registered_reason(const chron__registered *one, char *text, size_t capacity)
+{
+    if (one->why == -EBADMSG)
+        (void)snprintf(text, capacity, "it is damaged");
+    else if (one->why == -EINVAL || one->why == -ELOOP)
+        (void)snprintf(text, capacity, "it is no regular file");
+    else
+        chron__sys_reason(one->why, text, capacity);
 }
 
 static int compare_readers(const void *a, const void *b)

@@ -41,6 +41,15 @@ typedef struct chron__place {
     uint64_t disk_seq; /* counts the disks that this machine has been given; 0: not known */
 } chron__place;
 
+/* What is known of a name without opening it. */
+typedef struct chron__stat {
+    uint64_t bytes;
+    uint64_t allocated;   /* bytes of the disk that it takes */
+    uint64_t modified_ns; /* since 1970: its content, */
+    uint64_t changed_ns;  /* and content, name or owner */
+    int is_regular;
+} chron__stat;
+
 /* open_file flags */
 #define CHRON__OPEN_READ 0
 #define CHRON__OPEN_WRITE 1     /* for reading and writing */
@@ -99,7 +108,8 @@ struct chron__io {
     int (*fs_kind)(const chron__io *io, int fd);
     /* First offset >= `offset` that may hold something but zeros; the file's size if none. */
     int64_t (*next_data)(const chron__io *io, int fd, uint64_t offset);
-    int (*same_file)(const chron__io *io, int fd, int dir, const char *name); /* 1 if the name leads to fd */
+    int (*same_file)(const chron__io *io, int fd, int dir, const char *name);           /* 1 if the name leads to fd */
+    int (*stat_name)(const chron__io *io, int dir, const char *name, chron__stat *out); /* follows no link */
     int (*place)(const chron__io *io, int fd, chron__place *out);
     /* How many names lead to an open file. 0: it was removed. */
     int64_t (*links)(const chron__io *io, int fd);

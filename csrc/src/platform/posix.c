@@ -224,6 +224,35 @@ static int same_file(const chron__io *io, int fd, int dir, const char *name)
     return open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
+#if defined(__APPLE__)
+#define MODIFIED(st) (st).st_mtimespec
+#define CHANGED(st) (st).st_ctimespec
+#else
+#define MODIFIED(st) (st).st_mtim
+#define CHANGED(st) (st).st_ctim
+#endif
+#define STAT_BLOCK_BYTES 512u /* st_blocks is in these, whatever the file system has */
+
+static uint64_t ns_of(struct timespec time)
+{
+    return time.tv_sec < 0 ? 0 : (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static int stat_name(const chron__io *io, int dir, const char *name, chron__stat *out)
+{
+    struct stat st;
+
+    (void)io;
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return fail_errno();
+    out->bytes = (uint64_t)st.st_size;
+    out->allocated = (uint64_t)st.st_blocks * STAT_BLOCK_BYTES;
+    out->modified_ns = ns_of(MODIFIED(st));
+    out->changed_ns = ns_of(CHANGED(st));
+    out->is_regular = S_ISREG(st.st_mode);
+    return 0;
+}
+
 static int place(const chron__io *io, int fd, chron__place *out)
 {
     struct stat st;
@@ -510,6 +539,7 @@ const chron__io chron__io_posix = {
     .fs_kind = fs_kind,
     .next_data = next_data,
     .same_file = same_file,
+    .stat_name = stat_name,
     .place = place,
     .links = links,
     .copy_fd = copy_fd,

@@ -186,15 +186,16 @@ static int fill_readers(const chron__queue *q, const chron__array *array, int64_
     status = log_bounds(q, &oldest, &next_seq);
     for (size_t i = 0; status == 0 && i < readers.count; i++) {
         const chron__registered *one = &readers.at[i];
-        chron_reader_info info = {.alive = (uint32_t)one->alive, .damaged = (uint32_t)one->damaged};
+        chron_reader_info info = {
+            .alive = (uint32_t)one->alive, .damaged = (uint32_t)one->damaged, .updated_ns = one->value.time_ns};
 
         memcpy(info.name, one->name, sizeof info.name);
+        info.sys_errno = one->why == -EBADMSG ? 0 : -one->why;
         if (!one->damaged) {
             info.position = one->value.next_seq == CHRON_SEQ_NONE ? oldest : one->value.next_seq;
             info.lag = next_seq > info.position ? next_seq - info.position : 0;
             if (one->value.flags & CHRON__SLOT_UNDONE)
                 info.lag = next_seq - one->value.segment_base;
-            info.updated_ns = one->value.time_ns;
         }
         chron__array_put(array, i, &info, sizeof info);
     }

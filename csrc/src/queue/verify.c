@@ -135,6 +135,20 @@ static int crc_of(chron__verify *v, const chron__bases *bases, uint64_t seq, uin
     return known;
 }
 
+/* Who looks may lack the permission: that is no fault of the position. */
+static void tell_unreadable(chron__verify *v, const chron__registered *one, const char *file)
+{
+    char why[CHRON__REASON_BYTES];
+
+    chron__registered_reason(one, why, sizeof why);
+    if (one->why == -EACCES || one->why == -EPERM)
+        chron__verify_note(v, CHRON_NOTE_UNREADABLE, file, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+                           "the position of reader %s was not checked: %s", one->name, why);
+    else
+        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+                              "the position of reader %s cannot be read: %s", one->name, why);
+}
+
 static void check_position(chron__verify *v, const chron__bases *bases, const chron__registered *one)
 {
     char file[sizeof CHRON__DIR_READERS + CHRON__POSITION_NAME_BYTES];
@@ -144,10 +158,7 @@ static void check_position(chron__verify *v, const chron__bases *bases, const ch
     (void)snprintf(file, sizeof file, CHRON__DIR_READERS "/%s.pos", one->name);
     v->summary->readers++;
     if (one->damaged)
-        chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
-                              "the position of "
-                              "reader %s cannot be read: it is damaged, or not a regular file",
-                              one->name);
+        tell_unreadable(v, one, file);
     else if (at == CHRON_SEQ_NONE)
         return;
     else if (one->value.flags & CHRON__SLOT_UNDONE)
