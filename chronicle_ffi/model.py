@@ -123,6 +123,7 @@ class Recovery:
     lost_records: int  #: that the last writer had when it closed properly, and that are not there
     repaired_rolls: int  #: that a crash had left half done, or damaged seals
     repaired_headers: int  #: of segments, made anew from what is known elsewhere
+    repaired_files: int  #: segments that were cut short, or not readable in part, and got a new file
     unfinished_bytes: int  #: of an append that a dying process had not published: erased
     gaps: int  #: accepted as lost, now
     gap_records: int  #: seqs in those

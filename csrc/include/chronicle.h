@@ -297,6 +297,7 @@ typedef struct chron_recovery {
     uint64_t gaps;            /* accepted as lost now (CHRON_REPAIR, CHRON_TORN_SKIP): how many, */
     uint64_t gap_records;     /* and how many seqs. Readers meet them as what retention deleted */
     uint64_t copied;          /* 1: the queue is a copy, or its disk another one: nothing in it counts as durable yet */
+    uint64_t repaired_files;  /* segments that were cut short, or not readable in part, and got a new file */
 } chron_recovery;
 
 typedef struct chron_writer_stats {
@@ -882,7 +883,15 @@ CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 #define CHRON_NOTE_GAP        101 /* records that are gone, and were accepted as gone: by a repair, or CHRON_TORN_SKIP */
 #define CHRON_NOTE_UNREADABLE 102 /* what was not checked, for lack of permission */
 
-/* What a verification has found. May grow at its end. */
+/* chron_problem.action: what a repair does about it */
+#define CHRON_ACTION_NONE  0
+#define CHRON_ACTION_ANEW  1  /* the file, or that part of it, is made anew from what is known elsewhere: nothing is lost */
+#define CHRON_ACTION_GAP   2  /* records `seq` up to `seq_end` are accepted as gone, for good */
+#define CHRON_ACTION_CUT   3  /* the log ends before `seq`: what is behind is kept in quarantine/ */
+#define CHRON_ACTION_MOVE  4  /* the file is moved to quarantine/ */
+#define CHRON_ACTION_READY 99 /* with kind 0: all is told, and nothing was changed yet */
+
+/* What a verification, or a repair, has found. May grow at its end. */
 typedef struct chron_problem {
     uint32_t kind;       /* CHRON_PROBLEM_..., CHRON_NOTE_...; 0 is a progress report: only `file` and `seq` are set */
     uint32_t reserved;
@@ -891,6 +900,8 @@ typedef struct chron_problem {
     uint64_t offset;     /* bytes from the start of the file */
     char file[96];       /* relative to the queue directory */
     char text[256];
+    uint32_t action;     /* CHRON_ACTION_...: of chron_queue_repair() only */
+    uint32_t reserved2;
 } chron_problem;
 
 typedef struct chron_verify_summary {

@@ -18,7 +18,7 @@ ENDS_WITH(chron_reader_options, start_value);
 ENDS_WITH(chron_retention, max_reader_lag);
 ENDS_WITH(chron_source, timestamp_ns);
 ENDS_WITH(chron_columns, payload_bytes);
-ENDS_WITH(chron_recovery, copied);
+ENDS_WITH(chron_recovery, repaired_files);
 ENDS_WITH(chron_writer_stats, keeper_last_error);
 ENDS_WITH(chron_reader_stats, sleeps);
 ENDS_WITH(chron_queue_info, writer_host);
@@ -29,7 +29,7 @@ ENDS_WITH(chron_cleanup, readers_behind);
 ENDS_WITH(chron_segment_fate, reader);
 /* The library's own, which programs read: the same, for programs of an older header. */
 ENDS_WITH(chron_error, appended);
-ENDS_WITH(chron_problem, text);
+ENDS_WITH(chron_problem, reserved2);
 
 int chron__struct_check(const char *type, const void *to)
 {

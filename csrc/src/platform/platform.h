@@ -93,7 +93,9 @@ struct chron__io {
     int (*sync_file)(const chron__io *io, int fd);
     int (*sync_dir)(const chron__io *io, int dir);
     int (*rename)(const chron__io *io, int from_dir, const char *from, int to_dir, const char *to);
-    /* The same, but never replaces: -EEXIST. */
+    /* A second name for a file, which must be free: -EEXIST. -EPERM or -ENOTSUP where files have one name only. */
+    int (*link)(const chron__io *io, int dir, const char *from, const char *to);
+    /* As rename, but never replaces: -EEXIST. */
     int (*rename_new)(const chron__io *io, int dir, const char *from, const char *to);
     int (*unlink)(const chron__io *io, int dir, const char *name);
     /* Calls visit for each name but "." and ".."; a nonzero result ends the walk and is returned. */
@@ -138,6 +140,9 @@ static inline int chron__map_faulted(const chron__map *map)
 
 /* For an unmap in a forked child: forget the mapping without touching memory. */
 void chron__map_forget(chron__map *map);
+
+/* Let zeros stand in for [offset, offset + bytes) of a mapping, and for the rest of its pages: the file keeps what it has. */
+int chron__map_blank(chron__map *map, uint64_t offset, uint64_t bytes);
 
 /* --------------------------------------------------------------------------- not about files */
 

@@ -167,6 +167,12 @@ static int rename_new(const chron__io *io, int dir, const char *from, const char
     return 0;
 }
 
+static int link_file(const chron__io *io, int dir, const char *from, const char *to)
+{
+    (void)io;
+    return linkat(dir, from, dir, to, 0) < 0 ? fail_errno() : 0;
+}
+
 static int unlink_file(const chron__io *io, int dir, const char *name)
 {
     (void)io;
@@ -450,6 +456,15 @@ void chron__map_forget(chron__map *map)
     memset(map, 0, sizeof *map);
 }
 
+int chron__map_blank(chron__map *map, uint64_t offset, uint64_t bytes)
+{
+    size_t before = (size_t)(offset % page_bytes());
+    void *at = map->base + offset - before;
+    int flags = MAP_PRIVATE | MAP_ANON | MAP_FIXED;
+
+    return mmap(at, (size_t)bytes + before, PROT_READ, flags, -1, 0) == MAP_FAILED ? fail_errno() : 0;
+}
+
 static void unmap(const chron__io *io, chron__map *map)
 {
     void *base = map->base;
@@ -528,6 +543,7 @@ const chron__io chron__io_posix = {
     .sync_file = sync_file,
     .sync_dir = sync_file, /* a directory is synced like a file */
     .rename = rename_file,
+    .link = link_file,
     .rename_new = rename_new,
     .unlink = unlink_file,
     .list = list,

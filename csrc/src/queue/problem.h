@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * problem.h - a verification under way, and how its findings are reported (problem.c). One call of chron_queue_verify(),
+ * problem.h - a verification under way, and its findings (problem.c). One call of chron_queue_verify(),
  * one thread.
  */
 #ifndef CHRON_PROBLEM_H
@@ -9,18 +9,16 @@
 #include "format/position.h"
 #include "format/segment.h"
 #include "queue/gaps.h"
+#include "queue/tell.h"
 
 typedef struct chron__verify {
     chron__queue q;
-    chron_problem_fn report;
-    void *context;
+    chron__tell to;
     chron_verify_summary *summary;
     chron__slot_value state;        /* of queue.meta, as at the beginning */
     chron__registered_list readers; /* as at the beginning */
     chron__gaps gaps;               /* that were accepted: nothing in them is a problem */
     int alive;                      /* a writer was active at the beginning */
-    int stopped;                    /* the callback asked for it */
-    uint64_t reported_bytes;        /* since the last progress report */
 
     /* The log so far: where the next segment must go on. */
     int begun;

@@ -61,7 +61,7 @@ static int visit_file(void *context, const char *name)
                            name, base_seq);
     else
         chron__verify_note(v, CHRON_NOTE_FOREIGN, name, CHRON_SEQ_NONE, CHRON_SEQ_NONE, "%s is not the queue's", name);
-    return v->stopped;
+    return v->to.stopped;
 }
 
 static int visit_reader(void *context, const char *name)
@@ -78,7 +78,7 @@ static int visit_reader(void *context, const char *name)
     }
     (void)snprintf(path, sizeof path, CHRON__DIR_READERS "/%s", name);
     chron__verify_note(v, CHRON_NOTE_FOREIGN, path, CHRON_SEQ_NONE, CHRON_SEQ_NONE, "%s is no reader's position", path);
-    return v->stopped;
+    return v->to.stopped;
 }
 
 static void check_names(chron__verify *v)
@@ -192,7 +192,7 @@ static void check_state(chron__verify *v)
     }
     if (!v->alive && (v->state.flags & CHRON__SLOT_CLEAN) && v->state.next_seq > promised)
         promised = v->state.next_seq;
-    if (promised > v->next_seq && !v->stopped)
+    if (promised > v->next_seq && !v->to.stopped)
         chron__verify_problem(v, CHRON_PROBLEM_RECORD, CHRON__FILE_META, CHRON__SLOT_A, v->next_seq, promised,
                               "queue.meta tells of records up to seq %" PRIu64 ", but the log ends before %" PRIu64,
                               promised - 1u, v->next_seq);
@@ -235,10 +235,10 @@ static int check_log(chron__verify *v, chron__bases *bases)
 
         if (status < 0)
             return status;
-        for (size_t i = 0; i < bases->count && !v->stopped; i++)
+        for (size_t i = 0; i < bases->count && !v->to.stopped; i++)
             chron__verify_segment(v, bases->at[i], i + 1u < bases->count ? bases->at[i + 1u] : CHRON_SEQ_NONE,
                                   i + 2u < bases->count);
-        if (v->begun || bases->count == 0 || v->stopped)
+        if (v->begun || bases->count == 0 || v->to.stopped)
             break;
         chron__bases_free(bases);
     }
@@ -256,7 +256,7 @@ static int check_log(chron__verify *v, chron__bases *bases)
 /* Those that retention has not passed yet. */
 static void tell_gaps(chron__verify *v)
 {
-    for (size_t i = 0; i < v->gaps.count && !v->stopped; i++) {
+    for (size_t i = 0; i < v->gaps.count && !v->to.stopped; i++) {
         const chron__gap *gap = &v->gaps.at[i];
 
         if (gap->seq_end < v->summary->oldest_seq)
@@ -284,20 +284,20 @@ static int check_queue(chron__verify *v)
         return status;
     tell_gaps(v);
     check_state(v);
-    for (size_t i = 0; i < v->readers.count && !v->stopped; i++)
+    for (size_t i = 0; i < v->readers.count && !v->to.stopped; i++)
         check_position(v, &bases, &v->readers.at[i]);
     chron__bases_free(&bases);
-    if (!v->stopped)
+    if (!v->to.stopped)
         check_doorbell(v);
-    if (!v->stopped)
+    if (!v->to.stopped)
         check_names(v);
-    return v->stopped ? chron__fail(CHRON_EINTR, "the verification was stopped by its caller") : 0;
+    return v->to.stopped ? chron__fail(CHRON_EINTR, "the verification was stopped by its caller") : 0;
 }
 
 int chron_queue_verify(const char *path, chron_problem_fn report, void *context, chron_verify_summary *summary)
 {
     chron_verify_summary found = {0};
-    chron__verify v = {.report = report, .context = context, .summary = &found};
+    chron__verify v = {.to = {.report = report, .context = context}, .summary = &found};
     int status = summary ? chron__struct_check("chron_verify_summary", summary) : 0;
 
     if (status == 0 && !path)

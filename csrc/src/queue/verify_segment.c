@@ -170,7 +170,7 @@ static void read_records(check *c)
     for (;;) {
         uint64_t offset = c->walk.offset;
 
-        if (c->v->stopped || is_fault(c))
+        if (c->v->to.stopped || is_fault(c))
             return;
         if (!chron__seg_step(c->seg, &c->walk, 1, &rec, &c->stop)) {
             if (!at_stop(c))
@@ -251,7 +251,7 @@ static void check_follower(check *c)
     uint64_t wanted = c->walk.end_seq;
     int64_t i;
 
-    if (c->stop != CHRON__STOP_END || c->follower != CHRON_SEQ_NONE || c->v->stopped)
+    if (c->stop != CHRON__STOP_END || c->follower != CHRON_SEQ_NONE || c->v->to.stopped)
         return;
     if (chron__queue_list(&c->v->q, &bases) < 0)
         return;
@@ -315,7 +315,7 @@ void chron__verify_segment(chron__verify *v, uint64_t base_seq, uint64_t followe
         (void)chron__at(chron__seg_fail_fault(c.seg, ""), c.name, c.walk.offset, c.walk.next_seq);
         chron__verify_failure(v, CHRON_PROBLEM_FILE, c.name, c.walk.next_seq, follower);
         c.walk.next_seq = follower != CHRON_SEQ_NONE ? follower : c.walk.next_seq;
-    } else if (!v->stopped) {
+    } else if (!v->to.stopped) {
         if (c.sealed == 0)
             c.sealed = chron__seg_seal_load(c.seg, &c.seal); /* it may have been sealed while we read */
         if (c.sealed != 1 || c.stop == CHRON__STOP_END)
