@@ -30,7 +30,8 @@ def read(path: Path) -> dict[int, bytes]:
 
 def offsets(data: bytes, base: int) -> dict[int, int]:
     """Where each record of a segment ends."""
-    found, at = {}, DATA
+    found: dict[int, int] = {}
+    at = DATA
     while commit := int.from_bytes(data[at : at + 4], "little"):
         if data[at + 24 : at + 26] == b"\xff\xff":
             break

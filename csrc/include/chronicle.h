@@ -205,6 +205,7 @@ CHRON_API int chron_guard_install(void);
 #define CHRON_DURABLE_ONLY 0x20 /* reader: see only records at or below durable_seq */
 #define CHRON_TORN_CUT     0x40 /* writer: at a hole that a loss of power may have left, set aside what is behind it */
 #define CHRON_TORN_SKIP    0x80 /* writer: the same, but keep what is behind it, and accept the gap */
+#define CHRON_DRY_RUN     0x100 /* chron_queue_repair(): change nothing, only tell */
 
 /* chron_writer_options.durability: when are records put on disk? */
 #define CHRON_DURABILITY_NONE     0 /* by chron_writer_sync() only: survives process death, not power loss */
@@ -931,6 +932,23 @@ typedef int (*chron_problem_fn)(void *context, const chron_problem *problem);
  */
 CHRON_API int chron_queue_verify(const char *path, chron_problem_fn report, void *context,
                                  chron_verify_summary *summary);
+
+/*
+ * Put a queue in order that no writer opens because it is damaged. All whole records stay. Those that cannot be had are given
+ * up for good, as gaps: their seqs are not given away again, and readers meet them as what retention deleted. What can be
+ * known from elsewhere is made anew: queue.meta from any segment's header, headers, seals, the index. What is set aside is
+ * kept in quarantine/. What is left counts as durable afterwards, where the file system can keep anything.
+ *
+ * The whole log is read first. `report` (may be NULL) is called for each thing that is wrong, with what is done about it
+ * (`action`), and with kind 0 now and then; at last with kind 0 and CHRON_ACTION_READY. Nothing has been changed until then,
+ * and nothing will be if it ever answers other than 0. With CHRON_DRY_RUN the call ends there, takes no lock, and read permission
+ * suffices. *out (may be NULL) says what was done, or would be.
+ * Errors: ENOQUEUE, EWRITER (a writer has the queue open), EGONE (CHRON_DRY_RUN: one has opened it meanwhile, and deleted a
+ * segment), EINTR (`report` stopped it), ECORRUPT (queue.meta is lost and there is no segment to make it from, or they are of different queues: the text names them), EFORMAT, ENETFS (but for
+ * CHRON_ALLOW_NETFS in `flags`), EREMOVED, ENOTDURABLE, EPOISONED, EFULL, those of the system.
+ */
+CHRON_API int chron_queue_repair(const char *path, uint32_t flags, chron_problem_fn report, void *context,
+                                 chron_recovery *out);
 
 /* cdef: end */
 

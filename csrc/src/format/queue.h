@@ -45,10 +45,17 @@ int chron__queue_open(chron__queue *q, const chron__io *io, const char *path, ui
 int chron__queue_prepare_meta(chron__queue *q, uint64_t segment_size, unsigned mode);
 /* Give it its name, which must be free, and put that on disk. */
 int chron__queue_name_meta(const chron__queue *q);
+/* A page of queue.meta in the place of what has its name, in one step. On disk. */
+int chron__queue_replace_meta(const chron__queue *q, const uint8_t *page, unsigned mode);
+
+/* The header of queue.meta, decoded: take the geometry over. ECORRUPT if it is impossible. */
+int chron__queue_take_geometry(chron__queue *q, const chron__file_header *header);
+/* The same the other way round: what the header of queue.meta says. */
+void chron__queue_encode_geometry(const chron__queue *q, uint8_t *page);
 
 void chron__queue_close(chron__queue *q);
 
-/* The writer's state: durable_next, epoch, ... 1, or 0 if both slots are damaged. */
+/* The writer's state: durable_next, epoch, ... 1, or 0 if both slots are damaged, or queue.meta is not open. */
 int chron__queue_state(const chron__queue *q, chron__slot_value *out);
 
 int chron__queue_list(const chron__queue *q, chron__bases *out);

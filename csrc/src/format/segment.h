@@ -154,6 +154,9 @@ int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t 
  */
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq);
 
+/* The highest epoch that any whole record in the segment has, remnants included; 0 if there is none. Reads all of it. */
+uint32_t chron__seg_highest_epoch(const chron__seg *seg);
+
 int chron__is_zero(const uint8_t *bytes, size_t count);
 /* Where a page ends behind which all is zero, from offset `from` on; `from` if all is. Holes are not read, if fd is kept. */
 uint64_t chron__seg_end_of_data(const chron__seg *seg, uint64_t from);

@@ -170,6 +170,27 @@ int chron__quarantine_bytes(const chron__queue *q, const chron__seg *seg, uint64
                       : 0;
 }
 
+int chron__quarantine_page(const chron__queue *q, const char *name, const uint8_t *bytes, size_t count, uint64_t epoch)
+{
+    char stem[CHRON__NAME_BYTES];
+    char path[PATH_BYTES];
+    int64_t status;
+    int fd;
+
+    (void)snprintf(stem, sizeof stem, "%.40s-e%" PRIu64, name, epoch);
+    fd = make_file(q, stem, "damaged", path);
+    status = fd;
+    if (fd >= 0) {
+        status = q->io->write_at(q->io, fd, bytes, count, 0);
+        if (status >= 0)
+            status = q->io->sync_file(q->io, fd);
+        q->io->close_file(q->io, fd);
+    }
+    if (status < 0)
+        return chron__fail_sys((int)status, CHRON__DIR_QUARANTINE, "cannot keep the damaged %s in quarantine/", name);
+    return chron__quarantine_sync(q);
+}
+
 /* Zero from `tail` to `end`, and the index entries of records there. */
 static int wipe(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t end)
 {

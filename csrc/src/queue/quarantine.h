@@ -16,6 +16,9 @@ int chron__quarantine_sync(const chron__queue *q);
 int chron__quarantine_bytes(const chron__queue *q, const chron__seg *seg, uint64_t offset, uint64_t bytes, uint64_t seq,
                             uint64_t epoch);
 
+/* Keep a small file of the queue's as it is, on disk. */
+int chron__quarantine_page(const chron__queue *q, const char *name, const uint8_t *bytes, size_t count, uint64_t epoch);
+
 /*
  * Copy what is not zero behind `tail` to quarantine/, zero it, clear the index entries that led there, and put both on disk.
  * next_seq is the seq that the tail will get. What lies in front of `unfinished_to` needs no copy: it is what a dying

@@ -19,6 +19,15 @@ void chron__tell_found(chron__tell *t, chron_problem *found, const char *file, c
     call(t, found);
 }
 
+void chron__tell_say(chron__tell *t, chron_problem *found, const char *file, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    chron__tell_found(t, found, file, format, arguments);
+    va_end(arguments);
+}
+
 void chron__tell_progress(chron__tell *t, const char *file, uint64_t seq, uint64_t bytes)
 {
     chron_problem progress = {.kind = 0, .seq = seq, .seq_end = CHRON_SEQ_NONE};

@@ -20,6 +20,8 @@ typedef struct chron__tell {
 
 /* *found is filled but for file and text. */
 void chron__tell_found(chron__tell *t, chron_problem *found, const char *file, const char *format, va_list arguments);
+void chron__tell_say(chron__tell *t, chron_problem *found, const char *file, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 /* `bytes` more have been read, of `file`, and `seq` comes next. UINT64_MAX: tell it now. */
 void chron__tell_progress(chron__tell *t, const char *file, uint64_t seq, uint64_t bytes);
 

@@ -16,6 +16,7 @@
 #include "base/struct.h"
 #include "format/header.h"
 #include "format/identity.h"
+#include "queue/rebuild.h"
 
 #define LIST_TRIES 100 /* a writer may delete and roll while we read, but not for ever */
 
@@ -185,6 +186,8 @@ static void check_state(chron__verify *v)
 {
     uint64_t promised = v->state.durable_next;
 
+    if (!v->q.meta.base)
+        return; /* that was told */
     if (!v->state.generation) {
         chron__verify_problem(v, CHRON_PROBLEM_META, CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
                               "both copies of the writer's state in queue.meta are damaged");
@@ -248,7 +251,7 @@ static int check_log(chron__verify *v, chron__bases *bases)
     if (!v->begun)
         v->summary->oldest_seq = v->next_seq;
     v->summary->next_seq = v->next_seq;
-    if (bases->count == 0 && v->next_seq == 0 && !v->alive)
+    if (bases->count == 0 && v->next_seq == 0 && !v->alive && v->q.meta.base)
         check_empty(v);
     return 0;
 }
@@ -294,6 +297,33 @@ static int check_queue(chron__verify *v)
     return v->to.stopped ? chron__fail(CHRON_EINTR, "the verification was stopped by its caller") : 0;
 }
 
+/*
+ * queue.meta; without it the geometry is taken from any segment. 1: the queue can be looked at; 0: nothing else can be judged;
+ * or a failure.
+ */
+static int open_meta(chron__verify *v, const char *path)
+{
+    int status = chron__queue_open_meta(&v->q, path, 0);
+    chron__remains r;
+
+    if (status == 0)
+        return 1;
+    if (status != -CHRON_ECORRUPT && status != -CHRON_ENOQUEUE)
+        return status;
+    if (v->q.meta.base)
+        v->q.io->unmap(v->q.io, &v->q.meta);
+    status = chron__remains_look(&v->q, path, &r);
+    if (status < 0 && status != -CHRON_ECORRUPT)
+        return status;
+    if (status < 0)
+        chron__verify_failure(v, CHRON_PROBLEM_META, CHRON__FILE_META, CHRON_SEQ_NONE, CHRON_SEQ_NONE);
+    else
+        chron__verify_problem(v, CHRON_PROBLEM_META, CHRON__FILE_META, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+                              "queue.meta %s: no writer opens this queue before it was repaired",
+                              r.why ? r.why : "is damaged");
+    return status == 0;
+}
+
 int chron_queue_verify(const char *path, chron_problem_fn report, void *context, chron_verify_summary *summary)
 {
     chron_verify_summary found = {0};
@@ -305,16 +335,11 @@ int chron_queue_verify(const char *path, chron_problem_fn report, void *context,
     if (status < 0)
         return status;
     status = chron__queue_open_dir(&v.q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
-    if (status == 0) {
-        status = chron__queue_open_meta(&v.q, path, 0);
-        if (status == 0) {
-            v.alive = chron__queue_writer_alive(&v.q);
-            status = v.alive < 0 ? v.alive : check_queue(&v);
-        } else if (status == -CHRON_ECORRUPT) {
-            /* Without the geometry nothing else can be judged. */
-            chron__verify_failure(&v, CHRON_PROBLEM_META, CHRON__FILE_META, CHRON_SEQ_NONE, CHRON_SEQ_NONE);
-            status = 0;
-        }
+    if (status == 0)
+        status = open_meta(&v, path);
+    if (status > 0) {
+        v.alive = chron__queue_writer_alive(&v.q);
+        status = v.alive < 0 ? v.alive : check_queue(&v);
     }
     if (summary)
         chron__struct_give(&found, sizeof found, summary);

@@ -17,6 +17,8 @@
 #include "base/error.h"
 #include "base/step.h"
 #include "format/doorbell.h"
+#include "queue/plan.h"
+#include "write/lock.h"
 
 unsigned chron__birth_directory_mode(unsigned mode)
 {
@@ -128,6 +130,32 @@ int chron__birth(chron_writer *w, const char *path, chron__born *born)
         born->queue = status == 0;
     }
     CHRON__STEP("birth: done");
+    return status;
+}
+
+int chron__birth_again(chron_writer *w, const char *path)
+{
+    chron__tell nobody = {.report = NULL};
+    chron_recovery counts = {0};
+    chron__remains r;
+    int made;
+    int status = chron__remains_look(&w->q, path, &r);
+
+    if (status == -CHRON_ENOQUEUE)
+        return 0; /* there is none: an opening may make one */
+    if (status < 0 || !r.why)
+        return status;
+    if (r.exists) /* writer.lock may have been deleted under a live writer */
+        status = chron__lock_meta(w, path);
+    if (status == 0)
+        status = chron__plan_make(&w->q, &r, w->tell ? w->tell : &nobody, &counts);
+    w->tell = NULL; /* all is told */
+    if (status == 0)
+        status = make_directory(w, CHRON__DIR_QUARANTINE, &made);
+    if (status == 0)
+        status = chron__rebuild(&w->q, &r, w->options.mode);
+    CHRON__STEP("rebuild: done");
+    chron__lock_release_meta(w);
     return status;
 }
 

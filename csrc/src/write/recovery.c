@@ -17,6 +17,7 @@
 #include "base/step.h"
 #include "format/position.h"
 #include "queue/anew.h"
+#include "queue/plan.h"
 #include "queue/quarantine.h"
 
 /* ------------------------------------------------------------------------------------- putting right */
@@ -48,7 +49,7 @@ static void mend_index(const chron__survey *s, chron__seg *seg)
         uint64_t offset = walk.offset;
         const chron__gap *gap;
 
-        if (chron__seg_step(seg, &walk, 0, &rec, &stop)) {
+        if (chron__seg_step(seg, &walk, 1, &rec, &stop)) {
             note_index(seg, &next_block, offset);
             continue;
         }
@@ -299,43 +300,22 @@ static void set_mark(const chron__survey *s, chron__recovered *out)
     out->unsynced_base = s->bases.count ? s->bases.at[i > 0 && out->durable_next ? (size_t)i : 0] : 0;
 }
 
-static void fill_report(const chron__survey *s, chron__recovered *out)
+int chron__recover(chron__survey *s, unsigned mode, chron__recovered *out)
 {
-    const chron__slot_value *state = &s->wish->state;
-    chron_recovery *report = &out->report;
-
-    out->next_seq = s->next_seq;
-    report->next_seq = s->next_seq;
-    report->clean = (state->flags & CHRON__SLOT_CLEAN) != 0 || state->epoch == 0; /* never opened */
-    report->scanned_records = s->scanned_records;
-    report->scanned_bytes = s->scanned_bytes;
-    if (s->cut_records > report->cut_records)
-        report->cut_records = s->cut_records;
-    report->lost_records =
-        (state->flags & CHRON__SLOT_CLEAN) && state->next_seq > s->next_seq ? state->next_seq - s->next_seq : 0;
-    report->gaps = s->accepted;
-    report->gap_records = s->accepted_seqs;
-    report->copied = s->wish->whence == CHRON__FROM_COPY;
-}
-
-int chron__recover(const chron__queue *q, const chron__wish *wish, unsigned mode, chron__recovered *out)
-{
-    chron__survey s;
-    int status = chron__survey_make(q, wish, &s);
+    int status;
 
     memset(out, 0, sizeof *out);
     out->prev_base = CHRON_SEQ_NONE;
-    if (status == 0)
-        status = carry_out(&s, mode, out);
-    if (status == 0 && (wish->whence != CHRON__FROM_HERE || out->report.quarantined))
-        status = chron__positions_undo(q, s.next_seq);
+    status = carry_out(s, mode, out);
+    if (status == 0 && (s->wish->whence != CHRON__FROM_HERE || out->report.quarantined))
+        status = chron__positions_undo(s->q, s->next_seq);
     if (status == 0) {
-        set_mark(&s, out);
-        fill_report(&s, out);
+        set_mark(s, out);
+        out->next_seq = s->next_seq;
+        chron__plan_report(s, &out->report);
     } else {
         chron__seg_release(out->seg);
         out->seg = NULL;
     }
-    chron__survey_free(&s);
     return status;
 }

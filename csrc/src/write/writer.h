@@ -61,6 +61,7 @@ struct chron_writer {
     chron__place place;    /* of queue.meta */
     int counts_links;      /* this file system tells when a file was removed */
     chron_recovery recovery;
+    struct chron__tell *tell; /* of a repair, while the writer opens: hears what is found; or NULL */
     uint64_t full_epoch;
     uint64_t first_seq;      /* of this handle */
     uint64_t limit_segments; /* back-pressure: 0 off */
@@ -142,6 +143,9 @@ static inline void chron__writer_leave(chron_writer *w)
 /* open.c: chron_writer_open() on another table of system calls, for tests. */
 int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
                             chron_writer **out);
+/* The same for a repair (CHRON_REPAIR): `tell` hears of all that is found, before anything is changed. */
+int chron__writer_open_telling(const chron__io *io, const char *path, const chron_writer_options *options,
+                               struct chron__tell *tell, chron_writer **out);
 
 /* EPOISONED. */
 int chron__writer_fail_poisoned(chron_writer *w) __attribute__((cold, noinline));
