@@ -11,10 +11,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-from chronicle_ffi._binding import check, deadline_ns, error, ffi, lib, new_struct, optional_seq, path_bytes, string
+from chronicle_ffi._binding import check, deadline_ns, ffi, lib, new_struct, optional_seq, path_bytes, string
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
-from chronicle_ffi._structs import all_of, cleanup_report
+from chronicle_ffi._structs import all_of, cleanup_report, fields_of
+from chronicle_ffi._walk import Walk
 from chronicle_ffi._writer import QueueWriter
 from chronicle_ffi.errors import InvalidArgument, RecoveryWarning
 from chronicle_ffi.model import (
@@ -22,6 +23,8 @@ from chronicle_ffi.model import (
     Problem,
     QueueInfo,
     ReaderInfo,
+    Recovery,
+    RepairReport,
     Retention,
     SegmentInfo,
     VerifyReport,
@@ -48,21 +51,6 @@ _START = {
 }
 _ON_GAP = {"error": lib.CHRON_GAP_ERROR, "oldest": lib.CHRON_GAP_OLDEST, "latest": lib.CHRON_GAP_LATEST}
 _WAIT = {"hybrid": lib.CHRON_WAIT_HYBRID, "spin": lib.CHRON_WAIT_SPIN, "sleep": lib.CHRON_WAIT_SLEEP}
-_KINDS = {
-    lib.CHRON_PROBLEM_META: "meta",
-    lib.CHRON_PROBLEM_HEADER: "header",
-    lib.CHRON_PROBLEM_RECORD: "record",
-    lib.CHRON_PROBLEM_CHAIN: "chain",
-    lib.CHRON_PROBLEM_SEAL: "seal",
-    lib.CHRON_PROBLEM_INDEX: "index",
-    lib.CHRON_PROBLEM_TAIL: "tail",
-    lib.CHRON_PROBLEM_POSITION: "position",
-    lib.CHRON_PROBLEM_DOORBELL: "doorbell",
-    lib.CHRON_PROBLEM_FILE: "file",
-    lib.CHRON_NOTE_FOREIGN: "foreign",
-    lib.CHRON_NOTE_GAP: "gap",
-    lib.CHRON_NOTE_UNREADABLE: "unreadable",
-}
 
 
 class Queue:
@@ -347,14 +335,10 @@ class Queue:
         >>> report.ok, report.records, report.problems
         (True, 1, [])
         """
-        walk = _Walk(progress)
-        handle = ffi.new_handle(walk)
+        walk = Walk(progress)
+        where = path_bytes(path)
         summary = new_struct("chron_verify_summary")
-        status = lib.chron_queue_verify(path_bytes(path), lib.chronicle_on_problem, handle, summary)
-        if walk.raised is not None:
-            raise walk.raised
-        if status < 0:
-            raise error()
+        walk.run(lambda report, context: lib.chron_queue_verify(where, report, context, summary))
         return VerifyReport(
             ok=summary.problems == 0,  # not by what was heard: in a subinterpreter that may be nothing
             records=summary.records,
@@ -369,43 +353,43 @@ class Queue:
             gap_records=summary.gap_records,
         )
 
+    @staticmethod
+    def repair(
+        path: Path,
+        *,
+        dry_run: bool = False,
+        approve: Callable[[list[Problem]], bool] | None = None,
+        progress: Callable[[str, int], None] | None = None,
+    ) -> RepairReport:
+        """Put a queue in order that is damaged. All whole records stay; those that cannot be had are given up for good.
 
-class _Walk:
-    """What a verification's callback collects."""
+        Their seqs are not given away again, and readers meet them as what retention deleted. What is known from
+        elsewhere is made anew: queue.meta from any segment's header, headers, seals, the index. What is set aside is
+        kept in quarantine/. The whole log is read first; ``progress(file, seq)`` is called now and then.
 
-    def __init__(self, progress: Callable[[str, int], None] | None) -> None:
-        self.progress = progress
-        self.problems: list[Problem] = []
-        self.notes: list[Problem] = []
-        self.raised: BaseException | None = None
+        :param dry_run: change nothing, only tell: takes no lock, and read permission suffices.
+        :param approve: called with all that was found, before anything is changed; if it returns False, nothing is.
 
-    def see(self, problem: Any) -> None:
-        if problem.kind == 0:
-            if self.progress is not None:
-                self.progress(string(problem.file), problem.seq)
-            return
-        found = self.notes if problem.kind >= lib.CHRON_NOTES else self.problems
-        found.append(
-            Problem(
-                kind=_KINDS[problem.kind],
-                file=string(problem.file),
-                offset=problem.offset,
-                seq=optional_seq(problem.seq),
-                seq_end=optional_seq(problem.seq_end),
-                text=string(problem.text),
-            )
-        )
+        Raises WriterAlreadyActive, QueueNotFound, Interrupted (`approve` said no), Corrupt (nothing is left to make
+        queue.meta from, or segments of several queues are mixed), StorageError, AccessDenied, NoSpace.
 
-
-@ffi.def_extern()  # type: ignore[misc, unused-ignore]
-def chronicle_on_problem(context: Any, problem: Any) -> int:
-    walk: _Walk = ffi.from_handle(context)
-    try:
-        walk.see(problem)
-    except BaseException as raised:  # also KeyboardInterrupt: to be raised where verify() was called
-        walk.raised = raised
-        return 1
-    return 0
+        >>> writer.close(); reader.close()
+        >>> Path("q", "queue.meta").write_bytes(bytes(4096))
+        4096
+        >>> for found in Queue.repair("q", dry_run=True).found:
+        ...     print(found.file, found.action)
+        queue.meta anew
+        >>> report = Queue.repair("q")
+        >>> Queue.verify("q").ok
+        True
+        """
+        Walk.must_be_heard()
+        walk = Walk(progress, approve)
+        where = path_bytes(path)
+        recovery = new_struct("chron_recovery")
+        flags = lib.CHRON_DRY_RUN if dry_run else 0
+        walk.run(lambda report, context: lib.chron_queue_repair(where, flags, report, context, recovery))
+        return RepairReport(dry_run=dry_run, found=walk.problems, recovery=fields_of(Recovery, recovery))
 
 
 # ------------------------------------------------------------------------------------------- arguments

@@ -282,7 +282,7 @@ class Problem:
     >>> with segment.open("r+b") as file:
     ...     _ = file.seek(segment.read_bytes().find(b"as it was")), file.write(b"as it is")
     >>> Queue.verify("q").problems
-    [Problem(kind='record', file='00000000000000000000.seg', offset=8192, seq=0, seq_end=1, text='record 0 is ...')]
+    [Problem(kind='record', file='00000000000000000000.seg', offset=8192, seq=0, seq_end=1, text='...', action='')]
     """
 
     #: record, header, chain, seal, index, tail, position, meta, doorbell or file; of a note: gap, foreign or unreadable
@@ -292,6 +292,24 @@ class Problem:
     seq: int | None  #: the first seq concerned
     seq_end: int | None  #: behind the last seq concerned
     text: str  #: a sentence
+    #: what `Queue.repair` does about it: "anew" (made again from what is known elsewhere), "gap" (records are accepted
+    #: as gone), "cut" (the log ends there), "move" (to quarantine/); "" in a verification
+    action: str
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What a repair did, or would do.
+
+    >>> writer.close()
+    >>> report = Queue.repair("q", dry_run=True)
+    >>> report.found, report.recovery.next_seq, report.recovery.gap_records
+    ([], 0, 0)
+    """
+
+    dry_run: bool  #: nothing was changed
+    found: list[Problem]  #: what is wrong, each with what is done about it
+    recovery: Recovery  #: the same in figures
 
 
 @dataclass(frozen=True)
