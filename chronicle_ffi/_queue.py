@@ -275,6 +275,7 @@ class Queue:
             writer_alive=bool(out.writer_alive),
             clean=bool(out.clean),
             format_version=out.format_version,
+            meta_lost=bool(out.meta_lost),
         )
 
     @staticmethod

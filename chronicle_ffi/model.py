@@ -225,7 +225,7 @@ class QueueInfo:
     oldest_seq: int  #: the oldest that can be read; `next_seq` if there is none
     next_seq: int  #: that the next append will return
     durable_seq: int  #: -1: none
-    epoch: int  #: how often the queue has been opened for writing
+    epoch: int  #: how often the queue has been opened for writing; 0: not known
     segments: int  #: how many files
     bytes: int  #: in segment files
     writer_pid: int | None  #: of the active writer; None if there is none, or it is not known
@@ -234,6 +234,7 @@ class QueueInfo:
     writer_alive: bool  #: some process has the queue open for writing
     clean: bool  #: no writer, and the last one closed properly
     format_version: int  #: of the files: docs/FORMAT.md
+    meta_lost: bool  #: queue.meta is missing or damaged: no writer opens the queue before `Queue.repair`
 
 
 @dataclass(frozen=True)

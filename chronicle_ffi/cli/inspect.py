@@ -49,9 +49,11 @@ def head(path: str, info: QueueInfo) -> list[str]:
     held = plural(records, "record")
     if records:
         held += f", seq {info.oldest_seq} to {info.next_seq - 1}"
+    lost = ["          queue.meta is missing or damaged: chronicle repair makes it anew"] if info.meta_lost else []
     return [
         f"queue     {path}",
         f"          {info.uuid}, format {info.format_version}, created {utc(info.created_ns)}",
+        *lost,
         f"records   {held}",
         f"durable   {'nothing yet' if info.durable_seq < 0 else f'up to seq {info.durable_seq}'}",
         f"segments  {info.segments} of {binary_size(info.segment_size)}, {binary_size(info.bytes)} in all",
@@ -65,6 +67,8 @@ def writer_line(info: QueueInfo) -> str:
             f"process {info.writer_pid or '(unknown)'} on {info.writer_host or '(unknown)'}"
             f" since {utc(info.writer_start_ns)}, epoch {info.epoch}"
         )
+    if info.meta_lost:
+        return "none"
     if info.clean:
         return f"none; the last one closed properly (epoch {info.epoch})"
     return f"none; the last one did not close: the next one will recover (epoch {info.epoch})"
@@ -120,6 +124,7 @@ def as_object(path: str, info: QueueInfo, segments: list[SegmentInfo], readers: 
         "bytes": info.bytes,
         "epoch": info.epoch,
         "clean": info.clean,
+        "meta_lost": info.meta_lost,
         "writer": {"pid": info.writer_pid, "host": info.writer_host, "start_ns": info.writer_start_ns}
         if info.writer_alive
         else None,

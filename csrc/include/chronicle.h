@@ -553,7 +553,8 @@ CHRON_API int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_se
 
 /*
  * The same plan for a queue that may be in use, deleting nothing. `retention` NULL: no limits.
- * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta or the newest segment cannot be read), those of the system.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta and its substitutes, or the newest segment, cannot be read), those
+ * of the system.
  */
 CHRON_API int chron_queue_cleanup_plan(const char *path, const chron_retention *retention,
                                        chron_cleanup *out, chron_segment_fate *fates, size_t capacity);
@@ -585,11 +586,12 @@ typedef struct chron_reader_stats {
  * Open the queue at `path` for reading. `options` may be NULL: no name, from the oldest record. A named
  * reader is registered: it has a stored position (readers/<name>.pos), retention waits for it, and a
  * second one of the same name is refused with EREADER. Without a name nothing is written anywhere, so
- * it works on a read-only file system and without write permission.
+ * it works on a read-only file system and without write permission. A queue that has lost queue.meta can be read all the
+ * same; only what is durable is not known then.
  * Errors: EINVAL (options that make no sense), ENOQUEUE, EREADER, EGONE (start is deleted, and on_gap CHRON_GAP_ERROR),
  * ERANGE (start lies ahead), EREWRITTEN (the committed position belongs to a history that a power cut undid: open
- * with another start), ECORRUPT (on the way to the start, or the stored position: open with another start), EFORMAT,
- * ENETFS, those of the system.
+ * with another start), ECORRUPT (on the way to the start, or the stored position: open with another start; or CHRON_DURABLE_ONLY
+ * without queue.meta), EFORMAT, ENETFS, those of the system.
  */
 CHRON_API int chron_reader_open(const char *path, const chron_reader_options *options, chron_reader **out);
 
@@ -810,12 +812,14 @@ typedef struct chron_queue_info {
     uint64_t oldest_seq;    /* oldest that can be read; equals next_seq if there is none */
     uint64_t next_seq;      /* seq of the next record to be appended */
     uint64_t durable_seq;   /* or CHRON_SEQ_NONE */
-    uint64_t epoch;         /* how often it was opened for writing */
+    uint64_t epoch;         /* how often it was opened for writing; 0: not known */
     uint64_t segments;
     uint64_t bytes;         /* in segment files */
     int64_t writer_pid;     /* 0: none active, or unknown */
     uint64_t writer_start_ns;
     char writer_host[64];
+    uint32_t meta_lost;     /* queue.meta is missing or damaged: no writer opens the queue before a repair */
+    uint32_t reserved;      /* 0 */
 } chron_queue_info;
 
 typedef struct chron_segment_info {
@@ -846,13 +850,15 @@ typedef struct chron_reader_info {
 } chron_reader_info;
 
 /*
- * Look at a queue, in use or not, without a handle. Read permission suffices.
- * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta or the newest segment cannot be read), those of the system.
+ * Look at a queue, in use or not, without a handle. Read permission suffices. Where queue.meta is lost, any segment's header
+ * takes its place.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta and its substitutes, or the newest segment, cannot be read), those
+ * of the system.
  */
 CHRON_API int chron_queue_info_get(const char *path, chron_queue_info *out);
 /*
  * Fill up to `capacity`; return how many there are (which may be more). Oldest first.
- * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta cannot be read), those of the system.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta and its substitutes cannot be read), those of the system.
  */
 CHRON_API int64_t chron_queue_segments(const char *path, chron_segment_info *out, size_t capacity);
 /*
@@ -863,7 +869,7 @@ CHRON_API int64_t chron_queue_readers(const char *path, chron_reader_info *out, 
 /*
  * Remove a registered reader that is not running.
  * Errors: EREADER (it is), ENOQUEUE (there is no queue, or no such reader), EINVAL (no reader has such a name),
- * ECORRUPT and EFORMAT (queue.meta cannot be read), those of the system.
+ * ECORRUPT and EFORMAT (queue.meta and its substitutes cannot be read), those of the system.
  */
 CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 
@@ -944,8 +950,8 @@ CHRON_API int chron_queue_verify(const char *path, chron_problem_fn report, void
  * and nothing will be if it ever answers other than 0. With CHRON_DRY_RUN the call ends there, takes no lock, and read permission
  * suffices. *out (may be NULL) says what was done, or would be.
  * Errors: ENOQUEUE, EWRITER (a writer has the queue open), EGONE (CHRON_DRY_RUN: one has opened it meanwhile, and deleted a
- * segment), EINTR (`report` stopped it), ECORRUPT (queue.meta is lost and there is no segment to make it from, or they are of different queues: the text names them), EFORMAT, ENETFS (but for
- * CHRON_ALLOW_NETFS in `flags`), EREMOVED, ENOTDURABLE, EPOISONED, EFULL, those of the system.
+ * segment), EINTR (`report` stopped it), ECORRUPT (queue.meta is lost and there is no segment to make it from, or they are
+ * of different queues: the text names them), EFORMAT, ENETFS (but for CHRON_ALLOW_NETFS in `flags`), EREMOVED, ENOTDURABLE, EPOISONED, EFULL, those of the system.
  */
 CHRON_API int chron_queue_repair(const char *path, uint32_t flags, chron_problem_fn report, void *context,
                                  chron_recovery *out);

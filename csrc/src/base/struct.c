@@ -21,7 +21,7 @@ ENDS_WITH(chron_columns, payload_bytes);
 ENDS_WITH(chron_recovery, repaired_files);
 ENDS_WITH(chron_writer_stats, keeper_last_error);
 ENDS_WITH(chron_reader_stats, sleeps);
-ENDS_WITH(chron_queue_info, writer_host);
+ENDS_WITH(chron_queue_info, reserved);
 ENDS_WITH(chron_segment_info, epoch);
 ENDS_WITH(chron_reader_info, reserved);
 ENDS_WITH(chron_verify_summary, notes);

@@ -13,12 +13,13 @@
 #include "format/header.h"
 #include "format/position.h"
 #include "format/segment.h"
+#include "queue/rebuild.h"
 
 /* `checked`: 0, or what was found wrong with the other arguments. Afterwards chron__queue_close in every case. */
 static int open_path(const char *path, int checked, chron__queue *q)
 {
     if (checked == 0 && path)
-        return chron__queue_open(q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
+        return chron__remains_open(q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
     memset(q, 0, sizeof *q);
     q->dir = q->meta_fd = -1;
     return checked < 0 ? checked : chron__fail(CHRON_EINVAL, "the path is NULL");
@@ -37,6 +38,7 @@ static int fill_info(const chron__queue *q, chron_queue_info *out)
     out->segment_size = q->segment_size;
     out->created_ns = q->created_ns;
     out->format_version = CHRON_FORMAT_VERSION;
+    out->meta_lost = q->meta_lost || !known;
     out->durable_seq = known && state.durable_next ? state.durable_next - 1u : CHRON_SEQ_NONE;
     out->epoch = state.epoch;
     alive = chron__queue_writer_alive(q);

@@ -169,6 +169,23 @@ int chron__remains_look(chron__queue *q, const char *path, chron__remains *r)
     return status;
 }
 
+int chron__remains_open(chron__queue *q, const chron__io *io, const char *path, uint32_t flags)
+{
+    chron__remains r;
+    int status = chron__queue_open_dir(q, io, path, flags);
+
+    if (status < 0)
+        return status;
+    status = chron__queue_open_meta(q, path, 0);
+    if (status != -CHRON_ECORRUPT && status != -CHRON_ENOQUEUE)
+        return status;
+    q->meta_lost = 1;
+    status = chron__remains_look(q, path, &r);
+    if (status == 0 && r.state_lost && q->meta.base)
+        io->unmap(io, &q->meta);
+    return status;
+}
+
 void chron__remains_wish(const chron__remains *r, chron__wish *wish)
 {
     wish->state = r->state;

@@ -25,6 +25,11 @@ typedef struct chron__remains {
  * ECORRUPT: nothing to take it from, or the segments are of different queues (the text says which).
  */
 int chron__remains_look(chron__queue *q, const char *path, chron__remains *out);
+/*
+ * For everybody who only looks: open the queue, with queue.meta or without. What it says of the queue is taken from any
+ * segment then; q->meta.base is NULL if there is no state of the writer either. As chron__queue_open otherwise.
+ */
+int chron__remains_open(chron__queue *q, const chron__io *io, const char *path, uint32_t flags);
 /* What an opening would judge by, but for what the caller wishes. */
 void chron__remains_wish(const chron__remains *r, chron__wish *wish);
 /* Tell it as a finding. */

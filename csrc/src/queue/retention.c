@@ -23,6 +23,7 @@
 #include "format/header.h"
 #include "format/position.h"
 #include "format/segment.h"
+#include "queue/rebuild.h"
 
 #define NS_PER_MS 1000000u
 
@@ -267,7 +268,7 @@ int chron_queue_cleanup_plan(const char *path, const chron_retention *retention,
         status = chron__cleanup_check(out, fates, capacity, &array);
     if (status < 0)
         return status;
-    status = chron__queue_open(&q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
+    status = chron__remains_open(&q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
     if (status == 0) {
         status = chron__retention_apply(&q, &limits, 0, &plan, &array);
         if (out)

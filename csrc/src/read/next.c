@@ -61,7 +61,7 @@ static int check_takeover(chron_reader *r)
 {
     int status;
 
-    chron__slots_refresh(r->q.meta.base, &r->mark); /* it costs next to nothing */
+    chron__queue_refresh_state(&r->q, &r->mark); /* it costs next to nothing */
     if (__builtin_expect(r->mark.epoch == r->writer_epoch, 1))
         return 0;
     status = chron__reader_reattach(r);
@@ -141,6 +141,12 @@ static int follow_end(chron_reader *r, const chron__rec *rec)
     return 1;
 }
 
+/* The reader has read all that is durable. 0; or EIO: there is no telling any more, as queue.meta went away. */
+static int is_blind(const chron_reader *r)
+{
+    return __builtin_expect(chron__map_faulted(&r->q.meta), 0) ? chron__fail_fault(CHRON__FILE_META, "") : 0;
+}
+
 /* chron__reader_peek, but for gaps. */
 static int look(chron_reader *r, chron__rec *rec)
 {
@@ -149,7 +155,7 @@ static int look(chron_reader *r, chron__rec *rec)
         int status;
 
         if (__builtin_expect(!chron__reader_is_visible(r, r->next_seq), 0))
-            return 0;
+            return is_blind(r);
         if (__builtin_expect(!r->seg, 0)) {
             status = chron__reader_attach(r);
             if (status <= 0)

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/struct.h"
+#include "queue/rebuild.h"
 
 #define DEFAULT_MODE 0600u
 
@@ -44,11 +45,15 @@ static void destroy(chron_reader *r)
 static int open_reader(chron_reader *r, const chron__io *io, const char *path)
 {
     const chron_reader_options *o = &r->options;
-    int status = chron__queue_open(&r->q, io, path, o->flags);
+    int status = chron__remains_open(&r->q, io, path, o->flags);
 
     if (status < 0)
         return status;
-    chron__slots_refresh(r->q.meta.base, &r->mark);
+    if (!chron__queue_state(&r->q, &r->mark) && r->visible == 0)
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "what is durable stands in queue.meta, and that is lost: read without "
+                                     "durable_only, or repair the queue, which makes it anew"),
+                         CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE);
     r->writer_epoch = r->mark.epoch;
     chron__doorbell_open(&r->q, &r->bell);
     if (o->name)
