@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ _REASONS = {
     lib.CHRON_KEPT_READER: "reader {reader} has not committed past it",
     lib.CHRON_KEPT_NO_READERS: "no reader is registered, and no limit asks for its deletion",
     lib.CHRON_KEPT_EARLIER: "an older segment is kept",
-    lib.CHRON_KEPT_DAMAGED: "the position file of reader {reader} is damaged",
+    lib.CHRON_KEPT_DAMAGED: "the position of reader {reader} cannot be read: {why}",
     lib.CHRON_GONE_CONSUMED: "every reader that counts has committed past it",
     lib.CHRON_GONE_BYTES: "limit max_bytes",
     lib.CHRON_GONE_SEGMENTS: "limit max_segments",
@@ -62,12 +63,13 @@ def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
     check(call(out, fates, capacity))
     for fate in (fates[i] for i in range(min(out.segments, capacity))):
         reader = string(fate.reader) or None
+        why = os.strerror(fate.sys_errno) if fate.sys_errno else "it is damaged"
         collected.append(
             SegmentFate(
                 base_seq=fate.base_seq,
                 next_seq=fate.next_seq,
                 bytes=fate.bytes,
-                reason=_REASONS[fate.reason].format(reader=reader),
+                reason=_REASONS[fate.reason].format(reader=reader, why=why),
                 deleted=fate.reason >= lib.CHRON_GONE_CONSUMED,
                 reader=reader,
             )

@@ -130,7 +130,7 @@ class QueueFull(ChronicleError, BlockingIOError):
     ...     while True:
     ...         small.append(bytes(1000))
     Traceback (most recent call last):
-    chronicle_ffi.errors.QueueFull: the queue is full: 2 segments are allowed, and a reader, or the lack of any, ...
+    chronicle_ffi.errors.QueueFull: the queue is full: 2 segments are allowed, and no reader is registered ...
     """
 
 

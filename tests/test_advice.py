@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from chronicle_ffi import Queue
+from chronicle_ffi import Queue, QueueFull, Retention
 from tests.children import in_child
-from tests.damage import SEGMENT, make, patch
+from tests.damage import SEGMENT, make, patch, segment
 
 NOBODY, STRANGER = 65534, 1234
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -89,3 +90,151 @@ def test_positions_that_are_no_positions(queue: Path) -> None:
         "readers/c.pos": "it is damaged",
         "readers/d.pos": "it is damaged",
     }
+
+
+# --------------------------------------------------------------------------------------------- retention
+
+
+def flip(file: Path, offset: int, bit: int) -> None:
+    with file.open("rb") as data:
+        data.seek(offset)
+        byte = data.read(1)[0]
+    patch(file, offset, bytes([byte ^ 1 << bit]))
+
+
+def fill(path: Path, segments: int) -> None:
+    """Each of four records. "me" has read all of them."""
+    with Queue.open_publisher(path, segment_size=SEGMENT, keeper=False) as writer:
+        while writer.stats().rolls < segments - 1:
+            writer.append(bytes(13000))
+    with Queue.open_subscriber(path, "me", start="latest") as reader:
+        reader.commit()
+
+
+def cleanup(path: Path, retention: Retention | None = None) -> list[str]:
+    """What becomes of each segment."""
+    with Queue.open_publisher(path, keeper=False, retention=retention) as writer:
+        report = writer.cleanup()
+    assert len(Queue.segments(path)) == len(report.segments) - report.deleted_segments
+    return [fate.reason for fate in report.segments]
+
+
+CONSUMED = "every reader that counts has committed past it"
+ACTIVE = "the writer appends to it, or will"
+EARLIER = "an older segment is kept"
+
+
+@pytest.mark.parametrize("at", [0, 4, 8, 20, 48, 60])
+@pytest.mark.parametrize("which", [0, 2, 3])
+def test_one_bit_of_a_seal(queue: Path, which: int, at: int) -> None:
+    """State, flags, fields, CRC; of the first, the middle, and the one before the last."""
+    fill(queue, 5)
+    flip(segment(queue, which), 128 + at, 0)
+    expected = [CONSUMED] * 4 + [ACTIVE]
+    if (which, at) == (3, 0):  # it may be one that gets its seal just now
+        expected = [CONSUMED] * 3 + [ACTIVE] * 2
+    assert [fate.reason for fate in Queue.cleanup_plan(queue).segments] == expected
+    (queue / "readers" / "me.pos").unlink()
+    limit = Retention(max_segments=2)
+    assert cleanup(queue, limit) == ["limit max_segments"] * 3 + [
+        "no reader is registered, and no limit asks for its deletion",
+        ACTIVE,
+    ]
+
+
+def test_a_seal_that_is_lost_has_the_age_of_the_next_segment(queue: Path) -> None:
+    fill(queue, 4)
+    for number in (0, 1):
+        flip(segment(queue, number), 128 + 8, 3)
+    (queue / "readers" / "me.pos").unlink()
+    assert Queue.cleanup_plan(queue, Retention(max_age=3600)).deleted_segments == 0
+    time.sleep(0.002)
+    assert Queue.cleanup_plan(queue, Retention(max_age=0.001)).deleted_segments == 3
+
+
+def test_back_pressure_with_damaged_seals(queue: Path) -> None:
+    fill(queue, 4)
+    for number in range(3):
+        flip(segment(queue, number), 128 + 8, 3)
+    with Queue.open_publisher(queue, keeper=False, max_segments=4) as writer:
+        for _ in range(8):
+            writer.append(bytes(13000))
+
+
+@pytest.mark.parametrize("offset", [*range(0, 128, 9), 127, *range(512, 576, 7), *range(1024, 1088, 7)])
+def test_one_bit_of_a_position(queue: Path, offset: int) -> None:
+    fill(queue, 4)
+    with Queue.open_subscriber(queue, "me") as reader:
+        end = reader.position
+        reader.commit()  # both slots say the same
+    flip(queue / "readers" / "me.pos", offset, 0)
+    assert [fate.reason for fate in Queue.cleanup_plan(queue).segments] == [CONSUMED] * 3 + [ACTIVE]
+    (info,) = Queue.readers(queue)
+    assert (info.position, info.damaged) == (end, False)
+    assert [found.kind for found in Queue.verify(queue).problems] == ["position"] * (offset < 128)
+    with Queue.open_subscriber(queue, "me") as reader:
+        assert reader.position == end
+    assert Queue.verify(queue).ok
+
+
+def test_the_first_sector_of_a_position_is_lost(queue: Path) -> None:
+    fill(queue, 2)
+    end = Queue.readers(queue)[0].position
+    patch(queue / "readers" / "me.pos", 0, bytes(512))
+    with Queue.open_subscriber(queue, "me") as reader:
+        assert reader.position == end
+    assert Queue.verify(queue).ok
+
+
+def test_a_position_of_another_queue_is_not_believed(queue: Path) -> None:
+    fill(queue, 3)
+    other = queue.with_name("other")
+    fill(other, 3)
+    (queue / "readers" / "me.pos").write_bytes((other / "readers" / "me.pos").read_bytes())
+    assert cleanup(queue)[0] == "the position of reader me cannot be read: it is damaged"
+
+
+def test_what_a_position_keeps_that_cannot_be_read(queue: Path) -> None:
+    """It is said which, and why. Limits on readers are for it as well: its file tells how long it has been silent."""
+    fill(queue, 4)
+    position = queue / "readers" / "me.pos"
+    for slot in (512, 1024):
+        patch(position, slot + 60, b"\xaa\xbb")
+    kept = ["the position of reader me cannot be read: it is damaged"] * 3 + [ACTIVE]
+    hour = Retention(reader_ttl=3600)
+    for retention in (None, hour, Retention(max_reader_lag=1000)):
+        assert cleanup(queue, retention) == kept
+    with (
+        Queue.open_publisher(queue, keeper=False, max_segments=4) as writer,
+        pytest.raises(QueueFull, match="the position of reader me cannot be read: it is damaged"),
+    ):
+        for _ in range(8):
+            writer.append(bytes(13000))
+    os.utime(position, (1_000_000_000, 1_000_000_000))
+    assert [fate.deleted for fate in Queue.cleanup_plan(queue, hour).segments] == [True] * 3 + [False]
+    assert cleanup(queue, Retention(max_reader_lag=1)) == [CONSUMED] * 3 + [ACTIVE]
+
+
+@needs_root
+def test_what_a_position_of_somebody_else_keeps(shared: Path) -> None:
+    def clean() -> None:
+        as_user(NOBODY, shared)
+        assert cleanup(shared)[0] == "the position of reader stranger cannot be read: Permission denied"
+
+    (shared / "readers" / "stranger.pos").chmod(0o600)
+    in_child(clean)
+
+
+@pytest.mark.parametrize("bit", [0, 3, 7])
+def test_one_bit_of_an_index_entry(queue: Path, bit: int) -> None:
+    payloads = make(queue, segments=4)
+    for number in range(4):
+        flip(segment(queue, number), 4096, bit)
+    for seq, payload in enumerate(payloads):
+        with Queue.open_subscriber(queue, start=seq) as reader:
+            message = reader.next()
+        assert message is not None
+        assert message.payload == payload
+    with Queue.open_subscriber(queue, "me", start="latest") as reader:
+        reader.commit()
+    assert cleanup(queue) == [CONSUMED] * 3 + [ACTIVE]

@@ -229,7 +229,8 @@ typedef struct chron_retention {
     uint64_t max_bytes;      /* keep at most this much in segment files */
     uint64_t max_segments;   /* keep at most this many segment files, the active one included */
     uint64_t max_age_ms;     /* delete segments sealed longer ago than this */
-    uint64_t reader_ttl_ms;  /* ignore readers that are not running and committed longer ago than this */
+    uint64_t reader_ttl_ms;  /* ignore readers that are not running and committed longer ago than this (or, if that cannot be
+                                read, whose file was last changed longer ago) */
     uint64_t max_reader_lag; /* ignore readers that are more than this many records behind */
 } chron_retention;
 
@@ -516,7 +517,7 @@ CHRON_API int chron_writer_keeper_stop(chron_writer *w);
 #define CHRON_KEPT_READER     1 /* a registered reader has not committed past it: `reader` */
 #define CHRON_KEPT_NO_READERS 2 /* no reader is registered, and no limit asks for its deletion */
 #define CHRON_KEPT_EARLIER    3 /* an older segment is kept; deletion goes oldest first */
-#define CHRON_KEPT_DAMAGED    4 /* a reader's position file is damaged: `reader` */
+#define CHRON_KEPT_DAMAGED    4 /* a reader's position cannot be read: `reader`, `sys_errno` */
 #define CHRON_GONE_CONSUMED   5 /* every registered reader has committed past it */
 #define CHRON_GONE_BYTES      6 /* limit max_bytes */
 #define CHRON_GONE_SEGMENTS   7 /* limit max_segments */
@@ -529,6 +530,8 @@ typedef struct chron_segment_fate {
     uint64_t next_seq;     /* first seq behind it */
     uint64_t bytes;        /* size of the file */
     char reader[72];       /* the reader that holds it, or "" */
+    int32_t sys_errno;     /* CHRON_KEPT_DAMAGED: what opening or reading its position answered; 0: its content is damaged */
+    uint32_t reserved;     /* 0 */
 } chron_segment_fate;
 
 typedef struct chron_cleanup {

@@ -26,7 +26,7 @@ ENDS_WITH(chron_segment_info, epoch);
 ENDS_WITH(chron_reader_info, reserved);
 ENDS_WITH(chron_verify_summary, notes);
 ENDS_WITH(chron_cleanup, readers_behind);
-ENDS_WITH(chron_segment_fate, reader);
+ENDS_WITH(chron_segment_fate, reserved);
 /* The library's own, which programs read: the same, for programs of an older header. */
 ENDS_WITH(chron_error, appended);
 ENDS_WITH(chron_problem, reserved2);

@@ -192,7 +192,7 @@ static int fill_readers(const chron__queue *q, const chron__array *array, int64_
             .alive = (uint32_t)one->alive, .damaged = (uint32_t)one->damaged, .updated_ns = one->value.time_ns};
 
         memcpy(info.name, one->name, sizeof info.name);
-        info.sys_errno = one->why == -EBADMSG ? 0 : -one->why;
+        info.sys_errno = chron__registered_errno(one);
         if (!one->damaged) {
             info.position = one->value.next_seq == CHRON_SEQ_NONE ? oldest : one->value.next_seq;
             info.lag = next_seq > info.position ? next_seq - info.position : 0;

@@ -33,34 +33,51 @@ typedef struct look {
     chron__bases bases;
     chron__registered_list readers;
     const chron__registered *slowest; /* of those that count; NULL: none */
-    const chron__registered *damaged; /* one of those whose position cannot be read; NULL: none */
+    const chron__registered *damaged; /* one of those that count and whose position cannot be read; NULL: none */
     uint64_t end_seq;                 /* seq behind the last record */
     uint64_t now_ns;
     size_t left; /* segments, of which those that were decided to go are taken off */
     int delete_too;
 } look;
 
-/* What a segment's first page says. */
+/* What the first page of a segment says, or else what follows from the one behind it. */
 typedef struct summary {
     int sealed;
     uint64_t sealed_ns;
 } summary;
 
-static void summarize(const look *l, uint64_t base_seq, summary *out)
+static int read_page(const look *l, uint64_t base_seq, char *name, uint8_t *page)
 {
-    uint8_t page[CHRON__PAGE] = {0};
-    chron__seal_value seal;
-    char name[CHRON__NAME_BYTES];
-
-    out->sealed = 0;
-    out->sealed_ns = 0;
     chron__segment_name(base_seq, name);
-    if (chron__read_file(l->q->io, l->q->dir, name, page, sizeof page) < (int64_t)sizeof page)
-        return;
-    if (chron__seal_decode(page, base_seq, &seal) == 1) {
-        out->sealed = 1;
-        out->sealed_ns = seal.sealed_ns;
-    }
+    return chron__read_file(l->q->io, l->q->dir, name, page, CHRON__PAGE) == CHRON__PAGE;
+}
+
+/* When segment i was made, which was when the one before it was left; now, if it does not tell. */
+static uint64_t made_ns(const look *l, size_t i)
+{
+    uint8_t page[CHRON__PAGE];
+    char name[CHRON__NAME_BYTES];
+    chron__file_header header;
+
+    if (!read_page(l, l->bases.at[i], name, page) ||
+        chron__header_decode(page, CHRON__MAGIC_SEGMENT, l->q->uuid, name, &header) < 0)
+        return l->now_ns;
+    return header.created_ns;
+}
+
+/*
+ * Segment i, which is not the last. A seal is advice: where it cannot be believed, the segment was left all the same, for the
+ * next one is there. Only the one before the last may be about to get its seal.
+ */
+static void summarize(const look *l, size_t i, summary *out)
+{
+    uint8_t page[CHRON__PAGE];
+    char name[CHRON__NAME_BYTES];
+    chron__seal_value seal;
+    int sealed = read_page(l, l->bases.at[i], name, page) ? chron__seal_decode(page, l->bases.at[i], &seal) : -1;
+
+    out->sealed = sealed != 0 || i + 2u < l->bases.count;
+    out->sealed_ns = sealed == 1 ? seal.sealed_ns : out->sealed ? made_ns(l, i + 1u) : 0;
 }
 
 static int is_ignored(const look *l, const chron__registered *one)
@@ -68,7 +85,7 @@ static int is_ignored(const look *l, const chron__registered *one)
     const chron_retention *limits = l->limits;
     uint64_t from = chron__registered_passed(one);
 
-    if (limits->reader_ttl_ms && !one->alive &&
+    if (limits->reader_ttl_ms && !one->alive && one->value.time_ns != 0 &&
         (l->now_ns > one->value.time_ns && (l->now_ns - one->value.time_ns) / NS_PER_MS >= limits->reader_ttl_ms))
         return 1;
     return limits->max_reader_lag && l->end_seq > from && l->end_seq - from > limits->max_reader_lag;
@@ -81,10 +98,10 @@ static void weigh_readers(look *l, chron_cleanup *out)
         const chron__registered *one = &l->readers.at[i];
 
         out->readers++;
-        if (one->damaged) {
-            l->damaged = one; /* holds everything: nobody knows how far it came */
-        } else if (is_ignored(l, one)) {
+        if (is_ignored(l, one)) {
             out->readers_ignored++;
+        } else if (one->damaged) {
+            l->damaged = one; /* holds everything: nobody knows how far it came */
         } else if (!l->slowest || chron__registered_passed(one) < chron__registered_passed(l->slowest)) {
             l->slowest = one;
         }
@@ -118,7 +135,7 @@ static void decide(const look *l, size_t i, chron_segment_fate *fate)
     fate->reason = CHRON_KEPT_ACTIVE;
     if (i + 1u == l->bases.count)
         return;
-    summarize(l, fate->base_seq, &sum);
+    summarize(l, i, &sum);
     if (!sum.sealed)
         return;
     reason = over_limit(l, &sum);
@@ -126,6 +143,7 @@ static void decide(const look *l, size_t i, chron_segment_fate *fate)
         fate->reason = (uint32_t)reason;
     } else if (l->damaged) {
         fate->reason = CHRON_KEPT_DAMAGED;
+        fate->sys_errno = chron__registered_errno(l->damaged);
         (void)snprintf(fate->reader, sizeof fate->reader, "%s", l->damaged->name);
     } else if (l->readers.count == 0) {
         fate->reason = CHRON_KEPT_NO_READERS;

@@ -158,6 +158,10 @@ static void check_position(chron__verify *v, const chron__bases *bases, const ch
 
     (void)snprintf(file, sizeof file, CHRON__DIR_READERS "/%s.pos", one->name);
     v->summary->readers++;
+    if (one->headless)
+        chron__verify_problem(
+            v, CHRON_PROBLEM_POSITION, file, 0, CHRON_SEQ_NONE, CHRON_SEQ_NONE,
+            "the header of the position of reader %s is damaged: the reader puts it right when it opens", one->name);
     if (one->damaged)
         tell_unreadable(v, one, file);
     else if (at == CHRON_SEQ_NONE)

@@ -4,6 +4,9 @@
  */
 #include "write/room.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "base/assert.h"
 #include "base/error.h"
 #include "queue/retention.h"
@@ -61,6 +64,29 @@ int chron__writer_has_room(chron_writer *w)
     room = w->segments < w->limit_segments;
     pthread_mutex_unlock(&w->lock);
     return room;
+}
+
+int chron__writer_fail_full(chron_writer *w)
+{
+    chron_segment_fate oldest = {.struct_size = sizeof oldest};
+    char why[CHRON_READER_NAME_MAX + 200] = "no reader is registered that could go on";
+    char cause[160] = "it is damaged";
+    chron__array array;
+    chron_cleanup done;
+    int status = chron__array_take("chron_segment_fate", &oldest, 1, &array);
+
+    if (status == 0)
+        status = chron__writer_clean(w, &done, &array);
+    if (status < 0)
+        return status;
+    if (oldest.sys_errno)
+        chron__sys_reason(-oldest.sys_errno, cause, sizeof cause);
+    if (oldest.reason == CHRON_KEPT_READER)
+        (void)snprintf(why, sizeof why, "reader %s has not committed past the oldest", oldest.reader);
+    else if (oldest.reason == CHRON_KEPT_DAMAGED)
+        (void)snprintf(why, sizeof why, "the position of reader %s cannot be read: %s", oldest.reader, cause);
+    return chron__fail(CHRON_EFULL, "the queue is full: %" PRIu64 " segments are allowed, and %s", w->limit_segments,
+                       why);
 }
 
 int chron__writer_make_room(chron_writer *w, int64_t timeout_ns)

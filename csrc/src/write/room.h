@@ -15,5 +15,7 @@ int chron__writer_has_room(chron_writer *w);
  * limit). 1, 0 or a failure. Owner's thread.
  */
 int chron__writer_make_room(chron_writer *w, int64_t timeout_ns);
+/* EFULL, with who keeps the oldest segment and why; or another failure. */
+int chron__writer_fail_full(chron_writer *w);
 
 #endif
