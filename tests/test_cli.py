@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from chronicle_ffi import Queue, __version__
+from chronicle_ffi.cli import main
 
 COMMANDS = ("append", "record", "tail", "inspect", "verify", "repair", "cleanup", "forget", "demo")
 
@@ -236,6 +239,31 @@ def test_cleanup(queue: Path) -> None:
 
 
 # ----------------------------------------------------------------------------------------- demo, usage
+
+
+def test_the_directory_of_the_demo_is_nobody_elses_business(
+    lines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No directory for temporary files, on a read-only root, and a user without a name: only the demo minds."""
+
+    def no_directory() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    def no_name(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("tempfile.gettempdir", no_directory)
+    monkeypatch.setattr("pwd.getpwuid", no_name)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["inspect", str(lines)]) == 0
+    assert main(["demo", "--help"]) == 0
+    capsys.readouterr()
+    assert main(["demo", "--limit-files", "1"]) == 2
+    assert "No usable temporary directory found: say with --dir where to work" in capsys.readouterr().err
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(lines.parent))
+    assert main(["demo", "--limit-files", "60", "--segment-size", "64K"]) == 0
+    assert (lines.parent / f"chronicle-demo-{os.getuid()}").is_dir()
 
 
 def test_demo_twice(tmp_path: Path) -> None:

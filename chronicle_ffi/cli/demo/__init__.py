@@ -9,7 +9,6 @@ late. All must arrive at the digest that is computed from the files themselves.
 from __future__ import annotations
 
 import argparse
-import getpass
 import multiprocessing
 import os
 import shutil
@@ -60,23 +59,31 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--dir",
         type=Path,
-        default=Path(tempfile.gettempdir(), f"chronicle-demo-{getpass.getuser()}"),
         metavar="DIR",
-        help="where to work; one left by an earlier demo is used afresh (default: %(default)s)",
+        help="where to work; one left by an earlier demo is used afresh (default: chronicle-demo-UID, where temporary"
+        " files go)",
     )
     parser.add_argument(
         "--source",
         type=Path,
-        default=standard_library(),
         metavar="DIR",
-        help="journal the *.py files below DIR",
+        help="journal the *.py files below DIR (default: the standard library)",
     )
     parser.add_argument("--limit-files", type=count, metavar="N", help="only the first N files")
     parser.add_argument("--segment-size", type=size, default=SEGMENT_SIZE, metavar="SIZE", help="(default: 4M)")
     parser.set_defaults(run=run)
 
 
+def default_directory() -> Path:
+    try:
+        return Path(tempfile.gettempdir(), f"chronicle-demo-{os.getuid()}")
+    except FileNotFoundError as error:
+        raise UserError(f"{error.strerror}: say with --dir where to work") from None
+
+
 def run(args: argparse.Namespace) -> int:
+    args.dir = args.dir or default_directory()
+    args.source = args.source or standard_library()
     sources = find_sources(args.source, args.limit_files)
     if not sources:
         raise UserError(f"{args.source}: no *.py files")
