@@ -23,6 +23,7 @@ PROCESSES, STATEFUL, STRESS, FORMAT = (
     f"tests/test_{name}.py" for name in ("processes", "stateful", "stress", "format")
 )
 CRASHES, LAPPED = (f"tests/test_{name}.py" for name in ("crashes", "lapped"))
+REPAIR_CALL, WITHOUT_META, ADVICE = (f"tests/test_{name}.py" for name in ("repair_call", "without_meta", "advice"))
 IN, OUT = (f"tests/test_batches_{name}.py" for name in ("in", "out"))
 
 MUTANTS = [
@@ -344,7 +345,7 @@ MUTANTS = [
     Mutant(
         "durable records may be missing",
         "queue/survey.c",
-        "    if (s->next_seq >= end)\n        return 0;\n",
+        "    if (s->next_seq >= end && !all_is_gone(s))\n        return 0;\n",
         "    return 0;\n",
         (REPAIR, DAMAGE, "tests/test_evidence.py"),
     ),
@@ -825,7 +826,7 @@ MUTANTS = [
     ),
     Mutant(
         "behind a hole everything goes",
-        "queue/survey.c",
+        "queue/verdict.c",
         "behind.records > before && s->wish->torn == CHRON__TORN_ASK",
         "0 && s->wish->torn == CHRON__TORN_ASK",
         ("tests/test_evidence.py",),
@@ -854,8 +855,8 @@ MUTANTS = [
     Mutant(
         "what a repair gives up is not written down",
         "write/recovery.c",
-        "    int status = s->accepted ? chron__gaps_save(",
-        "    int status = s->accepted > 1u << 30 ? chron__gaps_save(",
+        "    if (!s->accepted && !s->gaps_damaged)\n",
+        "    if (1)\n",
         (
             "tests/test_evidence.py",
             REPAIR,
@@ -972,6 +973,85 @@ MUTANTS = [
         "    int on_disk = 0;\n",
         ("test_order",),
     ),
+    Mutant(
+        "a repair does not ask",
+        "queue/plan.c",
+        "    return tell->stopped ? chron__fail(",
+        "    return 0 ? chron__fail(",
+        (REPAIR_CALL,),
+    ),
+    Mutant(
+        "queue.meta is made from segments of several queues",
+        "queue/rebuild.c",
+        "    if (others)\n",
+        "    if (0)\n",
+        (REPAIR_CALL,),
+    ),
+    Mutant(
+        "a rebuilt queue.meta knows no epoch of remnants",
+        "queue/rebuild.c",
+        "        r->epoch = epoch > r->epoch ? epoch : r->epoch;\n",
+        "",
+        (REPAIR_CALL,),
+    ),
+    Mutant(
+        "an opening makes what is missing before it has looked",
+        "write/open.c",
+        "    status = chron__survey_make(&w->q, &wish, &s);\n",
+        "    status = chron__birth_complete(w, born);\n"
+        "    status = status < 0 ? status : chron__survey_make(&w->q, &wish, &s);\n",
+        (REPAIR_CALL,),
+    ),
+    Mutant(
+        "readers need queue.meta",
+        "queue/rebuild.c",
+        "    if (status != -CHRON_ECORRUPT && status != -CHRON_ENOQUEUE)\n"
+        "        return status;\n    q->meta_lost = 1;\n",
+        "    if (status < 0)\n        return status;\n    q->meta_lost = 1;\n",
+        (WITHOUT_META,),
+    ),
+    Mutant(
+        "what is durable is waited for in vain",
+        "read/next.c",
+        "            return is_blind(r);\n",
+        "            return 0;\n",
+        (WITHOUT_META,),
+    ),
+    Mutant(
+        "a flipped version is of a newer program",
+        "format/header.c",
+        "out->version != CHRON_FORMAT_VERSION && !is_ours_but_for_version(bytes)",
+        "out->version != CHRON_FORMAT_VERSION",
+        (WITHOUT_META,),
+    ),
+    Mutant(
+        "a damaged seal vetoes",
+        "queue/retention.c",
+        "    out->sealed = sealed != 0 || i + 2u < l->bases.count;\n",
+        "    out->sealed = sealed == 1;\n",
+        (ADVICE,),
+    ),
+    Mutant(
+        "a lost seal is as old as can be",
+        "queue/retention.c",
+        " : out->sealed ? made_ns(l, i + 1u) : 0;",
+        " : 0;",
+        (ADVICE,),
+    ),
+    Mutant(
+        "a damaged header takes the position",
+        "format/position.c",
+        "status == -CHRON_ECORRUPT && !chron__header_is_whole(page) ? 1 : status",
+        "status",
+        (ADVICE,),
+    ),
+    Mutant(
+        "a position that cannot be read is above all limits",
+        "queue/retention.c",
+        "        if (is_ignored(l, one)) {\n",
+        "        if (!one->damaged && is_ignored(l, one)) {\n",
+        (ADVICE,),
+    ),
 ]
 
 # What the simulator of tests/sim has to notice by itself, within its hundred seeds.
@@ -1040,7 +1120,7 @@ MUTANTS += [
     Mutant(
         "an undone position lets retention delete",
         "write/recovery.c",
-        "        status = chron__positions_undo(q, s.next_seq);\n",
+        "        status = chron__positions_undo(s->q, s->next_seq);\n",
         "        status = 0;\n",
         ("sim/sim",),
     ),
