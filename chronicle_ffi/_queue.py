@@ -175,7 +175,8 @@ class Queue:
         :param durable_only: see only records that survive a loss of power.
         :param waiting: how `QueueReader.wait` waits: "spin" has the lowest latency and uses a whole processor, "sleep"
             the least work, "hybrid" spins for some microseconds first.
-        :param mode: permission bits of a new position file, default 0o600.
+        :param mode: permission bits of a new position file; by default its owner may write to it, and read it whoever
+            may read the queue: retention has to.
         :param wait: seconds to wait for the queue to exist; None: without limit. Ctrl-C ends it.
 
         Raises QueueNotFound, ReaderAlreadyActive, SegmentGone, SeqOutOfRange, HistoryRewritten, Corrupt,

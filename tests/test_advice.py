@@ -40,7 +40,7 @@ def shared(queue: Path) -> Path:
 
     def read() -> None:
         as_user(STRANGER, queue)
-        with Queue.open_subscriber(queue, "stranger", start="latest") as reader:
+        with Queue.open_subscriber(queue, "stranger", start="latest", mode=0o600) as reader:
             reader.commit()
 
     in_child(write)
@@ -221,7 +221,6 @@ def test_what_a_position_of_somebody_else_keeps(shared: Path) -> None:
         as_user(NOBODY, shared)
         assert cleanup(shared)[0] == "the position of reader stranger cannot be read: Permission denied"
 
-    (shared / "readers" / "stranger.pos").chmod(0o600)
     in_child(clean)
 
 
@@ -238,3 +237,35 @@ def test_one_bit_of_an_index_entry(queue: Path, bit: int) -> None:
     with Queue.open_subscriber(queue, "me", start="latest") as reader:
         reader.commit()
     assert cleanup(queue) == [CONSUMED] * 3 + [ACTIVE]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o600, 0o600), (0o640, 0o640), (0o660, 0o640), (0o666, 0o644)])
+def test_who_may_read_the_queue_may_read_positions(queue: Path, mode: int, expected: int) -> None:
+    """By default: or a reader of another user would keep everything."""
+    os.umask(0)
+    with Queue.open_publisher(queue, keeper=False, mode=mode):
+        pass
+    for name, given in (("default", None), ("given", 0o600)):
+        with Queue.open_subscriber(queue, name, mode=given) as reader:
+            reader.commit()
+    os.umask(0o022)
+    modes = [(queue / "readers" / f"{name}.pos").stat().st_mode & 0o777 for name in ("default", "given")]
+    assert modes == [expected, 0o600]
+
+
+@needs_root
+def test_a_reader_of_another_user_holds_what_it_has_not_read(shared: Path) -> None:
+    def read() -> None:
+        as_user(STRANGER, shared)
+        with Queue.open_subscriber(shared, "other") as reader:
+            for _ in range(200):
+                reader.next()
+            reader.commit()
+
+    def clean() -> None:
+        as_user(NOBODY, shared)
+        assert [reason == CONSUMED for reason in cleanup(shared)] == [True] * 3 + [False] * 3
+
+    (shared / "readers" / "stranger.pos").unlink()
+    in_child(read)
+    in_child(clean)

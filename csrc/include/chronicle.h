@@ -273,7 +273,7 @@ typedef struct chron_reader_options {
     uint32_t start;        /* CHRON_START_... */
     uint32_t on_gap;       /* CHRON_GAP_... */
     uint32_t wait;         /* CHRON_WAIT_... */
-    uint32_t mode;         /* permission bits for a new position file, 0 = 0600 */
+    uint32_t mode;         /* permission bits for a new position file; 0: written by its owner, read by all who read the queue */
     uint64_t start_value;  /* for CHRON_START_SEQ and CHRON_START_TIME */
 } chron_reader_options;
 
@@ -954,7 +954,8 @@ CHRON_API int chron_queue_verify(const char *path, chron_problem_fn report, void
  * suffices. *out (may be NULL) says what was done, or would be.
  * Errors: ENOQUEUE, EWRITER (a writer has the queue open), EGONE (CHRON_DRY_RUN: one has opened it meanwhile, and deleted a
  * segment), EINTR (`report` stopped it), ECORRUPT (queue.meta is lost and there is no segment to make it from, or they are
- * of different queues: the text names them), EFORMAT, ENETFS (but for CHRON_ALLOW_NETFS in `flags`), EREMOVED, ENOTDURABLE, EPOISONED, EFULL, those of the system.
+ * of different queues: the text names them), EFORMAT, ENETFS (but for CHRON_ALLOW_NETFS in `flags`), EREMOVED, ENOTDURABLE,
+ * EPOISONED, EFULL, those of the system.
  */
 CHRON_API int chron_queue_repair(const char *path, uint32_t flags, chron_problem_fn report, void *context,
                                  chron_recovery *out);

@@ -48,6 +48,7 @@ typedef struct chron__stat {
     uint64_t modified_ns; /* since 1970: its content, */
     uint64_t changed_ns;  /* and content, name or owner */
     int is_regular;
+    unsigned mode; /* permission bits */
 } chron__stat;
 
 /* open_file flags */

@@ -11,9 +11,9 @@
 #include "base/struct.h"
 #include "queue/rebuild.h"
 
-#define DEFAULT_MODE 0600u
+#define READ_BITS 0444u
 
-static int check_options(chron_reader_options *o)
+static int check_options(const chron_reader_options *o)
 {
     const uint32_t known = CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_DURABLE_ONLY;
 
@@ -28,8 +28,6 @@ static int check_options(chron_reader_options *o)
     if (o->mode & ~0666u)
         return chron__fail(CHRON_EINVAL, "mode 0%o: only the bits of 0666 make sense for a queue's files",
                            (unsigned)o->mode);
-    if (o->mode == 0)
-        o->mode = DEFAULT_MODE;
     return o->name ? chron__reader_name_check(o->name) : 0;
 }
 
@@ -40,6 +38,17 @@ static void destroy(chron_reader *r)
         chron__doorbell_close(&r->q, &r->bell);
     chron__position_close(&r->q, &r->position);
     chron__queue_close(&r->q);
+}
+
+/* Of a new position: who may read the queue may know how far its readers are; retention has to. */
+static unsigned position_mode(const chron_reader *r)
+{
+    chron__stat meta = {.mode = 0};
+
+    if (r->options.mode)
+        return r->options.mode;
+    (void)r->q.io->stat_name(r->q.io, r->q.dir, CHRON__FILE_META, &meta);
+    return 0600u | (meta.mode & READ_BITS);
 }
 
 static int open_reader(chron_reader *r, const chron__io *io, const char *path)
@@ -57,7 +66,7 @@ static int open_reader(chron_reader *r, const chron__io *io, const char *path)
     r->writer_epoch = r->mark.epoch;
     chron__doorbell_open(&r->q, &r->bell);
     if (o->name)
-        status = chron__position_open(&r->q, o->name, o->mode, o->start != CHRON_START_RESUME, &r->position);
+        status = chron__position_open(&r->q, o->name, position_mode(r), o->start != CHRON_START_RESUME, &r->position);
     if (status < 0)
         return status;
     status = chron__reader_start(r);
