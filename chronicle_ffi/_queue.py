@@ -9,18 +9,21 @@ import uuid
 import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from chronicle_ffi._binding import check, deadline_ns, ffi, lib, new_struct, optional_seq, path_bytes, string
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
-from chronicle_ffi._structs import all_of, cleanup_report, fields_of
-from chronicle_ffi._walk import Walk
+from chronicle_ffi._structs import all_of, cleanup_report, fields_of, quarantine_file
+from chronicle_ffi._walk import Records, Walk
 from chronicle_ffi._writer import QueueWriter
 from chronicle_ffi.errors import InvalidArgument, RecoveryWarning
 from chronicle_ffi.model import (
     CleanupReport,
+    Message,
     Problem,
+    QuarantineFile,
     QueueInfo,
     ReaderInfo,
     Recovery,
@@ -276,6 +279,8 @@ class Queue:
             writer_alive=bool(out.writer_alive),
             clean=bool(out.clean),
             format_version=out.format_version,
+            quarantine_files=out.quarantine_files,
+            quarantine_bytes=out.quarantine_bytes,
             meta_lost=bool(out.meta_lost),
         )
 
@@ -288,7 +293,11 @@ class Queue:
         [(0, 54, True), (54, 100, False)]
         """
         where = path_bytes(path)
-        return all_of(SegmentInfo, "chron_segment_info", lambda out, n: lib.chron_queue_segments(where, out, n))
+        return all_of(
+            partial(fields_of, SegmentInfo),
+            "chron_segment_info",
+            lambda out, n: lib.chron_queue_segments(where, out, n),
+        )
 
     @staticmethod
     def readers(path: Path) -> list[ReaderInfo]:
@@ -299,7 +308,9 @@ class Queue:
         [('me', 0, 3, True)]
         """
         where = path_bytes(path)
-        return all_of(ReaderInfo, "chron_reader_info", lambda out, n: lib.chron_queue_readers(where, out, n))
+        return all_of(
+            partial(fields_of, ReaderInfo), "chron_reader_info", lambda out, n: lib.chron_queue_readers(where, out, n)
+        )
 
     @staticmethod
     def remove_reader(path: Path, name: str) -> None:
@@ -393,6 +404,35 @@ class Queue:
         walk.run(lambda report, context: lib.chron_queue_repair(where, flags, report, context, recovery))
         return RepairReport(dry_run=dry_run, found=walk.problems, recovery=fields_of(Recovery, recovery))
 
+    @staticmethod
+    def quarantine(path: Path) -> list[QuarantineFile]:
+        """What recovery and repairs have set aside, oldest first. Read permission suffices.
+
+        >>> Queue.quarantine("q")
+        []
+        """
+        where = path_bytes(path)
+
+        def fill(array: Any, capacity: int) -> int:
+            return int(lib.chron_queue_quarantine(where, array, capacity))
+
+        return all_of(quarantine_file, "chron_quarantine_file", fill)
+
+    @staticmethod
+    def read_quarantine(path: Path, name: str, each: Callable[[Message], object]) -> int:
+        """Call `each` with every whole record in a file of quarantine/, by seq; return how many there were.
+
+        They were cut off, or taken away, for a reason: the log may have other records of these seqs.
+
+        Raises QueueNotFound (no such file), InvalidArgument (`name` is none of a file with records), Corrupt,
+        StorageError, AccessDenied, NotSupported (in a subinterpreter), and what `each` raises.
+
+        >>> for file in Queue.quarantine("q"):
+        ...     if file.kind != "file":
+        ...         Queue.read_quarantine("q", file.name, print)
+        """
+        return Records(each).run(path_bytes(path), path_bytes(name))
+
 
 # ------------------------------------------------------------------------------------------- arguments
 
@@ -458,4 +498,6 @@ def _limits(retention: Retention) -> Any:
     struct.max_age_ms = _milliseconds("max_age", retention.max_age)
     struct.reader_ttl_ms = _milliseconds("reader_ttl", retention.reader_ttl)
     struct.max_reader_lag = _limit("max_reader_lag", retention.max_reader_lag)
+    struct.quarantine_max_bytes = _limit("quarantine_max_bytes", retention.quarantine_max_bytes)
+    struct.quarantine_max_age_ms = _milliseconds("quarantine_max_age", retention.quarantine_max_age)
     return struct

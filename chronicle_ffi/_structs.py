@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from chronicle_ffi._binding import check, lib, new_array, new_struct, string
-from chronicle_ffi.model import CleanupReport, SegmentFate
+from chronicle_ffi._binding import check, lib, new_array, new_struct, optional_seq, string
+from chronicle_ffi.model import CleanupReport, QuarantineFile, SegmentFate
 
 T = TypeVar("T")
 
@@ -23,6 +23,11 @@ _REASONS = {
     lib.CHRON_GONE_BYTES: "limit max_bytes",
     lib.CHRON_GONE_SEGMENTS: "limit max_segments",
     lib.CHRON_GONE_AGE: "limit max_age",
+}
+_KEPT = {
+    lib.CHRON_QUARANTINE_SEGMENT: "segment",
+    lib.CHRON_QUARANTINE_CUT: "cut",
+    lib.CHRON_QUARANTINE_FILE: "file",
 }
 
 
@@ -39,8 +44,10 @@ def fields_of(kind: type[T], struct: Any) -> T:
     return kind(**values)
 
 
-def all_of(kind: type[T], struct: str, fill: Callable[[Any, int], int]) -> list[T]:
-    """Call `fill` with ever larger arrays until everything fits; what it returns is how many there are.
+def all_of(make: Callable[[Any], T], struct: str, fill: Callable[[Any, int], int]) -> list[T]:
+    """`make` each from a struct.
+
+    Call `fill` with ever larger arrays until everything fits; what it returns is how many there are.
 
     The array's elements do not keep it alive, so they are read here.
     """
@@ -49,8 +56,23 @@ def all_of(kind: type[T], struct: str, fill: Callable[[Any, int], int]) -> list[
         array = new_array(struct, capacity)
         count = check(fill(array, capacity))
         if count <= capacity:
-            return [fields_of(kind, array[i]) for i in range(count)]
+            return [make(array[i]) for i in range(count)]
         capacity = count + 16
+
+
+def quarantine_file(struct: Any) -> QuarantineFile:
+    return QuarantineFile(
+        name=string(struct.name),
+        kind=_KEPT[struct.kind],
+        bytes=struct.bytes,
+        kept_ns=struct.kept_ns,
+        epoch=struct.epoch,
+        base_seq=optional_seq(struct.base_seq),
+        offset=struct.offset,
+        seq=optional_seq(struct.seq),
+        records=optional_seq(struct.records),
+        first_seq=optional_seq(struct.first_seq),
+    )
 
 
 def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
@@ -81,5 +103,9 @@ def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
         readers=out.readers,
         readers_ignored=out.readers_ignored,
         readers_behind=out.readers_behind,
+        quarantine_files=out.quarantine_files,
+        quarantine_bytes=out.quarantine_bytes,
+        quarantine_deleted_files=out.quarantine_deleted_files,
+        quarantine_deleted_bytes=out.quarantine_deleted_bytes,
         segments=collected,
     )

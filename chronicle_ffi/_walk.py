@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What a verification or a repair tells while it walks through a queue: the one function that C calls."""
+"""What C tells while it walks: through a queue, of problems; through a file in quarantine, of records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from chronicle_ffi._binding import error, ffi, lib, optional_seq, string
+from chronicle_ffi._binding import check, error, ffi, lib, optional_seq, string
 from chronicle_ffi.errors import NotSupported
-from chronicle_ffi.model import Problem
+from chronicle_ffi.model import Message, Problem
 
 _KINDS = {
     lib.CHRON_PROBLEM_META: "meta",
@@ -24,6 +24,7 @@ _KINDS = {
     lib.CHRON_NOTE_FOREIGN: "foreign",
     lib.CHRON_NOTE_GAP: "gap",
     lib.CHRON_NOTE_UNREADABLE: "unreadable",
+    lib.CHRON_NOTE_QUARANTINE: "quarantine",
 }
 _ACTIONS = {
     lib.CHRON_ACTION_NONE: "",
@@ -65,7 +66,7 @@ class Walk:
         handle = ffi.new_handle(walk)
         lib.chronicle_on_problem(handle, ffi.new("chron_problem *"))
         if not walk._heard:
-            raise NotSupported("a repair could not tell what it does, in this subinterpreter: use the main one")
+            raise NotSupported("C cannot call back in this subinterpreter: use the main one")
 
     def see(self, problem: Any) -> bool:
         """One call of C's. False: the walk is to end."""
@@ -99,3 +100,31 @@ def chronicle_on_problem(context: Any, problem: Any) -> int:
     except BaseException as raised:  # also KeyboardInterrupt: to be raised where the walk began
         walk._raised = raised
         return 1
+
+
+class Records:
+    """Who wants the records in a file of quarantine."""
+
+    def __init__(self, each: Callable[[Message], object]) -> None:
+        self._each = each
+        self._raised: BaseException | None = None
+
+    def run(self, path: bytes, name: bytes) -> int:
+        """How many there were. What `each` raised is raised here."""
+        Walk.must_be_heard()
+        count = lib.chron_queue_quarantine_read(path, name, lib.chronicle_on_view, ffi.new_handle(self))
+        if self._raised is not None:
+            raise self._raised
+        return int(check(count))
+
+
+@ffi.def_extern()  # type: ignore[misc, unused-ignore]
+def chronicle_on_view(context: Any, record: Any) -> int:
+    records: Records = ffi.from_handle(context)
+    try:
+        payload = bytes(ffi.buffer(record.payload, record.length))
+        records._each(Message(record.seq, record.timestamp_ns, record.type_id, record.flags, payload))
+    except BaseException as raised:
+        records._raised = raised
+        return 1
+    return 0

@@ -74,11 +74,15 @@ class Retention:
     0
     """
 
-    max_bytes: int | None = None  #: keep at most this much in segment files
+    max_bytes: int | None = None  #: keep at most this much in segment files and in quarantine/
     max_segments: int | None = None  #: keep at most so many, the active one included
     max_age: float | timedelta | None = None  #: delete what was sealed longer ago than this (seconds)
     reader_ttl: float | timedelta | None = None  #: ignore readers gone, and silent for so long (seconds)
     max_reader_lag: int | None = None  #: ignore readers that are more than so many records behind
+    #: keep at most this much in quarantine/, and always what the newest opening has put there; by default a quarter of
+    #: max_bytes and the other limits on all of it, if there are any
+    quarantine_max_bytes: int | None = None
+    quarantine_max_age: float | timedelta | None = None  #: delete what was put there longer ago than this (seconds)
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,10 @@ class CleanupReport:
     readers: int  #: that are registered
     readers_ignored: int  #: because of reader_ttl or max_reader_lag
     readers_behind: int  #: that lost records they had not committed past
+    quarantine_files: int  #: in quarantine/, afterwards
+    quarantine_bytes: int  #: of the disk, that those take
+    quarantine_deleted_files: int  #: or how many would be, in a plan
+    quarantine_deleted_bytes: int  #: of the disk
     segments: list[SegmentFate] = field(repr=False)  #: each one's fate, oldest first
 
 
@@ -234,6 +242,8 @@ class QueueInfo:
     writer_alive: bool  #: some process has the queue open for writing
     clean: bool  #: no writer, and the last one closed properly
     format_version: int  #: of the files: docs/FORMAT.md
+    quarantine_files: int  #: what recovery and repairs have set aside: `Queue.quarantine`
+    quarantine_bytes: int  #: of the disk, that those take
     meta_lost: bool  #: queue.meta is missing or damaged: no writer opens the queue before `Queue.repair`
 
 
@@ -299,6 +309,32 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class QuarantineFile:
+    """What recovery, or a repair, has set aside.
+
+    >>> writer.close()
+    >>> Path("q", "queue.meta").write_bytes(b"lost")
+    4
+    >>> _ = Queue.repair("q")
+    >>> Queue.quarantine("q")
+    [QuarantineFile(name='queue.meta-e65536.0.damaged', kind='file', bytes=4096, kept_ns=..., epoch=65536, ...)]
+    """
+
+    name: str  #: in quarantine/
+    kind: (
+        str  #: "segment" (a whole one), "cut" (bytes of one that goes on being used) or "file" (a small one, as it was)
+    )
+    bytes: int  #: of the disk
+    kept_ns: int  #: when it was put there, as far as the file system tells
+    epoch: int  #: of the opening that did
+    base_seq: int | None  #: the first seq of the segment it is of
+    offset: int  #: of a cut: where in the segment it stood, bytes
+    seq: int | None  #: of a cut: of the record that stood there, or should have
+    records: int | None  #: of a cut: whole ones in it; None: not counted
+    first_seq: int | None  #: of a cut: of the first of them
+
+
+@dataclass(frozen=True)
 class RepairReport:
     """What a repair did, or would do.
 
@@ -330,6 +366,6 @@ class VerifyReport:
     oldest_seq: int  #: the oldest that can be read
     next_seq: int  #: behind the last record
     problems: list[Problem]  #: in the order of the files; in a subinterpreter it may lack what `ok` knows
-    notes: list[Problem]  #: what is to be known and no problem: kinds "gap", "foreign", "unreadable"
+    notes: list[Problem]  #: what is to be known and no problem: kinds "gap", "foreign", "unreadable", "quarantine"
     gaps: int  #: that a repair has accepted, and retention has not passed yet
     gap_records: int  #: seqs in those

@@ -47,6 +47,8 @@ ENDS: dict[str, set[str]] = {
     # Network file systems are allowed to those who only look.
     "open_path": {"ENETFS"},
     "chron_queue_cleanup_plan": {"ENETFS"},
+    "chron_queue_quarantine": {"ENETFS"},
+    "chron_queue_quarantine_read": {"ENETFS"},
     # Whoever has the position open looks for himself.
     "undo_one": {"EREADER", "ECORRUPT", "EACCESS"},
     # Only the holder of the writer's lock deletes segments.

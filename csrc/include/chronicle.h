@@ -226,12 +226,15 @@ CHRON_API int chron_guard_install(void);
 typedef struct chron_retention {
     uint32_t struct_size;    /* sizeof(chron_retention) */
     uint32_t automatic;      /* 1: also run by the keeper (or, without one, at each roll) */
-    uint64_t max_bytes;      /* keep at most this much in segment files */
+    uint64_t max_bytes;      /* keep at most this much in segment files and in quarantine/ */
     uint64_t max_segments;   /* keep at most this many segment files, the active one included */
     uint64_t max_age_ms;     /* delete segments sealed longer ago than this */
     uint64_t reader_ttl_ms;  /* ignore readers that are not running and committed longer ago than this (or, if that cannot be
                                 read, whose file was last changed longer ago) */
     uint64_t max_reader_lag; /* ignore readers that are more than this many records behind */
+    uint64_t quarantine_max_bytes;  /* keep at most this much in quarantine/, and always what the newest opening has put there;
+                                       0: a quarter of the limits above, and of those of back-pressure, if there are any */
+    uint64_t quarantine_max_age_ms; /* delete what was put there longer ago than this */
 } chron_retention;
 
 typedef struct chron_writer_options {
@@ -242,7 +245,7 @@ typedef struct chron_writer_options {
     uint32_t durability_n;   /* milliseconds (INTERVAL, 0 = 100) or records (BATCH, 0 = 1000) */
     uint32_t clock;          /* CHRON_CLOCK_... */
     uint32_t mode;           /* permission bits for new files, 0 = 0600; directories get x where r is */
-    uint64_t max_bytes;      /* back-pressure: never let segment files grow beyond this; 0 = off */
+    uint64_t max_bytes;      /* back-pressure: never let segment files, and quarantine/, grow beyond this; 0 = off */
     uint64_t max_segments;   /* the same, in segments; at least 2 */
     const chron_retention *retention; /* read only during the call; NULL: no limits */
     int64_t block_ns;        /* how long an append waits for room before CHRON_EFULL; 0 = not at all */
@@ -544,6 +547,10 @@ typedef struct chron_cleanup {
     uint64_t readers;          /* registered readers */
     uint64_t readers_ignored;  /* passed over because of reader_ttl_ms or max_reader_lag */
     uint64_t readers_behind;   /* readers that lost records they had not committed past */
+    uint64_t quarantine_files; /* in quarantine/ afterwards */
+    uint64_t quarantine_bytes; /* on the disk */
+    uint64_t quarantine_deleted_files; /* (or that would be deleted) */
+    uint64_t quarantine_deleted_bytes;
 } chron_cleanup;
 
 /*
@@ -823,6 +830,8 @@ typedef struct chron_queue_info {
     char writer_host[64];
     uint32_t meta_lost;     /* queue.meta is missing or damaged: no writer opens the queue before a repair */
     uint32_t reserved;      /* 0 */
+    uint64_t quarantine_files; /* what recovery and repairs have set aside; on the disk: */
+    uint64_t quarantine_bytes;
 } chron_queue_info;
 
 typedef struct chron_segment_info {
@@ -892,6 +901,7 @@ CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 #define CHRON_NOTE_FOREIGN    100 /* a file or directory that is not the queue's: it is left alone */
 #define CHRON_NOTE_GAP        101 /* records that are gone, and were accepted as gone: by a repair, or CHRON_TORN_SKIP */
 #define CHRON_NOTE_UNREADABLE 102 /* what was not checked, for lack of permission */
+#define CHRON_NOTE_QUARANTINE 103 /* a file in quarantine/ */
 
 /* chron_problem.action: what a repair does about it */
 #define CHRON_ACTION_NONE  0
@@ -959,6 +969,43 @@ CHRON_API int chron_queue_verify(const char *path, chron_problem_fn report, void
  */
 CHRON_API int chron_queue_repair(const char *path, uint32_t flags, chron_problem_fn report, void *context,
                                  chron_recovery *out);
+
+/* chron_quarantine_file.kind */
+#define CHRON_QUARANTINE_SEGMENT 1 /* a whole segment's file */
+#define CHRON_QUARANTINE_CUT     2 /* bytes of a segment that goes on being used */
+#define CHRON_QUARANTINE_FILE    3 /* a small file of the queue, as it was */
+
+/* What recovery, or a repair, has set aside in quarantine/. */
+typedef struct chron_quarantine_file {
+    uint32_t struct_size; /* sizeof(chron_quarantine_file); in an array: of the first one */
+    uint32_t kind;        /* CHRON_QUARANTINE_... */
+    uint64_t bytes;       /* on the disk */
+    uint64_t kept_ns;     /* when it was put there, as far as the file system tells */
+    uint64_t epoch;       /* of the opening that did */
+    uint64_t base_seq;    /* first seq of the segment it is of, or CHRON_SEQ_NONE */
+    uint64_t offset;      /* CUT: where in the segment it stood */
+    uint64_t seq;         /* CUT: of the record that stood there, or should have; or CHRON_SEQ_NONE: not known */
+    uint64_t records;     /* CUT: whole ones in it; or CHRON_SEQ_NONE: not counted */
+    uint64_t first_seq;   /* CUT: of the first of them, or CHRON_SEQ_NONE */
+    char name[96];        /* in quarantine/ */
+} chron_quarantine_file;
+
+/*
+ * Fill up to `capacity`, oldest first; return how many there are. Read permission suffices.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta and its substitutes cannot be read), those of the system.
+ */
+CHRON_API int64_t chron_queue_quarantine(const char *path, chron_quarantine_file *out, size_t capacity);
+
+/* Called for each record; the payload is only there until it returns. A nonzero result stops (EINTR). */
+typedef int (*chron_view_fn)(void *context, const chron_view *record);
+
+/*
+ * Hand out every whole record in the file `name` of quarantine/, by seq, and return how many there were. They were cut off, or
+ * taken away, for a reason: the log may have other records of these seqs.
+ * Errors: ENOQUEUE (there is no queue, or no such file), EINVAL (`name` is none of a file there, or `each` is NULL), EINTR,
+ * ECORRUPT (of a .cut, the page that says what it is), EFORMAT, those of the system.
+ */
+CHRON_API int64_t chron_queue_quarantine_read(const char *path, const char *name, chron_view_fn each, void *context);
 
 /* cdef: end */
 

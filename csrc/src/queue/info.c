@@ -13,6 +13,7 @@
 #include "format/header.h"
 #include "format/position.h"
 #include "format/segment.h"
+#include "queue/kept.h"
 #include "queue/rebuild.h"
 
 /* `checked`: 0, or what was found wrong with the other arguments. Afterwards chron__queue_close in every case. */
@@ -30,6 +31,7 @@ static int fill_info(const chron__queue *q, chron_queue_info *out)
     chron__slot_value state;
     chron__bases bases;
     chron__writer_line line;
+    chron__kept_list kept;
     int known = chron__queue_state(q, &state);
     int status;
     int alive;
@@ -51,6 +53,11 @@ static int fill_info(const chron__queue *q, chron_queue_info *out)
         out->writer_pid = line.pid;
         out->writer_start_ns = line.start_ns;
         memcpy(out->writer_host, line.host, sizeof out->writer_host);
+    }
+    if (chron__kept_load(q, &kept) == 0) { /* who may not look into it finds nothing there */
+        out->quarantine_files = kept.count;
+        out->quarantine_bytes = kept.bytes;
+        chron__kept_free(&kept);
     }
     status = chron__queue_list(q, &bases);
     if (status < 0)

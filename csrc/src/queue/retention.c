@@ -23,6 +23,7 @@
 #include "format/header.h"
 #include "format/position.h"
 #include "format/segment.h"
+#include "queue/kept.h"
 #include "queue/rebuild.h"
 
 #define NS_PER_MS 1000000u
@@ -271,11 +272,27 @@ int chron__cleanup_check(const chron_cleanup *out, chron_segment_fate *fates, si
     return status < 0 ? status : chron__array_take("chron_segment_fate", fates, fates ? capacity : 0, array);
 }
 
+static int plan_all(const chron__queue *q, const chron_retention *retention, chron_cleanup *out,
+                    const chron__array *fates)
+{
+    const chron__kept_limits kept = chron__kept_limits_of(q, retention, 0);
+    chron_retention limits = *retention;
+    chron_cleanup quarantine = {0};
+    int status = chron__kept_trim(q, &kept, 0, &quarantine);
+
+    if (status < 0)
+        return status;
+    chron__kept_count(&limits, quarantine.quarantine_bytes);
+    status = chron__retention_apply(q, &limits, 0, out, fates);
+    chron__kept_report(&quarantine, out);
+    return status;
+}
+
 int chron_queue_cleanup_plan(const char *path, const chron_retention *retention, chron_cleanup *out,
                              chron_segment_fate *fates, size_t capacity)
 {
     chron_retention limits = {0};
-    chron_cleanup plan;
+    chron_cleanup plan = {0};
     chron__array array;
     chron__queue q;
     int status = path ? 0 : chron__fail(CHRON_EINVAL, "the path is NULL");
@@ -287,11 +304,10 @@ int chron_queue_cleanup_plan(const char *path, const chron_retention *retention,
     if (status < 0)
         return status;
     status = chron__remains_open(&q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
-    if (status == 0) {
-        status = chron__retention_apply(&q, &limits, 0, &plan, &array);
-        if (out)
-            chron__struct_give(&plan, sizeof plan, out);
-    }
+    if (status == 0)
+        status = plan_all(&q, &limits, &plan, &array);
+    if (out)
+        chron__struct_give(&plan, sizeof plan, out);
     chron__queue_close(&q);
     return status;
 }

@@ -16,6 +16,7 @@
 #include "base/struct.h"
 #include "format/header.h"
 #include "format/identity.h"
+#include "queue/kept.h"
 #include "queue/rebuild.h"
 
 #define LIST_TRIES 100 /* a writer may delete and roll while we read, but not for ever */
@@ -276,6 +277,25 @@ static void tell_gaps(chron__verify *v)
     }
 }
 
+static void tell_kept(chron__verify *v)
+{
+    chron__kept_list list;
+
+    if (chron__kept_load(&v->q, &list) < 0) {
+        chron__verify_failure(v, CHRON_NOTE_UNREADABLE, CHRON__DIR_QUARANTINE, CHRON_SEQ_NONE, CHRON_SEQ_NONE);
+        return;
+    }
+    for (size_t i = 0; i < list.count && !v->to.stopped; i++) {
+        char what[160];
+        char path[sizeof CHRON__DIR_QUARANTINE + sizeof list.at[i].name];
+
+        (void)snprintf(path, sizeof path, CHRON__DIR_QUARANTINE "/%s", list.at[i].name);
+        chron__kept_describe(&list.at[i], what, sizeof what);
+        chron__verify_note(v, CHRON_NOTE_QUARANTINE, path, list.at[i].seq, CHRON_SEQ_NONE, "%s: %s", path, what);
+    }
+    chron__kept_free(&list);
+}
+
 static int check_queue(chron__verify *v)
 {
     chron__bases bases = {0};
@@ -298,6 +318,8 @@ static int check_queue(chron__verify *v)
         check_doorbell(v);
     if (!v->to.stopped)
         check_names(v);
+    if (!v->to.stopped)
+        tell_kept(v);
     return v->to.stopped ? chron__fail(CHRON_EINTR, "the verification was stopped by its caller") : 0;
 }
 

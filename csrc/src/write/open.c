@@ -33,6 +33,7 @@
 #include "write/prepare.h"
 #include "write/recovery.h"
 #include "write/roll.h"
+#include "write/room.h"
 #include "write/sync.h"
 
 #define DEFAULT_MODE 0600u
@@ -333,6 +334,7 @@ static int try_open(chron_writer *w, const chron__io *io, const char *path, chro
     if (status < 0)
         return status;
     set_up(w);
+    chron__writer_trim(w);
     return o->flags & CHRON_KEEPER ? chron__keeper_start(w) : 0;
 }
 

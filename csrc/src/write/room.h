@@ -6,6 +6,11 @@
 #include "base/struct.h"
 #include "write/writer.h"
 
+/*
+ * At an opening, if limits are on: how much there is in quarantine/. If this opening has put something there, what is too much
+ * goes: a service that dies again and again may never come to a cleanup.
+ */
+void chron__writer_trim(chron_writer *w);
 /* Retention as the options say. Any thread. As chron__retention_apply(). */
 int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array *fates);
 /* May another segment file be made? 1 or 0. Any thread. */

@@ -65,6 +65,8 @@ struct chron_writer {
     uint64_t full_epoch;
     uint64_t first_seq;      /* of this handle */
     uint64_t limit_segments; /* back-pressure: 0 off */
+    chron__a64 kept_bytes;   /* [COUNT] in quarantine/, on the disk */
+    uint64_t kept_due_ns;    /* when to look again; 0: now (and clean_lock) */
     uint64_t rolls;
     uint64_t rolls_unprepared;
     uint64_t full_waits;
