@@ -6,9 +6,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import asdict
 from typing import Any
 
-from chronicle_ffi import Queue, QueueInfo, ReaderInfo, SegmentInfo
+from chronicle_ffi import QuarantineFile, Queue, QueueInfo, ReaderInfo, SegmentInfo
 from chronicle_ffi.cli.options import Subparsers, add_command
 from chronicle_ffi.cli.status import OK
 from chronicle_ffi.cli.text import binary_size, number, plural, table, utc
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     segments = Queue.segments(args.queue)
     readers = Queue.readers(args.queue)
     if args.json:
-        print(json.dumps(as_object(args.queue, info, segments, readers), indent=2))
+        kept = Queue.quarantine(args.queue)
+        print(json.dumps(as_object(args.queue, info, segments, readers, kept), indent=2))
     else:
         print("\n".join([*head(args.queue, info), "", *segment_lines(segments), "", *reader_lines(readers)]))
     return OK
@@ -57,8 +59,16 @@ def head(path: str, info: QueueInfo) -> list[str]:
         f"records   {held}",
         f"durable   {'nothing yet' if info.durable_seq < 0 else f'up to seq {info.durable_seq}'}",
         f"segments  {info.segments} of {binary_size(info.segment_size)}, {binary_size(info.bytes)} in all",
+        *quarantine_line(path, info),
         f"writer    {writer_line(info)}",
     ]
+
+
+def quarantine_line(path: str, info: QueueInfo) -> list[str]:
+    if not info.quarantine_files:
+        return []
+    held = f"{plural(info.quarantine_files, 'file')}, {binary_size(info.quarantine_bytes)}"
+    return [f"set aside {held}: chronicle quarantine {path}"]
 
 
 def writer_line(info: QueueInfo) -> str:
@@ -111,7 +121,13 @@ def reader_lines(readers: list[ReaderInfo]) -> list[str]:
     return table("<>><<", ("reader", "committed", "lag", "state", "last commit"), rows)
 
 
-def as_object(path: str, info: QueueInfo, segments: list[SegmentInfo], readers: list[ReaderInfo]) -> dict[str, Any]:
+def as_object(
+    path: str,
+    info: QueueInfo,
+    segments: list[SegmentInfo],
+    readers: list[ReaderInfo],
+    kept: list[QuarantineFile],
+) -> dict[str, Any]:
     return {
         "path": path,
         "uuid": str(info.uuid),
@@ -153,4 +169,5 @@ def as_object(path: str, info: QueueInfo, segments: list[SegmentInfo], readers: 
             }
             for reader in readers
         ],
+        "quarantine": [asdict(file) for file in kept],
     }

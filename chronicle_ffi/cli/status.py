@@ -11,11 +11,21 @@ from contextlib import contextmanager
 OK = 0
 DAMAGED = 1  # damage, or a difference, was found
 USAGE = 2  # wrong arguments, or something else that the user can put right
+# Of repair alone:
+REPAIRED = 3  # something was wrong, and is not any more; nothing is lost
+LOST = 4  # the same, but records were given up, or cut off
+NOT_DONE = 5  # something is wrong, and nothing was done: nobody said yes
+BEYOND_REPAIR = 6
+FAULT = 70  # of this program; as sysexits.h has it
 INTERRUPTED = 130  # as shells spell it: 128 + SIGINT
 
 
 class UserError(Exception):
     """Something the user can put right; its text is all they need to see. Exit status 2."""
+
+
+def complain(error: Warning | Exception | str) -> None:
+    print(f"chronicle: {error}", file=sys.stderr)
 
 
 @contextmanager
