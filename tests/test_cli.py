@@ -60,6 +60,11 @@ def test_append_from_stdin_and_file(queue: Path, tmp_path: Path) -> None:
     assert found == [(b"one", 0), (b"", 0), (b"three\r", 0), (b"last without newline", 0), *[(b"\xff\xfe", 7)] * 3]
 
 
+def test_append_of_a_directory(queue: Path, tmp_path: Path) -> None:
+    assert f"{tmp_path} is a directory" in run("append", queue, "--file", tmp_path, status=2)[1]
+    assert not queue.exists()
+
+
 def test_append_tells_which_line_is_too_long(queue: Path) -> None:
     _, err = run("append", queue, "--segment-size", "64K", stdin=b"short\n" + b"x" * 70_000 + b"\n", status=2)
     assert "line 2" in err

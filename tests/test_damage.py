@@ -203,8 +203,9 @@ def test_unknown_compat_flags_and_newer_queue_meta(queue: Path) -> None:
 def test_queue_meta_cut_short(queue: Path, size: int) -> None:
     make(queue)
     os.truncate(queue / "queue.meta", size)
-    with pytest.raises(c.Corrupt, match="queue.meta"):
+    with pytest.raises(c.Corrupt, match=r"queue\.meta .*repair the queue, which makes queue\.meta anew") as refused:
         Queue.open_publisher(queue)
+    assert refused.value.file == "queue.meta"
     assert [problem.kind for problem in Queue.verify(queue).problems] == ["meta"]
 
 

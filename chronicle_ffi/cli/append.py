@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 
 from chronicle_ffi import PayloadTooLarge, Queue, QueueWriter
@@ -40,6 +41,8 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     source = sys.stdin.fileno() if args.file is None else os.open(args.file, os.O_RDONLY)
     try:
+        if stat.S_ISDIR(os.fstat(source).st_mode):
+            raise UserError(f"{args.file or 'stdin'} is a directory: there are no lines in it")
         with open_writer(args) as writer:
             first = writer.next_seq
             try:

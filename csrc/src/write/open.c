@@ -132,6 +132,19 @@ static int open_directory(chron_writer *w, const chron__io *io, const char *path
     return status;
 }
 
+static int open_meta(chron_writer *w, const char *path)
+{
+    int status = chron__queue_open_meta(&w->q, path, 1);
+    const chron_error damage = *chron_last_error();
+
+    if (status != -CHRON_ECORRUPT)
+        return status;
+    return chron__at(chron__fail(CHRON_ECORRUPT,
+                                 "%s. Readers can go on reading; repair the queue, which makes queue.meta anew",
+                                 damage.text),
+                     damage.file, damage.offset, CHRON_SEQ_NONE);
+}
+
 /* Both locks, and queue.meta with all that belongs to it: made, if there is no queue yet. */
 static int open_files(chron_writer *w, const char *path, chron__born *born)
 {
@@ -147,7 +160,7 @@ static int open_files(chron_writer *w, const char *path, chron__born *born)
     if (status == 0)
         status = chron__lock_meta(w, path);
     if (status == 0)
-        status = chron__queue_open_meta(&w->q, path, 1);
+        status = open_meta(w, path);
     if (status == 0 && !chron__queue_state(&w->q, &w->state))
         status = chron__at(chron__fail(CHRON_ECORRUPT, "both copies of the writer's state in queue.meta are damaged: "
                                                        "repair the queue, which makes them anew"),
