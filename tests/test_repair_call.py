@@ -9,6 +9,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.decoder import slot as decoded_slot
 from tests.test_crashes import program
 
 DATA = 8192
+MEMORY = "/dev/shm"
 
 
 def everything(path: Path) -> dict[str, tuple[str, int]]:
@@ -87,6 +89,11 @@ def behind(path: Path) -> None:
     patch(segment(path, -1), Queue.segments(path)[-1].used_bytes + 5000, b"junk" * 100)
 
 
+def commit_word(path: Path) -> None:
+    """Of the first record in the last segment, which is not sealed."""
+    patch(segment(path, -1), DATA, bytes(4))
+
+
 def doorbell(path: Path) -> None:
     (path / "doorbell").unlink()
 
@@ -120,6 +127,7 @@ CASES: dict[str, tuple[Callable[[Path], object], list[tuple[str, str]]]] = {
         lambda path: segment(path, -1).write_text("?"),
         [("header", "cut"), ("chain", "gap"), ("file", "move")],
     ),
+    "commit word": (commit_word, [("record", "gap"), ("index", "anew")]),
     "doorbell": (doorbell, [("doorbell", "anew")]),
     "directories": (directories, [("file", "anew"), ("file", "anew")]),
     "queue.meta": (lambda path: patch(path / "queue.meta", 0, bytes(128)), [("meta", "anew")]),
@@ -421,3 +429,20 @@ def test_killed_at_any_step(queue: Path, how: str) -> None:
             break
     assert not died
     assert step > 20
+
+
+@pytest.mark.skipif(not Path(MEMORY).is_dir(), reason="there is no file system in memory")
+def test_a_gap_in_the_last_segment_that_nothing_else_tells_of() -> None:
+    """No seal, no durable mark, no last words: in memory nothing is durable, and the next writer is there."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+        path = Path(directory, "q")
+        payloads = make(path)
+        lost = int(segment(path, -1).stem)
+        commit_word(path)
+        Queue.repair(path)
+        with (
+            Queue.open_publisher(path, keeper=False),
+            Queue.open_subscriber(path, on_gap="oldest") as reader,
+        ):
+            assert [message.payload for message in reader] == payloads[:lost] + payloads[lost + 1 :]
+            assert Queue.verify(path).records == len(payloads) - 1

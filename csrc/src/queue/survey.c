@@ -71,11 +71,14 @@ static void check_index(place *p, uint64_t offset)
     p->next_block = block + 1u;
 }
 
-/* Behind END there is nothing. */
+/* Behind END there is nothing; of one that is missing, its entry may be there. */
 static void check_rest_of_index(place *p)
 {
-    for (uint64_t b = p->next_block; b < chron__seg_blocks(p->seg); b++)
-        p->one.index |= chron__seg_index_raw(p->seg, b) != 0;
+    for (uint64_t b = p->next_block; b < chron__seg_blocks(p->seg); b++) {
+        uint64_t offset = chron__seg_index_raw(p->seg, b);
+
+        p->one.index |= offset != 0 && !(p->one.end && offset == p->one.offset);
+    }
 }
 
 /* Does an accepted gap lead on within this segment? Then the walk goes on behind it. */
@@ -127,10 +130,8 @@ static int read_records(chron__survey *s, place *p)
         if (p->walk.offset - told >= TOLD_BYTES && !tell_progress(s, p, &told))
             return chron__fail(CHRON_EINTR, "the repair was stopped by its caller; nothing was changed");
     }
-    if (p->one.stop == CHRON__STOP_END) {
+    if (p->one.stop == CHRON__STOP_END)
         check_index(p, p->walk.offset);
-        check_rest_of_index(p);
-    }
     p->one.offset = p->walk.offset;
     p->one.next_seq = p->walk.next_seq;
     p->one.epoch = p->walk.epoch;
@@ -147,6 +148,7 @@ static int push(chron__survey *s, place *p, int is_complete)
 
     if (is_complete) {
         p->one.end |= p->one.stop != CHRON__STOP_END && p->one.next_seq == base_after(s, p->i);
+        check_rest_of_index(p);
         p->one.seal = sealed != 1 || seal.end_offset != p->one.offset || seal.records != p->one.tally.records;
     }
     if (s->count == s->capacity) {
@@ -256,6 +258,8 @@ static int enter(const chron__survey *s, size_t i, uint32_t epoch, place *p, chr
         return 1;
     if ((uint32_t)p->seg->epoch > p->walk.epoch)
         p->walk.epoch = (uint32_t)p->seg->epoch; /* what is older is a remnant */
+    if (i == 0 && s->wish->repair && p->seg->prev_base != CHRON_SEQ_NONE && p->seg->prev_base >= base_seq)
+        p->one.header = 1; /* nothing lies in front of it: that can be put right */
     if ((i == 0 || p->seg->prev_base == prev_base || leads_to(s, base_seq)) && (uint32_t)p->seg->epoch >= epoch)
         return 1;
     h->kind = CHRON__HOLE_CHAIN;
@@ -321,7 +325,7 @@ static int read_log(chron__survey *s)
     int status = 0;
 
     while (status >= 0 && i < s->bases.count) {
-        uint32_t epoch = s->count ? s->at[s->count - 1u].epoch : 0;
+        uint32_t epoch = s->count ? s->at[s->count - 1u].epoch : 1u; /* the first there is */
         place p = {.seg = NULL};
         chron__hole h;
 

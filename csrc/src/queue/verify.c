@@ -302,6 +302,7 @@ static int check_queue(chron__verify *v)
     int status;
 
     (void)chron__queue_state(&v->q, &v->state);
+    v->epoch = 1; /* the first there is */
     if (chron__gaps_load(&v->q, &v->gaps) < 0)
         chron__verify_failure(v, CHRON_PROBLEM_FILE, CHRON__FILE_GAPS, CHRON_SEQ_NONE, CHRON_SEQ_NONE);
     status = chron__registered_load(&v->q, &v->readers);

@@ -132,6 +132,10 @@ static int pass_damage(check *c, const char *why)
 /* Commit word 0 at the cursor: is that the end of the log? If not: what is wrong. */
 static const char *why_not_end(const check *c)
 {
+    const chron__gap *gap = chron__gaps_find(&c->v->gaps, c->walk.next_seq);
+
+    if (gap && gap->base_seq == c->seg->base_seq && gap->offset > c->walk.offset)
+        return "nothing stands there, though the log goes on behind"; /* which was accepted, and is no problem */
     if (c->sealed == 1)
         return "nothing stands there, though the segment is sealed";
     if (c->follower == CHRON_SEQ_NONE)
@@ -309,7 +313,8 @@ void chron__verify_segment(chron__verify *v, uint64_t base_seq, uint64_t followe
     c.behind = (chron__resync){.seg = c.seg, .limit = c.seg->size};
     c.walk.offset = c.seg->data_offset;
     c.walk.next_seq = base_seq;
-    c.walk.epoch = v->epoch;
+    c.walk.epoch =
+        (uint32_t)c.seg->epoch > v->epoch ? (uint32_t)c.seg->epoch : v->epoch; /* what is older is a remnant */
     read_records(&c);
     if (is_fault(&c)) {
         (void)chron__at(chron__seg_fail_fault(c.seg, ""), c.name, c.walk.offset, c.walk.next_seq);

@@ -15,6 +15,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "queue/gaps.h"
 #include "read/attach.h"
 
 #define HOLE_LOOKS_MASK 0xFFFFu /* empty looks between two listings of the directory */
@@ -38,17 +39,23 @@ static int check_history(const chron_reader *r)
 /*
  * Is there a segment that begins behind the position, though this one has no record there? A live writer gives the
  * next one its name only when all before it is published, so that is a hole left by a loss of power, until the next
- * writer recovers. Asked at the first look at an empty tail in a segment, and seldom afterwards: it lists a directory.
+ * writer recovers. Or does an accepted gap begin here? Asked at the first look at an empty tail in a segment, and seldom
+ * afterwards: it lists a directory.
  */
 static int is_hole(const chron_reader *r)
 {
     chron__bases bases;
+    chron__gaps gaps;
     int found;
 
     if (chron__queue_list(&r->q, &bases) < 0)
         return 0;
     found = bases.count > 0 && bases.at[bases.count - 1u] > r->next_seq;
     chron__bases_free(&bases);
+    if (!found && chron__gaps_load(&r->q, &gaps) == 0) {
+        found = chron__gaps_find(&gaps, r->next_seq) != NULL;
+        chron__gaps_free(&gaps);
+    }
     return found;
 }
 
