@@ -23,7 +23,9 @@ PROCESSES, STATEFUL, STRESS, FORMAT = (
     f"tests/test_{name}.py" for name in ("processes", "stateful", "stress", "format")
 )
 CRASHES, LAPPED = (f"tests/test_{name}.py" for name in ("crashes", "lapped"))
-REPAIR_CALL, WITHOUT_META, ADVICE = (f"tests/test_{name}.py" for name in ("repair_call", "without_meta", "advice"))
+REPAIR_CALL, WITHOUT_META, ADVICE, QUARANTINE = (
+    f"tests/test_{name}.py" for name in ("repair_call", "without_meta", "advice", "quarantine")
+)
 IN, OUT = (f"tests/test_batches_{name}.py" for name in ("in", "out"))
 
 MUTANTS = [
@@ -256,8 +258,8 @@ MUTANTS = [
     Mutant(
         "back-pressure off by one",
         "write/room.c",
-        "w->segments < w->limit_segments",
-        "w->segments <= w->limit_segments",
+        "room = w->segments < limit;",
+        "room = w->segments <= limit;",
         (WRITER,),
     ),
     Mutant(
@@ -1051,6 +1053,76 @@ MUTANTS = [
         "        if (is_ignored(l, one)) {\n",
         "        if (!one->damaged && is_ignored(l, one)) {\n",
         (ADVICE,),
+    ),
+    Mutant(
+        "positions are for their owner alone",
+        "read/open.c",
+        "return 0600u | (meta.mode & READ_BITS);",
+        "return 0600u;",
+        (ADVICE,),
+    ),
+    Mutant(
+        "quarantine has no bound",
+        "queue/kept.c",
+        "left_bytes > limits->max_bytes && !is_newest)",
+        "left_bytes > limits->max_bytes && 0 && !is_newest)",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "what was just set aside goes",
+        "queue/kept.c",
+        "left_bytes > limits->max_bytes && !is_newest)",
+        "left_bytes > limits->max_bytes)",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "quarantine does not count",
+        "queue/kept.c",
+        "limits->max_bytes > kept_bytes ? limits->max_bytes - kept_bytes : 1u;",
+        "kept_bytes ? limits->max_bytes : limits->max_bytes;",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "back-pressure does not count quarantine",
+        "write/room.c",
+        "(by_bytes - kept_bytes) / w->q.segment_size",
+        "by_bytes / w->q.segment_size",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "quarantine is bounded by a cleanup alone",
+        "write/open.c",
+        "    chron__writer_trim(w);\n",
+        "",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "a stranger in quarantine goes as well",
+        "queue/kept.c",
+        "|| !parse_name(name, &one))",
+        "|| (!parse_name(name, &one) && 0))",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "a payload in quarantine passes for a record",
+        "queue/kept_read.c",
+        "offset += chron__rec_bytes(&rec) - CHRON__ALIGN;",
+        "offset += chron__rec_bytes(&rec) * 0u;",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "a reader waits at a gap that was accepted",
+        "read/next.c",
+        "        found = chron__gaps_find(&gaps, r->next_seq) != NULL;\n",
+        "        found = 0;\n",
+        (REPAIR_CALL,),
+    ),
+    Mutant(
+        "verify ends at a gap that was accepted",
+        "queue/verify_segment.c",
+        "    if (gap && gap->base_seq == c->seg->base_seq && gap->offset > c->walk.offset)\n",
+        "    if (gap && 0)\n",
+        (REPAIR_CALL,),
     ),
 ]
 
