@@ -19,8 +19,11 @@ HEADER = "csrc/include/chronicle.h"
 SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc" / "src").glob("*/*.c"))
 HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").glob("**/*.h"))
 
-# What Python implements: called for each problem that a verification finds.
-CALLBACKS = 'extern "Python" int chronicle_on_problem(void *context, const chron_problem *problem);\n'
+# What Python implements: called for each problem that a verification finds, and for each record in quarantine.
+CALLBACKS = (
+    'extern "Python" int chronicle_on_problem(void *context, const chron_problem *problem);\n'
+    'extern "Python" int chronicle_on_view(void *context, const chron_view *record);\n'
+)
 
 # Of base/format.h, for arrays over whole records: the fields by name and type, in any order; "..." is for the rest.
 LAYOUT = """

@@ -14,18 +14,23 @@ from typing import Any, Final, Literal, SupportsIndex, TypeAlias
 
 from chronicle_ffi import _arguments
 from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, seconds, time_ns
-from chronicle_ffi._binding import check, error, ffi, lib, new_struct, optional_seq, path_bytes, string
+from chronicle_ffi._binding import check, ffi, lib, new_struct, optional_seq, path_bytes, string
 from chronicle_ffi._handle import open_into
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
-from chronicle_ffi._structs import all_of, cleanup_report
+from chronicle_ffi._structs import all_of, cleanup_report, fields_of, quarantine_file
+from chronicle_ffi._walk import Records, Walk
 from chronicle_ffi._writer import QueueWriter
 from chronicle_ffi.errors import InvalidArgument, RecoveryWarning
 from chronicle_ffi.model import (
     CleanupReport,
+    Message,
     Problem,
+    QuarantineFile,
     QueueInfo,
     ReaderInfo,
+    Recovery,
+    RepairReport,
     Retention,
     SegmentInfo,
     VerifyReport,
@@ -52,18 +57,6 @@ _START = {
 }
 _ON_GAP = {"error": lib.CHRON_GAP_ERROR, "oldest": lib.CHRON_GAP_OLDEST, "latest": lib.CHRON_GAP_LATEST}
 _WAIT = {"hybrid": lib.CHRON_WAIT_HYBRID, "spin": lib.CHRON_WAIT_SPIN, "sleep": lib.CHRON_WAIT_SLEEP}
-_KINDS = {
-    lib.CHRON_PROBLEM_META: "meta",
-    lib.CHRON_PROBLEM_HEADER: "header",
-    lib.CHRON_PROBLEM_RECORD: "record",
-    lib.CHRON_PROBLEM_CHAIN: "chain",
-    lib.CHRON_PROBLEM_SEAL: "seal",
-    lib.CHRON_PROBLEM_INDEX: "index",
-    lib.CHRON_PROBLEM_TAIL: "tail",
-    lib.CHRON_PROBLEM_POSITION: "position",
-    lib.CHRON_PROBLEM_DOORBELL: "doorbell",
-    lib.CHRON_PROBLEM_FILE: "file",
-}
 
 
 class Queue:
@@ -188,7 +181,8 @@ class Queue:
         :param durable_only: see only records that survive a loss of power.
         :param waiting: how `QueueReader.wait` waits: "spin" has the lowest latency and uses a whole processor, "sleep"
             the least work, "hybrid" spins for some microseconds first.
-        :param mode: permission bits of a new position file, default 0o600.
+        :param mode: permission bits of a new position file; by default its owner may write to it, and read it whoever
+            may read the queue: retention has to.
         :param wait: seconds to wait for the queue to exist; None: without limit. Ctrl-C ends it.
 
         Raises QueueNotFound, ReaderAlreadyActive, SegmentGone, SeqOutOfRange, HistoryRewritten, Corrupt,
@@ -296,6 +290,9 @@ class Queue:
             writer_alive=bool(out.writer_alive),
             clean=bool(out.clean),
             format_version=out.format_version,
+            quarantine_files=out.quarantine_files,
+            quarantine_bytes=out.quarantine_bytes,
+            meta_lost=bool(out.meta_lost),
         )
 
     @staticmethod
@@ -307,7 +304,11 @@ class Queue:
         [(0, 54, True), (54, 100, False)]
         """
         where = path_bytes(path)
-        return all_of(SegmentInfo, "chron_segment_info", lambda out, n: lib.chron_queue_segments(where, out, n))
+        return all_of(
+            partial(fields_of, SegmentInfo),
+            "chron_segment_info",
+            lambda out, n: lib.chron_queue_segments(where, out, n),
+        )
 
     @staticmethod
     def readers(path: Path) -> list[ReaderInfo]:
@@ -318,7 +319,9 @@ class Queue:
         [('me', 0, 3, True)]
         """
         where = path_bytes(path)
-        return all_of(ReaderInfo, "chron_reader_info", lambda out, n: lib.chron_queue_readers(where, out, n))
+        return all_of(
+            partial(fields_of, ReaderInfo), "chron_reader_info", lambda out, n: lib.chron_queue_readers(where, out, n)
+        )
 
     @staticmethod
     def remove_reader(path: Path, name: str) -> None:
@@ -356,16 +359,12 @@ class Queue:
         >>> report.ok, report.records, report.problems
         (True, 1, [])
         """
-        walk = _Walk(progress)
-        handle = ffi.new_handle(walk)
+        walk = Walk(progress)
+        where = path_bytes(path)
         summary = new_struct("chron_verify_summary")
-        status = lib.chron_queue_verify(path_bytes(path), lib.chronicle_on_problem, handle, summary)
-        if walk.raised is not None:
-            raise walk.raised
-        if status < 0:
-            raise error(status)
+        walk.run(lambda report, context: lib.chron_queue_verify(where, report, context, summary))
         return VerifyReport(
-            ok=summary.problems == 0,  # in a subinterpreter cffi may not have called back
+            ok=summary.problems == 0,  # not by what was heard: in a subinterpreter that may be nothing
             records=summary.records,
             payload_bytes=summary.payload_bytes,
             segments=summary.segments,
@@ -373,45 +372,77 @@ class Queue:
             oldest_seq=summary.oldest_seq,
             next_seq=summary.next_seq,
             problems=walk.problems,
+            notes=walk.notes,
+            gaps=summary.gaps,
+            gap_records=summary.gap_records,
         )
 
+    @staticmethod
+    def repair(
+        path: Path,
+        *,
+        dry_run: bool = False,
+        approve: Callable[[list[Problem]], bool] | None = None,
+        progress: Callable[[str, int], None] | None = None,
+    ) -> RepairReport:
+        """Put a queue in order that is damaged. All whole records stay; those that cannot be had are given up for good.
 
-class _Walk:
-    """What a verification's callback collects."""
+        Their seqs are not given away again, and readers meet them as what retention deleted. What is known from
+        elsewhere is made anew: queue.meta from any segment's header, headers, seals, the index. What is set aside is
+        kept in quarantine/. The whole log is read first; ``progress(file, seq)`` is called now and then.
 
-    def __init__(self, progress: Callable[[str, int], None] | None) -> None:
-        self.progress = progress
-        self.problems: list[Problem] = []
-        self.raised: BaseException | None = None
+        :param dry_run: change nothing, only tell: takes no lock, and read permission suffices.
+        :param approve: called with all that was found, before anything is changed; if it returns False, nothing is.
 
-    def see(self, problem: Any) -> None:
-        if problem.kind == 0:
-            if self.progress is not None:
-                self.progress(string(problem.file), problem.seq)
-            return
-        self.problems.append(
-            Problem(
-                kind=_KINDS[problem.kind],
-                file=string(problem.file),
-                offset=problem.offset,
-                seq=optional_seq(problem.seq),
-                seq_end=optional_seq(problem.seq_end),
-                text=string(problem.text),
-            )
-        )
+        Raises WriterAlreadyActive, QueueNotFound, Interrupted (`approve` said no), Corrupt (nothing is left to make
+        queue.meta from, or segments of several queues are mixed), StorageError, AccessDenied, NoSpace.
 
+        >>> writer.close(); reader.close()
+        >>> Path("q", "queue.meta").write_bytes(bytes(4096))
+        4096
+        >>> for found in Queue.repair("q", dry_run=True).found:
+        ...     print(found.file, found.action)
+        queue.meta anew
+        >>> report = Queue.repair("q")
+        >>> Queue.verify("q").ok
+        True
+        """
+        Walk.must_be_heard()
+        walk = Walk(progress, approve)
+        where = path_bytes(path)
+        recovery = new_struct("chron_recovery")
+        flags = lib.CHRON_DRY_RUN if dry_run else 0
+        walk.run(lambda report, context: lib.chron_queue_repair(where, flags, report, context, recovery))
+        return RepairReport(dry_run=dry_run, found=walk.problems, recovery=fields_of(Recovery, recovery))
 
-def _stopped(kind: type[BaseException], raised: BaseException, trace: Any) -> None:
-    """What the function below raised, even before its first line: to be raised where verify() was called."""
-    walk: _Walk = ffi.from_handle(trace.tb_frame.f_locals["context"])
-    walk.raised = raised
+    @staticmethod
+    def quarantine(path: Path) -> list[QuarantineFile]:
+        """What recovery and repairs have set aside, oldest first. Read permission suffices.
 
+        >>> Queue.quarantine("q")
+        []
+        """
+        where = path_bytes(path)
 
-@ffi.def_extern(error=1, onerror=_stopped)  # type: ignore[misc, unused-ignore]
-def chronicle_on_problem(context: Any, problem: Any) -> int:
-    walk: _Walk = ffi.from_handle(context)
-    walk.see(problem)
-    return 0
+        def fill(array: Any, capacity: int) -> int:
+            return int(lib.chron_queue_quarantine(where, array, capacity))
+
+        return all_of(quarantine_file, "chron_quarantine_file", fill)
+
+    @staticmethod
+    def read_quarantine(path: Path, name: str, each: Callable[[Message], object]) -> int:
+        """Call `each` with every whole record in a file of quarantine/, by seq; return how many there were.
+
+        They were cut off, or taken away, for a reason: the log may have other records of these seqs.
+
+        Raises QueueNotFound (no such file), InvalidArgument (`name` is none of a file with records), Corrupt,
+        StorageError, AccessDenied, NotSupported (in a subinterpreter), and what `each` raises.
+
+        >>> for file in Queue.quarantine("q"):
+        ...     if file.kind != "file":
+        ...         Queue.read_quarantine("q", file.name, print)
+        """
+        return Records(each).run(path_bytes(path), path_bytes(name))
 
 
 # ------------------------------------------------------------------------------------------- arguments
@@ -463,4 +494,6 @@ def _limits(retention: Retention) -> Any:
     struct.max_age_ms = _milliseconds("max_age", retention.max_age)
     struct.reader_ttl_ms = _milliseconds("reader_ttl", retention.reader_ttl)
     struct.max_reader_lag = limit("max_reader_lag", retention.max_reader_lag)
+    struct.quarantine_max_bytes = limit("quarantine_max_bytes", retention.quarantine_max_bytes)
+    struct.quarantine_max_age_ms = _milliseconds("quarantine_max_age", retention.quarantine_max_age)
     return struct

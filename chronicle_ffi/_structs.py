@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from chronicle_ffi._binding import check, lib, new_array, new_struct, string
-from chronicle_ffi.model import CleanupReport, SegmentFate
+from chronicle_ffi._binding import check, lib, new_array, new_struct, optional_seq, string
+from chronicle_ffi.model import CleanupReport, QuarantineFile, SegmentFate
 
 T = TypeVar("T")
 
@@ -18,11 +19,16 @@ _REASONS = {
     lib.CHRON_KEPT_READER: "reader {reader} has not committed past it",
     lib.CHRON_KEPT_NO_READERS: "no reader is registered, and no limit asks for its deletion",
     lib.CHRON_KEPT_EARLIER: "an older segment is kept",
-    lib.CHRON_KEPT_DAMAGED: "the position file of reader {reader} is damaged",
+    lib.CHRON_KEPT_DAMAGED: "the position of reader {reader} cannot be read: {why}",
     lib.CHRON_GONE_CONSUMED: "every reader that counts has committed past it",
     lib.CHRON_GONE_BYTES: "limit max_bytes",
     lib.CHRON_GONE_SEGMENTS: "limit max_segments",
     lib.CHRON_GONE_AGE: "limit max_age",
+}
+_KEPT = {
+    lib.CHRON_QUARANTINE_SEGMENT: "segment",
+    lib.CHRON_QUARANTINE_CUT: "cut",
+    lib.CHRON_QUARANTINE_FILE: "file",
 }
 
 
@@ -50,8 +56,10 @@ def fields_of(kind: type[T], struct: Any) -> T:
     return kind(**values)
 
 
-def all_of(kind: type[T], struct: str, fill: Callable[[Any, int], int]) -> list[T]:
-    """Call `fill` with ever larger arrays until everything fits; what it returns is how many there are.
+def all_of(make: Callable[[Any], T], struct: str, fill: Callable[[Any, int], int]) -> list[T]:
+    """`make` each from a struct.
+
+    Call `fill` with ever larger arrays until everything fits; what it returns is how many there are.
 
     The array's elements do not keep it alive, so they are read here.
     """
@@ -60,8 +68,23 @@ def all_of(kind: type[T], struct: str, fill: Callable[[Any, int], int]) -> list[
         array = new_array(struct, capacity)
         count = check(fill(array, capacity))
         if count <= capacity:
-            return [fields_of(kind, array[i]) for i in range(count)]
+            return [make(array[i]) for i in range(count)]
         capacity = count + 16
+
+
+def quarantine_file(struct: Any) -> QuarantineFile:
+    return QuarantineFile(
+        name=string(struct.name),
+        kind=_KEPT[struct.kind],
+        bytes=struct.bytes,
+        kept_ns=struct.kept_ns,
+        epoch=struct.epoch,
+        base_seq=optional_seq(struct.base_seq),
+        offset=struct.offset,
+        seq=optional_seq(struct.seq),
+        records=optional_seq(struct.records),
+        first_seq=optional_seq(struct.first_seq),
+    )
 
 
 def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
@@ -74,12 +97,14 @@ def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
     check(call(out, fates, capacity))
     for fate in (fates[i] for i in range(min(out.segments, capacity))):
         reader = string(fate.reader) or None
+        why = os.strerror(fate.sys_errno) if fate.sys_errno else "it is damaged"
         collected.append(
             SegmentFate(
                 base_seq=fate.base_seq,
                 next_seq=fate.next_seq,
                 bytes=fate.bytes,
-                reason=_REASONS[fate.reason].format(reader=reader) + _clock_was_set(fate.age_ms, fate.clock_ms),
+                reason=_REASONS[fate.reason].format(reader=reader, why=why)
+                + _clock_was_set(fate.age_ms, fate.clock_ms),
                 deleted=fate.reason >= lib.CHRON_GONE_CONSUMED,
                 reader=reader,
                 age_ms=fate.age_ms,
@@ -93,5 +118,9 @@ def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
         readers=out.readers,
         readers_ignored=out.readers_ignored,
         readers_behind=out.readers_behind,
+        quarantine_files=out.quarantine_files,
+        quarantine_bytes=out.quarantine_bytes,
+        quarantine_deleted_files=out.quarantine_deleted_files,
+        quarantine_deleted_bytes=out.quarantine_deleted_bytes,
         segments=collected,
     )

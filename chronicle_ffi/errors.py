@@ -161,7 +161,7 @@ class QueueFull(ChronicleError, BlockingIOError):
     ...     while True:
     ...         small.append(bytes(1000))
     Traceback (most recent call last):
-    chronicle_ffi.errors.QueueFull: the queue is full: 2 segments are allowed, and a reader, or the lack of any, ...
+    chronicle_ffi.errors.QueueFull: the queue is full: 2 segments are allowed, and no reader is registered ...
     """
 
     _errno = errno.EAGAIN
@@ -209,7 +209,7 @@ class UnsupportedFormat(ChronicleError, ValueError):
     """The file was written by a later version, or uses a feature this one does not know.
 
     >>> with open("q/queue.meta", "r+b") as file:
-    ...     _ = file.seek(8), file.write(bytes([9]))
+    ...     _ = file.seek(8), file.write(bytes([9])), file.seek(100), file.write(b"what it has more")
     >>> Queue.info("q")
     Traceback (most recent call last):
     chronicle_ffi.errors.UnsupportedFormat: queue.meta has format version 9; this library reads version 1: ...

@@ -71,11 +71,15 @@ class Retention:
     0
     """
 
-    max_bytes: int | None = None  #: keep at most this much in segment files
+    max_bytes: int | None = None  #: keep at most this much in segment files and in quarantine/
     max_segments: int | None = None  #: keep at most so many, the active one included
     max_age: Duration | None = None  #: delete what was sealed longer ago than this (seconds)
     reader_ttl: Duration | None = None  #: ignore readers gone, and silent for so long (seconds)
     max_reader_lag: int | None = None  #: ignore readers that are more than so many records behind
+    #: keep at most this much in quarantine/, and always what the newest opening has put there; by default a quarter of
+    #: max_bytes and the other limits on all of it, if there are any
+    quarantine_max_bytes: int | None = None
+    quarantine_max_age: float | timedelta | None = None  #: delete what was put there longer ago than this (seconds)
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class Recovery:
     lost_records: int  #: that the last writer had when it closed properly, and that are not there
     repaired_rolls: int  #: that a crash had left half done, or damaged seals
     repaired_headers: int  #: of segments, made anew from what is known elsewhere
+    repaired_files: int  #: segments that were cut short, or not readable in part, and got a new file
     unfinished_bytes: int  #: of an append that a dying process had not published: erased
     gaps: int  #: accepted as lost, now
     gap_records: int  #: seqs in those
@@ -205,6 +210,10 @@ class CleanupReport:
     readers: int  #: that are registered
     readers_ignored: int  #: because of reader_ttl or max_reader_lag
     readers_behind: int  #: that lost records they had not committed past
+    quarantine_files: int  #: in quarantine/, afterwards
+    quarantine_bytes: int  #: of the disk, that those take
+    quarantine_deleted_files: int  #: or how many would be, in a plan
+    quarantine_deleted_bytes: int  #: of the disk
     segments: list[SegmentFate] = field(repr=False)  #: each one's fate, oldest first
 
 
@@ -223,7 +232,7 @@ class QueueInfo:
     oldest_seq: int  #: the oldest that can be read; `next_seq` if there is none
     next_seq: int  #: that the next append will return
     durable_seq: int  #: -1: none
-    epoch: int  #: how often the queue has been opened for writing
+    epoch: int  #: how often the queue has been opened for writing; 0: not known
     segments: int  #: how many files
     bytes: int  #: in segment files
     writer_pid: int | None  #: of the active writer; None if there is none, or it is not known
@@ -232,6 +241,9 @@ class QueueInfo:
     writer_alive: bool  #: some process has the queue open for writing
     clean: bool  #: no writer, and the last one closed properly
     format_version: int  #: of the files: docs/FORMAT.md
+    quarantine_files: int  #: what recovery and repairs have set aside: `Queue.quarantine`
+    quarantine_bytes: int  #: of the disk, that those take
+    meta_lost: bool  #: queue.meta is missing or damaged: no writer opens the queue before `Queue.repair`
 
 
 @dataclass(frozen=True)
@@ -259,35 +271,81 @@ class ReaderInfo:
     """One registered reader.
 
     >>> Queue.readers("q")
-    [ReaderInfo(name='me', position=0, lag=0, updated_ns=..., alive=True, damaged=False)]
+    [ReaderInfo(name='me', position=0, lag=0, updated_ns=..., alive=True, damaged=False, sys_errno=0)]
     """
 
     name: str  #: as given to `Queue.open_subscriber`
     position: int  #: committed: the seq it will resume from
     lag: int  #: records from there to the end
-    updated_ns: int  #: when it last committed, or was registered
+    updated_ns: int  #: when it last committed, or was registered; of a damaged one, when the file was last changed
     alive: bool  #: some process has it open
-    damaged: bool  #: its position file cannot be read
+    damaged: bool  #: its position file cannot be read, or what it says cannot be believed
+    sys_errno: int  #: then: why it cannot be read, such as EACCES; 0: its content is damaged
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that a verification found.
+    """One thing that a verification found: a problem, or a note.
 
     >>> first, count = writer.append_many([b"as it was written", b"two"])
     >>> segment = Path("q", f"{0:020}.seg")
     >>> with segment.open("r+b") as file:
     ...     _ = file.seek(segment.read_bytes().find(b"as it was")), file.write(b"as it is")
     >>> Queue.verify("q").problems
-    [Problem(kind='record', file='00000000000000000000.seg', offset=8192, seq=0, seq_end=1, text='record 0 is ...')]
+    [Problem(kind='record', file='00000000000000000000.seg', offset=8192, seq=0, seq_end=1, text='...', action='')]
     """
 
-    kind: str  #: record, header, chain, seal, index, tail, position, meta, doorbell or file
+    #: record, header, chain, seal, index, tail, position, meta, doorbell or file; of a note: gap, foreign or unreadable
+    kind: str
     file: str  #: relative to the queue's directory
     offset: int  #: in that file, in bytes
     seq: int | None  #: the first seq concerned
     seq_end: int | None  #: behind the last seq concerned
     text: str  #: a sentence
+    #: what `Queue.repair` does about it: "anew" (made again from what is known elsewhere), "gap" (records are accepted
+    #: as gone), "cut" (the log ends there), "move" (to quarantine/); "" in a verification
+    action: str
+
+
+@dataclass(frozen=True)
+class QuarantineFile:
+    """What recovery, or a repair, has set aside.
+
+    >>> writer.close()
+    >>> Path("q", "queue.meta").write_bytes(b"lost")
+    4
+    >>> _ = Queue.repair("q")
+    >>> Queue.quarantine("q")
+    [QuarantineFile(name='queue.meta-e65536.0.damaged', kind='file', bytes=4096, kept_ns=..., epoch=65536, ...)]
+    """
+
+    name: str  #: in quarantine/
+    kind: (
+        str  #: "segment" (a whole one), "cut" (bytes of one that goes on being used) or "file" (a small one, as it was)
+    )
+    bytes: int  #: of the disk
+    kept_ns: int  #: when it was put there, as far as the file system tells
+    epoch: int  #: of the opening that did
+    base_seq: int | None  #: the first seq of the segment it is of
+    offset: int  #: of a cut: where in the segment it stood, bytes
+    seq: int | None  #: of a cut: of the record that stood there, or should have
+    records: int | None  #: of a cut: whole ones in it; None: not counted
+    first_seq: int | None  #: of a cut: of the first of them
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What a repair did, or would do.
+
+    >>> writer.close()
+    >>> report = Queue.repair("q", dry_run=True)
+    >>> report.found, report.recovery.next_seq, report.recovery.gap_records
+    ([], 0, 0)
+    """
+
+    dry_run: bool  #: nothing was changed
+    found: list[Problem]  #: what is wrong, each with what is done about it
+    recovery: Recovery  #: the same in figures
 
 
 @dataclass(frozen=True)
@@ -296,7 +354,7 @@ class VerifyReport:
 
     >>> first, count = writer.append_many([b"one", b"two"])
     >>> Queue.verify("q")
-    VerifyReport(ok=True, records=2, payload_bytes=6, segments=1, readers=1, oldest_seq=0, next_seq=2, problems=[])
+    VerifyReport(ok=True, records=2, payload_bytes=6, segments=1, readers=1, oldest_seq=0, next_seq=2, problems=[], ...)
     """
 
     ok: bool  #: no problem was found
@@ -306,4 +364,7 @@ class VerifyReport:
     readers: int  #: that are registered
     oldest_seq: int  #: the oldest that can be read
     next_seq: int  #: behind the last record
-    problems: list[Problem]  #: in the order of the files
+    problems: list[Problem]  #: in the order of the files; in a subinterpreter it may lack what `ok` knows
+    notes: list[Problem]  #: what is to be known and no problem: kinds "gap", "foreign", "unreadable", "quarantine"
+    gaps: int  #: that a repair has accepted, and retention has not passed yet
+    gap_records: int  #: seqs in those

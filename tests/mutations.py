@@ -23,6 +23,9 @@ PROCESSES, STATEFUL, STRESS, FORMAT = (
     f"tests/test_{name}.py" for name in ("processes", "stateful", "stress", "format")
 )
 CRASHES, LAPPED = (f"tests/test_{name}.py" for name in ("crashes", "lapped"))
+REPAIR_CALL, WITHOUT_META, ADVICE, QUARANTINE = (
+    f"tests/test_{name}.py" for name in ("repair_call", "without_meta", "advice", "quarantine")
+)
 IN, OUT = (f"tests/test_batches_{name}.py" for name in ("in", "out"))
 
 MUTANTS = [
@@ -255,8 +258,8 @@ MUTANTS = [
     Mutant(
         "back-pressure off by one",
         "write/room.c",
-        "w->segments < w->limit_segments",
-        "w->segments <= w->limit_segments",
+        "room = w->segments < limit;",
+        "room = w->segments <= limit;",
         (WRITER,),
     ),
     Mutant(
@@ -344,7 +347,7 @@ MUTANTS = [
     Mutant(
         "durable records may be missing",
         "queue/survey.c",
-        "    if (s->next_seq >= end)\n        return 0;\n",
+        "    if (s->next_seq >= end && !all_is_gone(s))\n        return 0;\n",
         "    return 0;\n",
         (REPAIR, DAMAGE, "tests/test_evidence.py"),
     ),
@@ -895,7 +898,7 @@ MUTANTS = [
     ),
     Mutant(
         "behind a hole everything goes",
-        "queue/survey.c",
+        "queue/verdict.c",
         "behind.records > before && s->wish->torn == CHRON__TORN_ASK",
         "0 && s->wish->torn == CHRON__TORN_ASK",
         ("tests/test_evidence.py",),
@@ -924,8 +927,8 @@ MUTANTS = [
     Mutant(
         "what a repair gives up is not written down",
         "write/recovery.c",
-        "    int status = s->accepted ? chron__gaps_save(",
-        "    int status = s->accepted > 1u << 30 ? chron__gaps_save(",
+        "    if (!s->accepted && !s->gaps_damaged)\n",
+        "    if (1)\n",
         (
             "tests/test_evidence.py",
             REPAIR,
@@ -1109,8 +1112,8 @@ MUTANTS = [
     Mutant(
         "holes of a copy stay",
         "format/segment.c",
-        "    if (status >= 0 && writable)\n        status = fill(seg, name);\n",
-        "    if (status >= 0 && writable && !fill)\n        status = fill(seg, name);\n",
+        "status == 0 && flags & CHRON__SEG_WRITE ? fill(seg, name)",
+        "status == 0 && flags & CHRON__SEG_WRITE && !fill ? fill(seg, name)",
         ("tests/test_disk.py",),
     ),
     # ------------------------------------------------------------------------- limits of the process
@@ -1155,6 +1158,155 @@ MUTANTS = [
         "if (status != -CHRON_EGONE) /* else the writer",
         "if (1) /* else the writer",
         ("test_lapped",),
+    ),
+    Mutant(
+        "a repair does not ask",
+        "queue/plan.c",
+        "    return tell->stopped ? chron__fail(",
+        "    return 0 ? chron__fail(",
+        (REPAIR_CALL,),
+    ),
+    Mutant(
+        "queue.meta is made from segments of several queues",
+        "queue/rebuild.c",
+        "    if (others)\n",
+        "    if (0)\n",
+        (REPAIR_CALL,),
+    ),
+    Mutant(
+        "a rebuilt queue.meta knows no epoch of remnants",
+        "queue/rebuild.c",
+        "        r->epoch = epoch > r->epoch ? epoch : r->epoch;\n",
+        "",
+        (REPAIR_CALL,),
+    ),
+    Mutant(
+        "an opening makes what is missing before it has looked",
+        "write/open.c",
+        "    status = chron__survey_make(&w->q, &wish, &s);\n",
+        "    status = chron__birth_complete(w, born);\n"
+        "    status = status < 0 ? status : chron__survey_make(&w->q, &wish, &s);\n",
+        (REPAIR_CALL,),
+    ),
+    Mutant(
+        "readers need queue.meta",
+        "queue/rebuild.c",
+        "    if (status != -CHRON_ECORRUPT && status != -CHRON_ENOQUEUE)\n"
+        "        return status;\n    q->meta_lost = 1;\n",
+        "    if (status < 0)\n        return status;\n    q->meta_lost = 1;\n",
+        (WITHOUT_META,),
+    ),
+    Mutant(
+        "what is durable is waited for in vain",
+        "read/next.c",
+        "            return is_blind(r);\n",
+        "            return 0;\n",
+        (WITHOUT_META,),
+    ),
+    Mutant(
+        "a flipped version is of a newer program",
+        "format/header.c",
+        "out->version != CHRON_FORMAT_VERSION && !is_ours_but_for_version(bytes)",
+        "out->version != CHRON_FORMAT_VERSION",
+        (WITHOUT_META,),
+    ),
+    Mutant(
+        "a damaged seal vetoes",
+        "queue/retention.c",
+        "    } else if (!l->front && next < l->bases.count && (",
+        "    } else if (0 && (",
+        (ADVICE,),
+    ),
+    Mutant(
+        "a lost seal is as old as can be",
+        "queue/retention.c",
+        ".at = made_at(l, l->bases.at[next]), ",
+        "",
+        (ADVICE,),
+    ),
+    Mutant(
+        "a damaged header takes the position",
+        "format/position.c",
+        "status == -CHRON_ECORRUPT && !chron__header_is_whole(page) ? 1 : status",
+        "status",
+        (ADVICE,),
+    ),
+    Mutant(
+        "a position that cannot be read is above all limits",
+        "queue/retention.c",
+        "        if (is_ignored(l, one)) {\n",
+        "        if (!one->damaged && is_ignored(l, one)) {\n",
+        (ADVICE,),
+    ),
+    Mutant(
+        "positions are for their owner alone",
+        "read/open.c",
+        "return 0600u | (meta.mode & READ_BITS);",
+        "return 0600u;",
+        (ADVICE,),
+    ),
+    Mutant(
+        "quarantine has no bound",
+        "queue/kept.c",
+        "left_bytes > limits->max_bytes && !is_newest)",
+        "left_bytes > limits->max_bytes && 0 && !is_newest)",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "what was just set aside goes",
+        "queue/kept.c",
+        "left_bytes > limits->max_bytes && !is_newest)",
+        "left_bytes > limits->max_bytes)",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "quarantine does not count",
+        "queue/kept.c",
+        "limits->max_bytes > kept_bytes ? limits->max_bytes - kept_bytes : 1u;",
+        "kept_bytes ? limits->max_bytes : limits->max_bytes;",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "back-pressure does not count quarantine",
+        "write/room.c",
+        "(by_bytes - kept_bytes) / w->q.segment_size",
+        "by_bytes / w->q.segment_size",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "quarantine is bounded by a cleanup alone",
+        "write/open.c",
+        "    chron__writer_trim(w);\n",
+        "",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "a stranger in quarantine goes as well",
+        "queue/kept.c",
+        "|| !parse_name(name, &one))",
+        "|| (!parse_name(name, &one) && 0))",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "a payload in quarantine passes for a record",
+        "queue/kept_read.c",
+        "offset += chron__rec_bytes(&rec) - CHRON__ALIGN;",
+        "offset += chron__rec_bytes(&rec) * 0u;",
+        (QUARANTINE,),
+    ),
+    Mutant(
+        "a reader waits at a gap that was accepted",
+        "read/next.c",
+        "        found = chron__gaps_find(&gaps, r->next_seq) != NULL;\n",
+        "        found = 0;\n",
+        (REPAIR_CALL,),
+    ),
+    Mutant(
+        "verify ends at a gap that was accepted",
+        "queue/verify_segment.c",
+        "    if (gap && gap->base_seq == c->seg->base_seq && gap->offset > c->walk.offset)\n",
+        "    if (gap && 0)\n",
+        (REPAIR_CALL,),
     ),
 ]
 
@@ -1224,7 +1376,7 @@ MUTANTS += [
     Mutant(
         "an undone position lets retention delete",
         "write/recovery.c",
-        "        status = chron__positions_undo(q, s.next_seq);\n",
+        "        status = chron__positions_undo(s->q, s->next_seq);\n",
         "        status = 0;\n",
         ("sim/sim",),
     ),

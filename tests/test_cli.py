@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from chronicle_ffi import Queue, __version__
+from chronicle_ffi import Queue, RecoveryWarning, __version__
+from chronicle_ffi.cli import main
+from tests.damage import restart
 
-COMMANDS = ("append", "record", "tail", "inspect", "verify", "repair", "cleanup", "forget", "demo")
+COMMANDS = ("append", "record", "tail", "inspect", "verify", "repair", "quarantine", "cleanup", "forget", "demo")
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
@@ -54,6 +58,11 @@ def test_append_from_stdin_and_file(queue: Path, tmp_path: Path) -> None:
     with Queue.open_subscriber(queue) as reader:
         found = [(message.payload, message.type_id) for message in reader]
     assert found == [(b"one", 0), (b"", 0), (b"three\r", 0), (b"last without newline", 0), *[(b"\xff\xfe", 7)] * 3]
+
+
+def test_append_of_a_directory(queue: Path, tmp_path: Path) -> None:
+    assert f"{tmp_path} is a directory" in run("append", queue, "--file", tmp_path, status=2)[1]
+    assert not queue.exists()
 
 
 def test_append_tells_which_line_is_too_long(queue: Path) -> None:
@@ -294,12 +303,132 @@ def test_verify_and_repair(lines: Path) -> None:
     out, err = run("tail", lines, "--from", "oldest", "--skip-damaged")
     assert len(out.splitlines()) == 19
     assert "skipped 1 record" in err
-    out, err = run("repair", lines)
-    assert "accepted as lost: 1 record in 1 gap" in out
+    out, _ = run("repair", lines, "--yes", status=4)
+    assert "given up: 1 record in 1 gap" in out
     assert "the log goes on at seq 20" in out
-    assert "1 records in 1 gaps were accepted as lost" in err
     assert "all is well" in run("verify", lines)[0]
     assert "lost" not in run("append", lines, stdin=b"x")[1]
+
+
+def damage(path: Path) -> None:
+    """Record 7 has one bit less."""
+    with next(path.glob("*.seg")).open("r+b") as file:
+        file.seek(8192 + 7 * 64 + 33)
+        file.write(b"X")
+
+
+def test_repair_asks(lines: Path) -> None:
+    """What it is told on stdin counts, terminal or not; nothing at all is no."""
+    damage(lines)
+    before = {file: file.read_bytes() for file in lines.rglob("*") if file.is_file() and file.name != "writer.lock"}
+    for answer in (b"", b"\n", b"n\n", b"what?\n"):
+        out, err = run("repair", lines, status=5, stdin=answer)
+        assert "record 7 cannot be had" in out
+        assert "Is this to be done? [y/N]" in out
+        assert "nothing was changed" in err
+    assert {file: file.read_bytes() for file in before} == before
+    for answer in (b"y\n", b"YES\n"):
+        out, _ = run("repair", lines, status=4 if answer == b"y\n" else 0, stdin=answer)
+        assert ("nothing is wrong" in out) == (answer != b"y\n")
+
+
+def test_repair_has_exit_statuses_of_its_own(lines: Path) -> None:
+    def dry_and_done(status: int, *expected: str) -> None:
+        for how in ("--dry-run", "--yes"):
+            out, _ = run("repair", lines, how, status=status)
+            assert all(text in out for text in expected), out
+        run("repair", lines, "--dry-run")
+
+    dry_and_done(0, "checked 20 records", "nothing is wrong")
+    (lines / "queue.meta").unlink()
+    dry_and_done(3, "queue.meta is missing: it is made anew", "nothing is lost")
+    damage(lines)
+    dry_and_done(4, "given up: 1 record in 1 gap")
+    with Queue.open_publisher(lines, keeper=False):
+        assert "open for writing" in run("repair", lines, "--yes", status=2)[1]
+    for file in lines.glob("*.seg"):
+        file.unlink()
+    (lines / "queue.meta").write_bytes(b"")
+    for how in ("--dry-run", "--yes"):
+        assert "there is no segment" in run("repair", lines, how, status=6)[1]
+    run("repair", lines, "--dry-run", "--yes", status=2)
+    run("repair", lines / "nowhere", "--yes", status=2)
+
+
+def test_repair_tells_what_it_keeps(lines: Path) -> None:
+    (lines / "queue.meta").write_bytes(b"lost")
+    out, _ = run("repair", lines, "--yes", status=3)
+    (file,) = (lines / "quarantine").iterdir()
+    assert f"kept: {file}" in out
+
+
+def test_a_fault_of_the_program_is_no_damage(
+    lines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fault(path: str) -> None:
+        raise AssertionError("a fault")
+
+    monkeypatch.setattr(Queue, "verify", fault)
+    assert main(["verify", str(lines)]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_nobody_advises_to_repair_unasked() -> None:
+    """`verify || repair` would repair whatever makes verify fail."""
+    for command in COMMANDS:
+        assert "|| chronicle repair" not in run(command, "--help")[0]
+        assert "|| repair" not in run(command, "--help")[0]
+
+
+def cut(path: Path) -> Path:
+    """Three whole records, set aside; their file."""
+    restart(path)
+    with next(path.glob("*.seg")).open("r+b") as file:
+        file.seek(8192 + 17 * 64)
+        file.write(bytes(64))
+    with (
+        pytest.warns(RecoveryWarning),
+        Queue.open_publisher(path, keeper=False, torn="cut") as writer,
+    ):
+        assert writer.next_seq == 17
+    (file_,) = (path / "quarantine").iterdir()
+    return file_
+
+
+def test_quarantine(lines: Path, tmp_path: Path) -> None:
+    assert "nothing is in quarantine" in run("quarantine", lines)[0]
+    assert "set aside" not in run("inspect", lines)[0]
+    file = cut(lines)
+    for action in ([], ["list"]):
+        out, _ = run("quarantine", lines, *action)
+        assert out.splitlines()[1].split()[:1] == [file.name]
+        assert "2, from seq 18" in out
+    out, err = run("quarantine", lines, "show")
+    assert (out, err) == ("line 18\nline 19\n", f"{file.name}: 2 whole records\n")
+    found = [
+        json.loads(line) for line in run("quarantine", lines, "show", "--format", "json", file.name)[0].splitlines()
+    ]
+    assert [(one["seq"], one["type_id"], one["text"]) for one in found] == [(18, 0, "line 18"), (19, 1, "line 19")]
+    assert f"set aside 1 file, 8.0 KiB: chronicle quarantine {lines}" in run("inspect", lines)[0]
+    assert json.loads(run("inspect", lines, "--json")[0])["quarantine"][0]["name"] == file.name
+    assert f"note: quarantine/{file.name}: cut from" in run("verify", lines)[0]
+    assert "not in quarantine" in run("quarantine", lines, "show", "other.seg", status=2)[1]
+    run("quarantine", lines, "restore", status=2)
+    assert "appended 2 records" in run("quarantine", lines, "restore", tmp_path / "restored", file.name)[1]
+    with Queue.open_subscriber(tmp_path / "restored") as reader:
+        restored = [(m.seq, m.timestamp_ns // 10**9 - 1_700_000_000, m.type_id, m.payload) for m in reader]
+    assert restored == [(0, 18, 0, b"line 18"), (1, 19, 1, b"line 19")]
+    run("quarantine", lines, "restore", lines)  # to the end of the log they came from
+    assert run("tail", lines, "-n", "2")[0] == "line 18\nline 19\n"
+
+
+def test_cleanup_of_quarantine(lines: Path) -> None:
+    cut(lines)
+    out, _ = run("cleanup", lines, "--dry-run", "--quarantine-max-age", "1h")
+    assert "quarantine: would delete 0 files (0 B), 1 file (8.0 KiB) left" in out
+    out, _ = run("cleanup", lines, "--quarantine-max-age", "1ms")
+    assert "quarantine: deleted 1 file (8.0 KiB), 0 files (0 B) left" in out
+    assert "quarantine" not in run("cleanup", lines)[0]
 
 
 def test_cleanup(queue: Path) -> None:
@@ -317,6 +446,31 @@ def test_cleanup(queue: Path) -> None:
 
 
 # ----------------------------------------------------------------------------------------- demo, usage
+
+
+def test_the_directory_of_the_demo_is_nobody_elses_business(
+    lines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No directory for temporary files, on a read-only root, and a user without a name: only the demo minds."""
+
+    def no_directory() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    def no_name(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("tempfile.gettempdir", no_directory)
+    monkeypatch.setattr("pwd.getpwuid", no_name)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["inspect", str(lines)]) == 0
+    assert main(["demo", "--help"]) == 0
+    capsys.readouterr()
+    assert main(["demo", "--limit-files", "1"]) == 2
+    assert "No usable temporary directory found: say with --dir where to work" in capsys.readouterr().err
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(lines.parent))
+    assert main(["demo", "--limit-files", "60", "--segment-size", "64K"]) == 0
+    assert (lines.parent / f"chronicle-demo-{os.getuid()}").is_dir()
 
 
 def test_demo_twice(tmp_path: Path) -> None:

@@ -48,10 +48,14 @@ ENDS: dict[str, set[str]] = {
     # Network file systems are allowed to those who only look.
     "open_path": {"ENETFS"},
     "chron_queue_cleanup_plan": {"ENETFS"},
+    "chron_queue_quarantine": {"ENETFS"},
+    "chron_queue_quarantine_read": {"ENETFS"},
     # Whoever has the position open looks for himself.
     "undo_one": {"EREADER", "ECORRUPT", "EACCESS"},
     # Only the holder of the writer's lock deletes segments.
-    "chron__recover": {"EGONE"},
+    "recover": {"EGONE"},
+    "chron__birth_again": {"EGONE"},
+    "repair": HANDLES,  # the handle is its own
     # Durability was refused when the writer opened; who is poisoned does not sync at the end, nor does try_append.
     "last_words": {"ENOTDURABLE"},
     # A sync that an append asks for has one answer; one that is due is not for try_append.

@@ -346,7 +346,7 @@ def test_a_file_whose_name_is_no_readers_registers_nobody(filled: Path) -> None:
     for name in ("me (copy).pos", "m\u00e9.pos", ".pos", "x" * 65 + ".pos", "me.pos.bak"):
         shutil.copy(filled / "readers" / "me.pos", filled / "readers" / name)
     assert [reader.name for reader in Queue.readers(filled)] == ["me"]  # nobody could remove the others
-    assert len(Queue.verify(filled).problems) == 5
+    assert len(Queue.verify(filled).notes) == 5
 
 
 def test_longest_name(filled: Path) -> None:

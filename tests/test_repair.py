@@ -317,22 +317,20 @@ def test_bytes_made_to_keep_a_search_busy(queue: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "nothing to be found\n"), done.stderr
 
 
-def test_foreign_files_are_left_alone_and_told(queue: Path) -> None:
-    payloads = make(queue)
-    (queue / "notes.txt").write_text("mine")
-    (queue / "readers" / "x").write_text("mine")
-    (queue / "1.seg").write_text("mine")
-    with Queue.open_publisher(queue):
-        pass
-    assert read_all(queue) == payloads
-    assert {problem.file for problem in Queue.verify(queue).problems} == {"notes.txt", "readers/x", "1.seg"}
-
-
 def test_a_directory_with_other_things_does_not_become_a_queue(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(c.ChronicleError, match="empty"):
+    with pytest.raises(c.InvalidArgument, match="there is letter.txt"):
         Queue.open_publisher(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_the_root_of_a_fresh_volume_becomes_a_queue(tmp_path: Path) -> None:
+    for name in ("lost+found", ".nfs0001"):
+        (tmp_path / name).mkdir()
+    with Queue.open_publisher(tmp_path) as writer:
+        writer.append(b"x")
+    assert read_all(tmp_path) == [b"x"]
+    assert Queue.verify(tmp_path).ok
 
 
 def test_history_rewritten_under_an_open_reader(queue: Path) -> None:

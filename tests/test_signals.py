@@ -23,7 +23,6 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     gc.collect()
 
 
-
 class CountedInPython(storm.Storm):
     """Takes a message in one step, and has the loop get it in another."""
 
@@ -76,7 +75,6 @@ def test_the_storm_notices(tmp_path: Path, kind: type[storm.Storm]) -> None:
     with pytest.raises((AssertionError, ChronicleError)):
         storm.run(tmp_path / "q", 20_000, seed=2, kind=kind)
     gc.collect()  # here, where its warnings are not believed
-
 
 
 def test_a_handler_may_use_the_reader(tmp_path: Path) -> None:

@@ -11,17 +11,20 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 
 import chronicle_ffi
-from chronicle_ffi.cli import append, cleanup, demo, forget, inspect, record, repair, tail, verify
+from chronicle_ffi.cli import append, cleanup, demo, forget, inspect, quarantine, record, repair, tail, verify
 from chronicle_ffi.cli.status import (
     DAMAGED,
+    FAULT,
     INTERRUPTED,
     OK,
     USAGE,
     UserError,
+    complain,
     forget_output,
     may_lose_reader,
     occupy_standard_streams,
@@ -38,7 +41,8 @@ A queue is a directory. Start with:
   chronicle inspect /tmp/q                 what is in it, who reads it, how far they are
 
 Exit status: 0 all is well; 1 damage or a difference was found; 2 wrong usage, or something you can put
-right (no such queue, a second writer, a full disk, ...); 130 interrupted by Ctrl-C.
+right (no such queue, a second writer, a full disk, ...); 70 a fault of this program; 130 interrupted by Ctrl-C.
+repair has others besides.
 "chronicle COMMAND --help" tells more, with examples.
 """
 
@@ -69,10 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(error)
         forget_output()
         return USAGE
-
-
-def complain(error: Warning | Exception | str) -> None:
-    print(f"chronicle: {error}", file=sys.stderr)
+    except Exception:  # Python's own status for it would be 1, and say that damage was found
+        traceback.print_exc()
+        return FAULT
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -84,6 +87,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"chronicle {chronicle_ffi.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (append, record, tail, inspect, verify, repair, cleanup, forget, demo):
+    for module in (append, record, tail, inspect, verify, repair, quarantine, cleanup, forget, demo):
         module.add(subparsers)
     return parser

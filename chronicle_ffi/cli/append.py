@@ -7,13 +7,14 @@ import argparse
 import os
 import select
 import signal
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chronicle_ffi import PayloadTooLarge, Queue, QueueWriter
 from chronicle_ffi.cli.options import Subparsers, add_command, add_writer_options, open_writer, type_id
-from chronicle_ffi.cli.status import OK, USAGE
+from chronicle_ffi.cli.status import OK, USAGE, UserError
 from chronicle_ffi.cli.text import LineSplitter, plural
 
 CHUNK_BYTES = 1 << 20
@@ -46,6 +47,8 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     source = sys.stdin.fileno() if args.file is None else os.open(args.file, os.O_RDONLY)
     try:
+        if stat.S_ISDIR(os.fstat(source).st_mode):
+            raise UserError(f"{args.file or 'stdin'} is a directory: there are no lines in it")
         with ended_by_signals() as ended, open_writer(args) as writer:
             first = writer.next_seq
             lines = Lines(writer, args.type)

@@ -38,6 +38,15 @@ def add(subparsers: Subparsers) -> None:
         "--reader-ttl", type=duration, metavar="TIME", help="ignore readers gone and silent for so long"
     )
     limits.add_argument("--max-reader-lag", type=count, metavar="N", help="ignore readers more than N records behind")
+    limits.add_argument(
+        "--quarantine-max-bytes",
+        type=size,
+        metavar="SIZE",
+        help="keep at most this much of what was set aside (default: a quarter of the limits above, if there are any)",
+    )
+    limits.add_argument(
+        "--quarantine-max-age", type=duration, metavar="TIME", help="delete what was set aside before, e.g. 30d"
+    )
     parser.set_defaults(run=run)
 
 
@@ -48,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         max_age=args.max_age,
         reader_ttl=args.reader_ttl,
         max_reader_lag=args.max_reader_lag,
+        quarantine_max_bytes=args.quarantine_max_bytes,
+        quarantine_max_age=args.quarantine_max_age,
     )
     report = Queue.cleanup_plan(args.queue, retention) if args.dry_run else clean(args.queue, retention)
     print("\n".join([*segment_lines(report.segments, args.dry_run), *summary(report, args.dry_run)]))
@@ -90,4 +101,10 @@ def summary(report: CleanupReport, dry_run: bool) -> list[str]:
         lines.append(f"ignored because of a limit: {plural(report.readers_ignored, 'reader')}")
     if report.readers_behind:
         lines.append(f"left behind, and missing records now: {plural(report.readers_behind, 'reader')}")
+    if report.quarantine_files or report.quarantine_deleted_files:
+        lines.append(
+            f"quarantine: {deleted} {plural(report.quarantine_deleted_files, 'file')}"
+            f" ({binary_size(report.quarantine_deleted_bytes)}), {plural(report.quarantine_files, 'file')}"
+            f" ({binary_size(report.quarantine_bytes)}) left"
+        )
     return lines

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from dataclasses import asdict
 from typing import Any
 
-from chronicle_ffi import Queue, QueueInfo, ReaderInfo, SegmentInfo
+from chronicle_ffi import QuarantineFile, Queue, QueueInfo, ReaderInfo, SegmentInfo
 from chronicle_ffi.cli.options import Subparsers, add_command
 from chronicle_ffi.cli.status import OK
 from chronicle_ffi.cli.text import binary_size, number, plural, table, utc
@@ -37,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     segments = Queue.segments(args.queue)
     readers = Queue.readers(args.queue)
     if args.json:
-        print(json.dumps(as_object(args.queue, info, segments, readers), indent=2))
+        kept = Queue.quarantine(args.queue)
+        print(json.dumps(as_object(args.queue, info, segments, readers, kept), indent=2))
     else:
         print("\n".join([*head(args.queue, info), "", *segment_lines(segments), "", *reader_lines(readers)]))
     return OK
@@ -48,14 +51,24 @@ def head(path: str, info: QueueInfo) -> list[str]:
     held = plural(records, "record")
     if records:
         held += f", seq {info.oldest_seq} to {info.next_seq - 1}"
+    lost = ["          queue.meta is missing or damaged: chronicle repair makes it anew"] if info.meta_lost else []
     return [
         f"queue     {path}",
         f"          {info.uuid}, format {info.format_version}, created {utc(info.created_ns)}",
+        *lost,
         f"records   {held}",
         f"durable   {'nothing yet' if info.durable_seq < 0 else f'up to seq {info.durable_seq}'}",
         f"segments  {info.segments} of {binary_size(info.segment_size)}, {binary_size(info.bytes)} in all",
+        *quarantine_line(path, info),
         f"writer    {writer_line(info)}",
     ]
+
+
+def quarantine_line(path: str, info: QueueInfo) -> list[str]:
+    if not info.quarantine_files:
+        return []
+    held = f"{plural(info.quarantine_files, 'file')}, {binary_size(info.quarantine_bytes)}"
+    return [f"set aside {held}: chronicle quarantine {path}"]
 
 
 def writer_line(info: QueueInfo) -> str:
@@ -64,6 +77,8 @@ def writer_line(info: QueueInfo) -> str:
             f"process {info.writer_pid or '(unknown)'} on {info.writer_host or '(unknown)'}"
             f" since {utc(info.writer_start_ns)}, epoch {info.epoch}"
         )
+    if info.meta_lost:
+        return "none"
     if info.clean:
         return f"none; the last one closed properly (epoch {info.epoch})"
     return f"none; the last one did not close: the next one will recover (epoch {info.epoch})"
@@ -98,14 +113,21 @@ def reader_lines(readers: list[ReaderInfo]) -> list[str]:
     rows = []
     for reader in readers:
         if reader.damaged:
-            rows.append((reader.name, "?", "?", "DAMAGED", "?"))
+            state = os.strerror(reader.sys_errno) if reader.sys_errno else "DAMAGED"
+            rows.append((reader.name, "?", "?", state, f"{utc(reader.updated_ns)} (of the file)"))
             continue
         state = "running" if reader.alive else "not running"
         rows.append((reader.name, number(reader.position), number(reader.lag), state, utc(reader.updated_ns)))
     return table("<>><<", ("reader", "committed", "lag", "state", "last commit"), rows)
 
 
-def as_object(path: str, info: QueueInfo, segments: list[SegmentInfo], readers: list[ReaderInfo]) -> dict[str, Any]:
+def as_object(
+    path: str,
+    info: QueueInfo,
+    segments: list[SegmentInfo],
+    readers: list[ReaderInfo],
+    kept: list[QuarantineFile],
+) -> dict[str, Any]:
     return {
         "path": path,
         "uuid": str(info.uuid),
@@ -118,6 +140,7 @@ def as_object(path: str, info: QueueInfo, segments: list[SegmentInfo], readers: 
         "bytes": info.bytes,
         "epoch": info.epoch,
         "clean": info.clean,
+        "meta_lost": info.meta_lost,
         "writer": {"pid": info.writer_pid, "host": info.writer_host, "start_ns": info.writer_start_ns}
         if info.writer_alive
         else None,
@@ -142,7 +165,9 @@ def as_object(path: str, info: QueueInfo, segments: list[SegmentInfo], readers: 
                 "alive": reader.alive,
                 "updated_ns": reader.updated_ns,
                 "damaged": reader.damaged,
+                "sys_errno": reader.sys_errno or None,
             }
             for reader in readers
         ],
+        "quarantine": [asdict(file) for file in kept],
     }

@@ -11,6 +11,12 @@ from contextlib import contextmanager
 OK = 0
 DAMAGED = 1  # damage, or a difference, was found
 USAGE = 2  # wrong arguments, or something else that the user can put right
+# Of repair alone:
+REPAIRED = 3  # something was wrong, and is not any more; nothing is lost
+LOST = 4  # the same, but records were given up, or cut off
+NOT_DONE = 5  # something is wrong, and nothing was done: nobody said yes
+BEYOND_REPAIR = 6
+FAULT = 70  # of this program; as sysexits.h has it
 INTERRUPTED = 130  # as shells spell it: 128 + SIGINT
 
 
@@ -31,6 +37,10 @@ def occupy_standard_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def complain(error: Warning | Exception | str) -> None:
+    print(f"chronicle: {error}", file=sys.stderr)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from chronicle_ffi.cli.text import binary_size, plural
 EXAMPLES = """\
   chronicle verify /var/tmp/q
   chronicle verify /var/tmp/q --json | jq '.problems[].text'
-  chronicle verify /var/tmp/q || chronicle repair /var/tmp/q
+  chronicle repair /var/tmp/q --dry-run              what could be done about it?
 
-Only reads: the queue may be in use. Exit status 0 if all is well, 1 if anything is damaged.
+Only reads: the queue may be in use. Exit status 0 if all is well, 1 if anything is damaged. Notes tell what is no
+problem: records that a repair has accepted as lost, files that are not the queue's.
 """
 
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(as_object(report), indent=2))
         else:
-            print("\n".join([*map(problem_line, report.problems), summary(report)]))
+            print("\n".join([*map(problem_line, report.problems), *map(note_line, report.notes), summary(report)]))
     return OK if report.ok else DAMAGED
 
 
@@ -52,11 +53,17 @@ def problem_line(problem: Problem) -> str:
     return f"{where}: {problem.text}"
 
 
+def note_line(note: Problem) -> str:
+    return f"note: {note.text}"
+
+
 def summary(report: VerifyReport) -> str:
     read = (
         f"{plural(report.records, 'record')} ({binary_size(report.payload_bytes)} of payload) in "
         f"{plural(report.segments, 'segment')}, {plural(report.readers, 'reader')}"
     )
+    if report.gaps:
+        read += f", {plural(report.gap_records, 'record')} accepted as lost"
     return f"{read}: {'all is well' if report.ok else plural(len(report.problems), 'problem')}"
 
 
@@ -69,15 +76,19 @@ def as_object(report: VerifyReport) -> dict[str, object]:
         "readers": report.readers,
         "oldest_seq": report.oldest_seq,
         "next_seq": report.next_seq,
-        "problems": [
-            {
-                "kind": problem.kind,
-                "file": problem.file,
-                "offset": problem.offset,
-                "seq": problem.seq,
-                "seq_end": problem.seq_end,
-                "text": problem.text,
-            }
-            for problem in report.problems
-        ],
+        "gaps": report.gaps,
+        "gap_records": report.gap_records,
+        "problems": [found_object(problem) for problem in report.problems],
+        "notes": [found_object(note) for note in report.notes],
+    }
+
+
+def found_object(found: Problem) -> dict[str, object]:
+    return {
+        "kind": found.kind,
+        "file": found.file,
+        "offset": found.offset,
+        "seq": found.seq,
+        "seq_end": found.seq_end,
+        "text": found.text,
     }

@@ -221,6 +221,7 @@ CHRON_API int chron_guard_faulted(const void *data, size_t length);
 #define CHRON_DURABLE_ONLY 0x20 /* reader: see only records at or below durable_seq */
 #define CHRON_TORN_CUT     0x40 /* writer: at a hole that a loss of power may have left, set aside what is behind it */
 #define CHRON_TORN_SKIP    0x80 /* writer: the same, but keep what is behind it, and accept the gap */
+#define CHRON_DRY_RUN     0x100 /* chron_queue_repair(): change nothing, only tell */
 
 /* chron_writer_options.durability: when are records put on disk? */
 #define CHRON_DURABILITY_NONE     0 /* by chron_writer_sync() only: survives process death, not power loss */
@@ -245,11 +246,15 @@ CHRON_API int chron_guard_faulted(const void *data, size_t length);
 typedef struct chron_retention {
     uint32_t struct_size;    /* sizeof(chron_retention) */
     uint32_t automatic;      /* 1: also run by the keeper (or, without one, at each roll) */
-    uint64_t max_bytes;      /* keep at most this much in segment files */
+    uint64_t max_bytes;      /* keep at most this much in segment files and in quarantine/ */
     uint64_t max_segments;   /* keep at most this many segment files, the active one included */
     uint64_t max_age_ms;     /* delete segments sealed longer ago than this */
-    uint64_t reader_ttl_ms;  /* ignore readers that are not running and committed longer ago than this */
+    uint64_t reader_ttl_ms;  /* ignore readers that are not running and committed longer ago than this (or, if that cannot be
+                                read, whose file was last changed longer ago) */
     uint64_t max_reader_lag; /* ignore readers that are more than this many records behind */
+    uint64_t quarantine_max_bytes;  /* keep at most this much in quarantine/, and always what the newest opening has put there;
+                                       0: a quarter of the limits above, and of those of back-pressure, if there are any */
+    uint64_t quarantine_max_age_ms; /* delete what was put there longer ago than this */
 } chron_retention;
 
 typedef struct chron_writer_options {
@@ -260,7 +265,7 @@ typedef struct chron_writer_options {
     uint32_t durability_n;   /* milliseconds (INTERVAL, 0 = 100) or records (BATCH, 0 = 1000) */
     uint32_t clock;          /* CHRON_CLOCK_... */
     uint32_t mode;           /* permission bits for new files, 0 = 0600; directories get x where r is */
-    uint64_t max_bytes;      /* back-pressure: never let segment files grow beyond this; 0 = off */
+    uint64_t max_bytes;      /* back-pressure: never let segment files, and quarantine/, grow beyond this; 0 = off */
     uint64_t max_segments;   /* the same, in segments; at least 2 */
     const chron_retention *retention; /* read only during the call; NULL: no limits */
     int64_t block_ns;        /* how long an append waits for room before CHRON_EFULL; 0 = not at all */
@@ -291,7 +296,7 @@ typedef struct chron_reader_options {
     uint32_t start;        /* CHRON_START_... */
     uint32_t on_gap;       /* CHRON_GAP_... */
     uint32_t wait;         /* CHRON_WAIT_... */
-    uint32_t mode;         /* permission bits for a new position file, 0 = 0600 */
+    uint32_t mode;         /* permission bits for a new position file; 0: written by its owner, read by all who read the queue */
     uint64_t start_value;  /* for CHRON_START_SEQ and CHRON_START_TIME */
 } chron_reader_options;
 
@@ -317,6 +322,7 @@ typedef struct chron_recovery {
     uint64_t gaps;            /* accepted as lost now (CHRON_REPAIR, CHRON_TORN_SKIP): how many, */
     uint64_t gap_records;     /* and how many seqs. Readers meet them as what retention deleted */
     uint64_t copied;          /* 1: the queue is a copy, or its disk another one: nothing in it counts as durable yet */
+    uint64_t repaired_files;  /* segments that were cut short, or not readable in part, and got a new file */
 } chron_recovery;
 
 typedef struct chron_writer_stats {
@@ -540,7 +546,7 @@ CHRON_API int chron_writer_keeper_stop(chron_writer *w);
 #define CHRON_KEPT_READER     1 /* a registered reader has not committed past it: `reader` */
 #define CHRON_KEPT_NO_READERS 2 /* no reader is registered, and no limit asks for its deletion */
 #define CHRON_KEPT_EARLIER    3 /* an older segment is kept; deletion goes oldest first */
-#define CHRON_KEPT_DAMAGED    4 /* a reader's position file is damaged: `reader` */
+#define CHRON_KEPT_DAMAGED    4 /* a reader's position cannot be read: `reader`, `sys_errno` */
 #define CHRON_GONE_CONSUMED   5 /* every registered reader has committed past it */
 #define CHRON_GONE_BYTES      6 /* limit max_bytes */
 #define CHRON_GONE_SEGMENTS   7 /* limit max_segments */
@@ -555,6 +561,8 @@ typedef struct chron_segment_fate {
     char reader[72];       /* the reader that holds it, or "" */
     uint64_t age_ms;       /* since it was sealed, as max_age_ms counts it; 0: it is not sealed */
     int64_t clock_ms;      /* how much more that would be by the wall clock: more than a second or so if it was set since */
+    int32_t sys_errno;     /* CHRON_KEPT_DAMAGED: what opening or reading its position answered; 0: its content is damaged */
+    uint32_t reserved;     /* 0 */
 } chron_segment_fate;
 
 typedef struct chron_cleanup {
@@ -567,6 +575,10 @@ typedef struct chron_cleanup {
     uint64_t readers;          /* registered readers */
     uint64_t readers_ignored;  /* passed over because of reader_ttl_ms or max_reader_lag */
     uint64_t readers_behind;   /* readers that lost records they had not committed past */
+    uint64_t quarantine_files; /* in quarantine/ afterwards */
+    uint64_t quarantine_bytes; /* on the disk */
+    uint64_t quarantine_deleted_files; /* (or that would be deleted) */
+    uint64_t quarantine_deleted_bytes;
 } chron_cleanup;
 
 /*
@@ -579,7 +591,8 @@ CHRON_API int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_se
 
 /*
  * The same plan for a queue that may be in use, deleting nothing. `retention` NULL: no limits.
- * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta or the newest segment cannot be read), those of the system.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta and its substitutes, or the newest segment, cannot be read), those
+ * of the system.
  */
 CHRON_API int chron_queue_cleanup_plan(const char *path, const chron_retention *retention,
                                        chron_cleanup *out, chron_segment_fate *fates, size_t capacity);
@@ -611,11 +624,12 @@ typedef struct chron_reader_stats {
  * Open the queue at `path` for reading. `options` may be NULL: no name, from the oldest record. A named
  * reader is registered: it has a stored position (readers/<name>.pos), retention waits for it, and a
  * second one of the same name is refused with EREADER. Without a name nothing is written anywhere, so
- * it works on a read-only file system and without write permission.
+ * it works on a read-only file system and without write permission. A queue that has lost queue.meta can be read all the
+ * same; only what is durable is not known then.
  * Errors: EINVAL (options that make no sense), ENOQUEUE, EREADER, EGONE (start is deleted, and on_gap CHRON_GAP_ERROR),
  * ERANGE (start lies ahead), EREWRITTEN (the committed position belongs to a history that a power cut undid: open
- * with another start), ECORRUPT (on the way to the start, or the stored position: open with another start), EFORMAT,
- * ENETFS, those of the system.
+ * with another start), ECORRUPT (on the way to the start, or the stored position: open with another start; or CHRON_DURABLE_ONLY
+ * without queue.meta), EFORMAT, ENETFS, those of the system.
  */
 CHRON_API int chron_reader_open(const char *path, const chron_reader_options *options, chron_reader **out);
 
@@ -843,12 +857,16 @@ typedef struct chron_queue_info {
     uint64_t oldest_seq;    /* oldest that can be read; equals next_seq if there is none */
     uint64_t next_seq;      /* seq of the next record to be appended */
     uint64_t durable_seq;   /* or CHRON_SEQ_NONE */
-    uint64_t epoch;         /* how often it was opened for writing */
+    uint64_t epoch;         /* how often it was opened for writing; 0: not known */
     uint64_t segments;
     uint64_t bytes;         /* in segment files */
     int64_t writer_pid;     /* 0: none active, or unknown */
     uint64_t writer_start_ns;
     char writer_host[64];
+    uint32_t meta_lost;     /* queue.meta is missing or damaged: no writer opens the queue before a repair */
+    uint32_t reserved;      /* 0 */
+    uint64_t quarantine_files; /* what recovery and repairs have set aside; on the disk: */
+    uint64_t quarantine_bytes;
 } chron_queue_info;
 
 typedef struct chron_segment_info {
@@ -873,17 +891,21 @@ typedef struct chron_reader_info {
     char name[68];
     uint64_t position;      /* committed: seq it will resume from */
     uint64_t lag;           /* records between there and the end */
-    uint64_t updated_ns;    /* when it last committed, or was registered */
+    uint64_t updated_ns;    /* when it last committed, or was registered; damaged: when the file was last changed */
+    int32_t sys_errno;      /* damaged: what opening or reading the file answered; 0: its content is damaged */
+    uint32_t reserved;      /* 0 */
 } chron_reader_info;
 
 /*
- * Look at a queue, in use or not, without a handle. Read permission suffices.
- * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta or the newest segment cannot be read), those of the system.
+ * Look at a queue, in use or not, without a handle. Read permission suffices. Where queue.meta is lost, any segment's header
+ * takes its place.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta and its substitutes, or the newest segment, cannot be read), those
+ * of the system.
  */
 CHRON_API int chron_queue_info_get(const char *path, chron_queue_info *out);
 /*
  * Fill up to `capacity`; return how many there are (which may be more). Oldest first.
- * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta cannot be read), those of the system.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta and its substitutes cannot be read), those of the system.
  */
 CHRON_API int64_t chron_queue_segments(const char *path, chron_segment_info *out, size_t capacity);
 /*
@@ -894,7 +916,7 @@ CHRON_API int64_t chron_queue_readers(const char *path, chron_reader_info *out, 
 /*
  * Remove a registered reader that is not running.
  * Errors: EREADER (it is), ENOQUEUE (there is no queue, or no such reader), EINVAL (no reader has such a name),
- * ECORRUPT and EFORMAT (queue.meta cannot be read), those of the system.
+ * ECORRUPT and EFORMAT (queue.meta and its substitutes cannot be read), those of the system.
  */
 CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 
@@ -908,17 +930,33 @@ CHRON_API int chron_queue_reader_remove(const char *path, const char *name);
 #define CHRON_PROBLEM_TAIL      7  /* bytes behind the last record, and no writer active: recovery will cut them */
 #define CHRON_PROBLEM_POSITION  8  /* a reader's position file */
 #define CHRON_PROBLEM_DOORBELL  9  /* the doorbell file (readers poll instead) */
-#define CHRON_PROBLEM_FILE      10 /* a file that does not belong here, or cannot be opened */
+#define CHRON_PROBLEM_FILE      10 /* a file that cannot be opened, or is not what its name says */
+/* From CHRON_NOTES on: to be known, and nothing is wrong. */
+#define CHRON_NOTES           100
+#define CHRON_NOTE_FOREIGN    100 /* a file or directory that is not the queue's: it is left alone */
+#define CHRON_NOTE_GAP        101 /* records that are gone, and were accepted as gone: by a repair, or CHRON_TORN_SKIP */
+#define CHRON_NOTE_UNREADABLE 102 /* what was not checked, for lack of permission */
+#define CHRON_NOTE_QUARANTINE 103 /* a file in quarantine/ */
 
-/* What a verification has found. May grow at its end. */
+/* chron_problem.action: what a repair does about it */
+#define CHRON_ACTION_NONE  0
+#define CHRON_ACTION_ANEW  1  /* the file, or that part of it, is made anew from what is known elsewhere: nothing is lost */
+#define CHRON_ACTION_GAP   2  /* records `seq` up to `seq_end` are accepted as gone, for good */
+#define CHRON_ACTION_CUT   3  /* the log ends before `seq`: what is behind is kept in quarantine/ */
+#define CHRON_ACTION_MOVE  4  /* the file is moved to quarantine/ */
+#define CHRON_ACTION_READY 99 /* with kind 0: all is told, and nothing was changed yet */
+
+/* What a verification, or a repair, has found. May grow at its end. */
 typedef struct chron_problem {
-    uint32_t kind;       /* CHRON_PROBLEM_...; 0 is a progress report: only `file` and `seq` are set */
+    uint32_t kind;       /* CHRON_PROBLEM_..., CHRON_NOTE_...; 0 is a progress report: only `file` and `seq` are set */
     uint32_t reserved;
     uint64_t seq;        /* first seq concerned, or CHRON_SEQ_NONE */
     uint64_t seq_end;    /* behind the last seq concerned, if known; else CHRON_SEQ_NONE */
     uint64_t offset;     /* bytes from the start of the file */
     char file[96];       /* relative to the queue directory */
     char text[256];
+    uint32_t action;     /* CHRON_ACTION_...: of chron_queue_repair() only */
+    uint32_t reserved2;
 } chron_problem;
 
 typedef struct chron_verify_summary {
@@ -933,9 +971,10 @@ typedef struct chron_verify_summary {
     uint64_t next_seq;
     uint64_t gaps;        /* that were accepted (CHRON_REPAIR, CHRON_TORN_SKIP): no problems any more */
     uint64_t gap_records; /* seqs in them */
+    uint64_t notes;       /* reported besides, with kinds from CHRON_NOTES on */
 } chron_verify_summary;
 
-/* Called for each problem, and with kind 0 now and then. A nonzero result stops the walk (EINTR). */
+/* Called for each problem and each note, and with kind 0 now and then. A nonzero result stops the walk (EINTR). */
 typedef int (*chron_problem_fn)(void *context, const chron_problem *problem);
 
 /*
@@ -947,6 +986,61 @@ typedef int (*chron_problem_fn)(void *context, const chron_problem *problem);
  */
 CHRON_API int chron_queue_verify(const char *path, chron_problem_fn report, void *context,
                                  chron_verify_summary *summary);
+
+/*
+ * Put a queue in order that no writer opens because it is damaged. All whole records stay. Those that cannot be had are given
+ * up for good, as gaps: their seqs are not given away again, and readers meet them as what retention deleted. What can be
+ * known from elsewhere is made anew: queue.meta from any segment's header, headers, seals, the index. What is set aside is
+ * kept in quarantine/. What is left counts as durable afterwards, where the file system can keep anything.
+ *
+ * The whole log is read first. `report` (may be NULL) is called for each thing that is wrong, with what is done about it
+ * (`action`), and with kind 0 now and then; at last with kind 0 and CHRON_ACTION_READY. Nothing has been changed until then,
+ * and nothing will be if it ever answers other than 0. With CHRON_DRY_RUN the call ends there, takes no lock, and read permission
+ * suffices. *out (may be NULL) says what was done, or would be.
+ * Errors: ENOQUEUE, EWRITER (a writer has the queue open), EGONE (CHRON_DRY_RUN: one has opened it meanwhile, and deleted a
+ * segment), EINTR (`report` stopped it), ECORRUPT (queue.meta is lost and there is no segment to make it from, or they are
+ * of different queues: the text names them), EFORMAT, ENETFS (but for CHRON_ALLOW_NETFS in `flags`), EREMOVED, ENOTDURABLE,
+ * EPOISONED, EFULL, those of the system.
+ */
+CHRON_API int chron_queue_repair(const char *path, uint32_t flags, chron_problem_fn report, void *context,
+                                 chron_recovery *out);
+
+/* chron_quarantine_file.kind */
+#define CHRON_QUARANTINE_SEGMENT 1 /* a whole segment's file */
+#define CHRON_QUARANTINE_CUT     2 /* bytes of a segment that goes on being used */
+#define CHRON_QUARANTINE_FILE    3 /* a small file of the queue, as it was */
+
+/* What recovery, or a repair, has set aside in quarantine/. */
+typedef struct chron_quarantine_file {
+    uint32_t struct_size; /* sizeof(chron_quarantine_file); in an array: of the first one */
+    uint32_t kind;        /* CHRON_QUARANTINE_... */
+    uint64_t bytes;       /* on the disk */
+    uint64_t kept_ns;     /* when it was put there, as far as the file system tells */
+    uint64_t epoch;       /* of the opening that did */
+    uint64_t base_seq;    /* first seq of the segment it is of, or CHRON_SEQ_NONE */
+    uint64_t offset;      /* CUT: where in the segment it stood */
+    uint64_t seq;         /* CUT: of the record that stood there, or should have; or CHRON_SEQ_NONE: not known */
+    uint64_t records;     /* CUT: whole ones in it; or CHRON_SEQ_NONE: not counted */
+    uint64_t first_seq;   /* CUT: of the first of them, or CHRON_SEQ_NONE */
+    char name[96];        /* in quarantine/ */
+} chron_quarantine_file;
+
+/*
+ * Fill up to `capacity`, oldest first; return how many there are. Read permission suffices.
+ * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta and its substitutes cannot be read), those of the system.
+ */
+CHRON_API int64_t chron_queue_quarantine(const char *path, chron_quarantine_file *out, size_t capacity);
+
+/* Called for each record; the payload is only there until it returns. A nonzero result stops (EINTR). */
+typedef int (*chron_view_fn)(void *context, const chron_view *record);
+
+/*
+ * Hand out every whole record in the file `name` of quarantine/, by seq, and return how many there were. They were cut off, or
+ * taken away, for a reason: the log may have other records of these seqs.
+ * Errors: ENOQUEUE (there is no queue, or no such file), EINVAL (`name` is none of a file there, or `each` is NULL), EINTR,
+ * ECORRUPT (of a .cut, the page that says what it is), EFORMAT, those of the system.
+ */
+CHRON_API int64_t chron_queue_quarantine_read(const char *path, const char *name, chron_view_fn each, void *context);
 
 /* cdef: end */
 

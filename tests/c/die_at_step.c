@@ -3,6 +3,7 @@
  * die_at_step.c - a writer that dies where it is told to, for tests/test_crashes.py. Not a test by itself.
  *
  *     die_at_step QUEUE OPERATION STEP WORD...
+ *     die_at_step QUEUE 0 STEP repair
  *
  * Each WORD is an operation: append:BYTES, batch:BYTES,BYTES..., claim:BYTES, abort:BYTES, sync, cleanup, close.
  * Before them comes operation 0, the opening. The process kills itself with SIGKILL at the STEP-th step from the
@@ -18,6 +19,7 @@
 #include "chronicle.h"
 #include "io_calls.h"
 #include "base/step.h"
+#include "write/repair.h"
 #include "write/writer.h"
 
 #define BATCH_MAX 16
@@ -130,6 +132,11 @@ int main(int argc, char **argv)
     die_at = strtoull(argv[3], NULL, 10);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     chron__on_step = on_step;
+    if (argc > 4 && strcmp(argv[4], "repair") == 0) {
+        counting = 1;
+        CHECK_EQ(chron__repair_with(stepping_io(), argv[1], 0, NULL, NULL, NULL), 0);
+        return 0;
+    }
     for (int i = 0; i < argc - 3; i++) {
         counting |= i == dies_in;
         if (i == 0) {

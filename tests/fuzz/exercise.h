@@ -167,6 +167,36 @@ static inline void read_batches(void)
     (void)chron_reader_close(r);
 }
 
+/* What a repair leaves as a problem: nothing but positions, which are their readers' business. */
+static inline int no_problem(void *context, const chron_problem *found)
+{
+    (void)context;
+    if (found->kind == 0 || found->kind >= CHRON_NOTES || found->kind == CHRON_PROBLEM_POSITION)
+        return 0;
+    (void)fprintf(stderr, "after a repair: %s: %s\n", found->file, found->text);
+    CHECK(0);
+    return 0;
+}
+
+static inline int see_kept(void *last, const chron_view *record)
+{
+    CHECK(*(int64_t *)last < (int64_t)record->seq && record->length <= FILE_MAX);
+    *(int64_t *)last = (int64_t)record->seq;
+    return 0;
+}
+
+static inline void read_quarantine(void)
+{
+    chron_quarantine_file files[8] = {{.struct_size = sizeof *files}};
+    int64_t count = chron_queue_quarantine(path, files, 8);
+
+    for (int64_t i = 0; i < count && i < 8; i++) {
+        int64_t last = -1;
+
+        (void)chron_queue_quarantine_read(path, files[i].name, see_kept, &last);
+    }
+}
+
 static inline void look_and_write(void)
 {
     chron_writer_options options = {.struct_size = sizeof options};
@@ -181,12 +211,15 @@ static inline void look_and_write(void)
     (void)chron_queue_readers(path, readers, 4);
     (void)chron_queue_cleanup_plan(path, NULL, &cleanup, NULL, 0);
     (void)chron_queue_verify(path, NULL, NULL, NULL);
+    (void)chron_queue_repair(path, CHRON_DRY_RUN, NULL, NULL, NULL);
     options.flags = CHRON_REPAIR;
     if (chron_writer_open(path, &options, &w) < 0)
         return;
     (void)chron_writer_append(w, "after", 5, 0, 0);
     (void)chron_writer_cleanup(w, &cleanup, NULL, 0);
     (void)chron_writer_close(w);
+    CHECK_EQ(chron_queue_verify(path, no_problem, NULL, NULL), 0);
+    read_quarantine();
 }
 
 static inline void remove_files(void)

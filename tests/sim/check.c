@@ -287,7 +287,8 @@ static int note_problem(void *context, const chron_problem *problem)
 {
     chron_problem *first = context;
 
-    if (problem->kind != 0 && problem->kind != CHRON_PROBLEM_POSITION && first->kind == 0)
+    if (problem->kind != 0 && problem->kind < CHRON_NOTES && problem->kind != CHRON_PROBLEM_POSITION &&
+        first->kind == 0)
         *first = *problem;
     return 0;
 }

@@ -140,6 +140,15 @@ void chron__map_forget(chron__map *map)
     memset(map, 0, sizeof *map);
 }
 
+chron__a32 chron__guard_faults; /* no mapping faults here */
+
+int chron__guard_find_fault(const void *data, size_t bytes)
+{
+    (void)data;
+    (void)bytes;
+    return 0;
+}
+
 int chron_guard_install(void)
 {
     return 0;

@@ -9,7 +9,6 @@ late. All must arrive at the digest that is computed from the files themselves.
 from __future__ import annotations
 
 import argparse
-import getpass
 import multiprocessing
 import os
 import shutil
@@ -61,24 +60,31 @@ def add(subparsers: Subparsers) -> None:
         "--dir",
         type=Path,
         metavar="DIR",
-        help="where to work; one left by an earlier demo is used afresh (default: chronicle-demo-USER, where temporary "
-        "files go)",
+        help="where to work; one left by an earlier demo is used afresh (default: chronicle-demo-UID, where temporary"
+        " files go)",
     )
     parser.add_argument(
         "--source",
         type=Path,
         metavar="DIR",
-        help="journal the *.py files below DIR (default: Python's standard library)",
+        help="journal the *.py files below DIR (default: the standard library)",
     )
     parser.add_argument("--limit-files", type=count, metavar="N", help="only the first N files")
     parser.add_argument("--segment-size", type=size, default=SEGMENT_SIZE, metavar="SIZE", help="(default: 4M)")
     parser.set_defaults(run=run)
 
 
+def default_directory() -> Path:
+    try:
+        return Path(tempfile.gettempdir(), f"chronicle-demo-{os.getuid()}")
+    except FileNotFoundError as error:
+        raise UserError(f"{error.strerror}: say with --dir where to work") from None
+
+
 def run(args: argparse.Namespace) -> int:
     # Here, not as defaults of the arguments: those are made for every command, where they may fail.
     root = args.source or standard_library()
-    directory = args.dir or Path(tempfile.gettempdir(), f"chronicle-demo-{user()}")
+    directory = args.dir or default_directory()
     sources = find_sources(root, args.limit_files)
     if not sources:
         raise UserError(f"{root}: no *.py files")
@@ -93,14 +99,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"FAILED: {failure}\nThe queue is {plan.queue}.")
         return DAMAGED
     return conclude(plan, source, written, readers)
-
-
-def user() -> str:
-    """The user's name; a container's user may have none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return str(os.geteuid())
 
 
 def conclude(plan: Plan, source: Tally, written: Written, readers: dict[str, Seen]) -> int:

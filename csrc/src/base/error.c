@@ -17,8 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SYS_TEXT_BYTES 160u /* kept free for the system's reason, however long the sentence */
-
+#define SYS_TEXT_BYTES 160u  /* kept free for the system's reason, however long the sentence */
 #define SYS_REASON_BYTES 94u /* the rest is for the hint */
 
 #define STRING_OF(x) #x
@@ -120,6 +119,12 @@ static const char *hint(int sys_errno)
     }
 }
 
+void chron__sys_reason(int negative_errno, char *text, size_t capacity)
+{
+    if (strerror_r(-negative_errno, text, capacity) != 0)
+        (void)snprintf(text, capacity, "error %d", -negative_errno);
+}
+
 int chron__fail_sys(int negative_errno, const char *file, const char *format, ...)
 {
     int code = code_of(-negative_errno);
@@ -128,12 +133,11 @@ int chron__fail_sys(int negative_errno, const char *file, const char *format, ..
     va_list arguments;
 
     va_start(arguments, format);
-    begin(code, sizeof last.text - SYS_TEXT_BYTES, format, arguments);
+    begin(code, sizeof last.text - CHRON__REASON_BYTES, format, arguments);
     va_end(arguments);
     last.sys_errno = -negative_errno;
     set_file(file);
-    if (strerror_r(-negative_errno, reason, sizeof reason) != 0)
-        (void)snprintf(reason, sizeof reason, "error %d", -negative_errno);
+    chron__sys_reason(negative_errno, reason, sizeof reason);
     length = strlen(last.text);
     (void)snprintf(last.text + length, sizeof last.text - length, ": %s%s", reason, hint(-negative_errno));
     return -code;

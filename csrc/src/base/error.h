@@ -38,4 +38,8 @@ chron_error *chron__error(void);
 /* Set where the trouble is; returns `status` for `return chron__at(...)`. */
 int chron__at(int status, const char *file, uint64_t offset, uint64_t seq);
 
+/* The system's words for a -errno. */
+#define CHRON__REASON_BYTES 96u
+void chron__sys_reason(int negative_errno, char *text, size_t capacity);
+
 #endif

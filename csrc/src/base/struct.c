@@ -15,21 +15,22 @@
 
 ENDS_WITH(chron_writer_options, lock_wait_ns);
 ENDS_WITH(chron_reader_options, start_value);
-ENDS_WITH(chron_retention, max_reader_lag);
+ENDS_WITH(chron_retention, quarantine_max_age_ms);
 ENDS_WITH(chron_source, timestamp_ns);
 ENDS_WITH(chron_columns, payload_bytes);
-ENDS_WITH(chron_recovery, copied);
+ENDS_WITH(chron_recovery, repaired_files);
 ENDS_WITH(chron_writer_stats, keeper_last_error);
 ENDS_WITH(chron_reader_stats, sleeps);
-ENDS_WITH(chron_queue_info, writer_host);
+ENDS_WITH(chron_queue_info, quarantine_bytes);
 ENDS_WITH(chron_segment_info, epoch);
-ENDS_WITH(chron_reader_info, updated_ns);
-ENDS_WITH(chron_verify_summary, gap_records);
-ENDS_WITH(chron_cleanup, readers_behind);
-ENDS_WITH(chron_segment_fate, clock_ms);
+ENDS_WITH(chron_reader_info, reserved);
+ENDS_WITH(chron_verify_summary, notes);
+ENDS_WITH(chron_quarantine_file, name);
+ENDS_WITH(chron_cleanup, quarantine_deleted_bytes);
+ENDS_WITH(chron_segment_fate, reserved);
 /* The library's own, which programs read: the same, for programs of an older header. */
 ENDS_WITH(chron_error, appended);
-ENDS_WITH(chron_problem, text);
+ENDS_WITH(chron_problem, reserved2);
 
 int chron__struct_check(const char *type, const void *to)
 {

@@ -49,6 +49,16 @@ static uint32_t known_features(const char *magic)
     return memcmp(magic, CHRON__MAGIC_DOORBELL, 8) == 0 ? CHRON__INCOMPAT_FENCE : 0;
 }
 
+/* A version of which a bit was flipped, and that is no later one. */
+static int is_ours_but_for_version(const uint8_t *bytes)
+{
+    uint8_t copy[CRC_BYTES];
+
+    memcpy(copy, bytes, sizeof copy);
+    chron__write_le32(copy + offsetof(chron__file_header, version), CHRON_FORMAT_VERSION);
+    return chron__read_le32(bytes + CRC_BYTES) == chron_crc32c(0, copy, sizeof copy);
+}
+
 int chron__header_decode(const uint8_t *bytes, const char *magic, const uint8_t *uuid, const char *file,
                          chron__file_header *out)
 {
@@ -63,7 +73,7 @@ int chron__header_decode(const uint8_t *bytes, const char *magic, const uint8_t 
     if (out->version == 0) /* no program ever wrote that: what should stand here never came to the disk */
         return chron__at(chron__fail(CHRON_ECORRUPT, "the header of %s is damaged (it has no version)", file), file,
                          offsetof(chron__file_header, version), CHRON_SEQ_NONE);
-    if (out->version != CHRON_FORMAT_VERSION)
+    if (out->version != CHRON_FORMAT_VERSION && !is_ours_but_for_version(bytes))
         return chron__at(chron__fail(CHRON_EFORMAT,
                                      "%s has format version %u; this library reads version %d: "
                                      "use a newer one",

@@ -81,6 +81,13 @@ int chron__seg_step(const chron__seg *seg, chron__walk *walk, int check_crc, chr
     return 1;
 }
 
+/* May this record stand there? Each one before it takes 32 bytes at least. */
+static int is_possible(const chron__seg *seg, const chron__rec *rec, uint64_t offset)
+{
+    return chron__rec_seq(rec) >= seg->base_seq &&
+           chron__rec_seq(rec) - seg->base_seq <= (offset - seg->data_offset) / CHRON__ALIGN;
+}
+
 /* Is there, at a block's index entry, a header that could be a record of this segment? */
 static int probe(const chron__seg *seg, uint64_t block, chron__rec *rec, uint64_t *offset)
 {
@@ -92,9 +99,7 @@ static int probe(const chron__seg *seg, uint64_t block, chron__rec *rec, uint64_
     state = chron__rec_load(seg->map.base, seg->size, *offset, rec);
     if (state != CHRON__REC_DATA && state != CHRON__REC_END)
         return 0;
-    /* Each record before it takes 32 bytes at least. */
-    return chron__rec_seq(rec) >= seg->base_seq &&
-           chron__rec_seq(rec) - seg->base_seq <= (*offset - seg->data_offset) / CHRON__ALIGN;
+    return is_possible(seg, rec, *offset);
 }
 
 /* What a search compares: seqs, or timestamps. */
@@ -277,6 +282,31 @@ int chron__seg_resync(chron__resync *search, uint64_t offset, uint64_t seq)
     return 0;
 }
 
+uint32_t chron__seg_highest_epoch(const chron__seg *seg)
+{
+    uint64_t end = chron__seg_end_of_data(seg, seg->data_offset);
+    uint64_t spent = 0;
+    uint32_t highest = 0;
+    chron__rec rec;
+
+    for (uint64_t at = seg->data_offset; at + CHRON__RECORD_HEADER <= end;) {
+        enum chron__rec_state state = chron__rec_load(seg->map.base, seg->size, at, &rec);
+        uint64_t bytes = CHRON__ALIGN;
+
+        if ((state == CHRON__REC_DATA || state == CHRON__REC_END) && is_possible(seg, &rec, at) &&
+            (rec.length <= VAIN_LENGTH || spent <= VAIN_MAX * seg->size)) {
+            if (!chron__rec_crc_ok(&rec, rec.payload)) {
+                spent += rec.length;
+            } else {
+                bytes = state == CHRON__REC_DATA ? chron__rec_bytes(&rec) : bytes;
+                highest = chron__rec_epoch(&rec) > highest ? chron__rec_epoch(&rec) : highest;
+            }
+        }
+        at += bytes;
+    }
+    return highest;
+}
+
 int chron__is_zero(const uint8_t *bytes, size_t count)
 {
     uint64_t any = 0;
@@ -301,6 +331,8 @@ uint64_t chron__seg_end_of_data(const chron__seg *seg, uint64_t from)
         if (at >= seg->size)
             break;
         stop = (at / CHRON__PAGE + 1u) * CHRON__PAGE;
+        if (stop > seg->size) /* a remnant */
+            stop = seg->size;
         if (!chron__is_zero(seg->map.base + at, (size_t)(stop - at)))
             end = stop;
         at = stop;

@@ -50,6 +50,28 @@ static void stamp(chron__position *p)
     p->value.boot = p->stamp.boot;
 }
 
+/* The header of this queue's positions, as the first bytes of a page. */
+static void write_header(const chron__queue *q, uint64_t created_ns, uint8_t *page)
+{
+    chron__file_header header = {.created_ns = created_ns};
+
+    memcpy(header.magic, CHRON__MAGIC_POSITION, sizeof header.magic);
+    memcpy(header.uuid, q->uuid, sizeof header.uuid);
+    chron__header_encode(&header, page);
+}
+
+/*
+ * Nothing of a position depends on its header: one that is damaged, and not another file's, takes nothing away from the
+ * slots. The status of chron__header_decode; or 1: it is damaged, and the slots count.
+ */
+static int check_header(const chron__queue *q, const uint8_t *page, const char *file)
+{
+    chron__file_header header;
+    int status = chron__header_decode(page, CHRON__MAGIC_POSITION, q->uuid, file, &header);
+
+    return status == -CHRON_ECORRUPT && !chron__header_is_whole(page) ? 1 : status;
+}
+
 /*
  * Write a new file: header, and a slot that says "no position yet", so that a first commit which is cut off
  * leaves a valid slot behind. In one write of one page: a process cannot die in the middle of it.
@@ -57,16 +79,12 @@ static void stamp(chron__position *p)
 static int format_file(const chron__queue *q, chron__position *p)
 {
     uint8_t page[CHRON__PAGE] = {0};
-    chron__file_header header = {0};
     int64_t n;
 
     memset(&p->value, 0, sizeof p->value);
     p->value.next_seq = CHRON_SEQ_NONE;
     stamp(p); /* it is not silent since 1970 */
-    header.created_ns = p->value.time_ns;
-    memcpy(header.magic, CHRON__MAGIC_POSITION, sizeof header.magic);
-    memcpy(header.uuid, q->uuid, sizeof header.uuid);
-    chron__header_encode(&header, page);
+    write_header(q, p->value.time_ns, page);
     chron__slots_store(page, &p->value, CHRON__SLOTS_TURN);
     n = q->io->write_at(q->io, p->fd, page, sizeof page, 0);
     return n < 0 ? (int)n : 0;
@@ -105,7 +123,6 @@ static int load_file(const chron__queue *q, chron__position *p, const char *file
 {
     const chron__io *io = q->io;
     uint8_t copy[sizeof(chron__file_header)];
-    chron__file_header header;
     uint64_t bytes = 0;
     int status = io->file_size(io, p->fd, &bytes);
 
@@ -117,17 +134,21 @@ static int load_file(const chron__queue *q, chron__position *p, const char *file
     if (status < 0)
         return chron__fail_sys(status, file, "cannot make a position file for reader %s", name);
     memcpy(copy, p->map.base, sizeof copy);
-    if (is_blank(copy, sizeof copy)) {
+    if (is_blank(copy, sizeof copy) && !chron__slots_load(p->map.base, &p->value)) {
         p->is_new = 1;
         goto format;
     }
-    status = chron__header_decode(copy, CHRON__MAGIC_POSITION, q->uuid, file, &header);
-    if (status == 0 && !chron__slots_load(p->map.base, &p->value))
+    status = check_header(q, copy, file);
+    if (status >= 0 && !chron__slots_load(p->map.base, &p->value))
         status = chron__at(chron__fail(CHRON_ECORRUPT,
                                        "both copies of the position of reader %s are damaged: open it "
                                        "with a start other than resume",
                                        name),
                            file, CHRON__SLOT_A, CHRON_SEQ_NONE);
+    if (status > 0) {
+        write_header(q, p->value.time_ns, p->map.base);
+        status = 0;
+    }
     if (status != -CHRON_ECORRUPT || !overwrite)
         return status;
 format:
@@ -246,41 +267,65 @@ static int add_reader(void *context, const char *file)
     return 0;
 }
 
+/* What the file says, as of now: 0; 1: though its header is damaged; or what is wrong: -EBADMSG for its content, else -errno. */
+static int read_value(const chron__queue *q, int fd, const char *file, chron__slot_value *value)
+{
+    uint8_t page[CHRON__PAGE] = {0};
+    int64_t n = q->io->read_at(q->io, fd, page, sizeof page, 0);
+    int status;
+
+    if (n < 0)
+        return (int)n;
+    if (n == 0 || is_blank(page, sizeof page)) {
+        value->next_seq = CHRON_SEQ_NONE; /* being registered right now */
+        return 0;
+    }
+    status = check_header(q, page, file);
+    return n < (int64_t)sizeof page || status < 0 || !chron__slots_load(page, value) ? -EBADMSG : status;
+}
+
 /* 0, or -ENOENT when the reader was removed meanwhile. Damage is an answer, not a failure. */
 static int look_at(const chron__queue *q, int dir, chron__registered *one)
 {
     const chron__io *io = q->io;
     char file[CHRON__POSITION_NAME_BYTES];
-    uint8_t page[CHRON__PAGE] = {0};
-    chron__file_header header;
-    int64_t n;
+    chron__stat st;
     int fd;
 
     (void)snprintf(file, sizeof file, "%s" SUFFIX, one->name);
     fd = io->open_file(io, dir, file, CHRON__OPEN_READ, 0);
     if (fd == -ENOENT)
         return -ENOENT;
-    one->damaged = fd < 0;
-    if (fd < 0)
-        return 0;
-    one->alive = io->lock_held(io, fd) > 0;
-    /* A store may be under way: then the bytes that we copy are torn. Look again. */
-    for (int tries = 0; tries < 8; tries++) {
-        n = io->read_at(io, fd, page, sizeof page, 0);
-        one->damaged = 0;
-        if (n < 0 || (n > 0 && n < (int64_t)sizeof page))
-            one->damaged = 1;
-        else if (n == 0 || is_blank(page, sizeof page))
-            one->value.next_seq = CHRON_SEQ_NONE; /* being registered right now */
-        else if (chron__header_decode(page, CHRON__MAGIC_POSITION, q->uuid, file, &header) < 0)
-            one->damaged = 1;
-        else if (!chron__slots_load(page, &one->value))
-            one->damaged = 1;
-        if (!one->damaged)
-            break;
+    one->why = fd < 0 ? fd : 0;
+    if (fd >= 0) {
+        one->alive = io->lock_held(io, fd) > 0;
+        /* A store may be under way: then the bytes that we copy are torn. Look again. */
+        for (int tries = 0; tries < 8; tries++)
+            if ((one->why = read_value(q, fd, file, &one->value)) >= 0)
+                break;
+        io->close_file(io, fd);
     }
-    io->close_file(io, fd);
+    one->damaged = one->why < 0;
+    one->headless = one->why > 0;
+    /* The file's own time is all that is left to tell how long the reader has been silent. */
+    if (one->damaged && io->stat_name(io, dir, file, &st) == 0)
+        one->value.time_ns = st.modified_ns;
     return 0;
+}
+
+int chron__registered_errno(const chron__registered *one)
+{
+    return one->why < 0 && one->why != -EBADMSG ? -one->why : 0;
+}
+
+void chron__registered_reason(const chron__registered *one, char *text, size_t capacity)
+{
+    if (one->why == -EBADMSG)
+        (void)snprintf(text, capacity, "it is damaged");
+    else if (one->why == -EINVAL || one->why == -ELOOP)
+        (void)snprintf(text, capacity, "it is no regular file");
+    else
+        chron__sys_reason(one->why, text, capacity);
 }
 
 static int compare_readers(const void *a, const void *b)

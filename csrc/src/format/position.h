@@ -47,7 +47,9 @@ int chron__positions_undo(const chron__queue *q, uint64_t end);
 /* One registered reader, seen from outside. */
 typedef struct chron__registered {
     char name[CHRON_READER_NAME_MAX + 4];
-    int damaged;             /* value is not known */
+    int damaged;             /* value is not known, but for time_ns, which is when the file was changed */
+    int headless;            /* value is known, though the header is damaged */
+    int why;                 /* then: -EBADMSG its content is damaged, else what opening or reading it answered */
     int alive;               /* somebody holds its lock */
     chron__slot_value value; /* next_seq CHRON_SEQ_NONE: it never committed */
 } chron__registered;
@@ -62,6 +64,9 @@ typedef struct chron__registered_list {
 uint64_t chron__registered_passed(const chron__registered *one);
 /* All registered readers, by name. Free with chron__registered_free. */
 int chron__registered_load(const chron__queue *q, chron__registered_list *out);
+/* Why one is called damaged: an errno of the system, or 0 for its content; and in words. */
+int chron__registered_errno(const chron__registered *one);
+void chron__registered_reason(const chron__registered *one, char *text, size_t capacity);
 void chron__registered_free(chron__registered_list *list);
 /* Put one reader's file on disk: retention may delete only what a durable position has passed. */
 int chron__registered_sync(const chron__queue *q, const char *name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * queue.c - the queue directory. Files are always opened relative to its descriptor, so a queue that is
- * renamed while it is in use stays whole. Only chron__queue_prepare_meta and chron__queue_name_meta write.
+ * renamed while it is in use stays whole. Only those functions write that make queue.meta.
  *
  * Invariants of an opened chron__queue:
  *  - queue.meta has this format's version and no feature that is not known here; segment_size is one that was allowed.
@@ -19,6 +19,7 @@
 #include "base/assert.h"
 #include "base/endian.h"
 #include "base/error.h"
+#include "base/step.h"
 #include "format/header.h"
 
 #define SEQ_DIGITS 20
@@ -47,7 +48,7 @@ int chron__queue_open_dir(chron__queue *q, const chron__io *io, const char *path
     return 0;
 }
 
-static int check_geometry(chron__queue *q, const chron__file_header *header)
+int chron__queue_take_geometry(chron__queue *q, const chron__file_header *header)
 {
     uint64_t size = header->segment_size;
 
@@ -93,7 +94,7 @@ int chron__queue_open_meta(chron__queue *q, const char *path, int writable)
         return status;
     memcpy(copy, q->meta.base, sizeof copy);
     status = chron__header_decode(copy, CHRON__MAGIC_META, NULL, CHRON__FILE_META, &header);
-    return status < 0 ? status : check_geometry(q, &header);
+    return status < 0 ? status : chron__queue_take_geometry(q, &header);
 }
 
 int chron__queue_open(chron__queue *q, const chron__io *io, const char *path, uint32_t flags)
@@ -103,35 +104,28 @@ int chron__queue_open(chron__queue *q, const chron__io *io, const char *path, ui
     return status < 0 ? status : chron__queue_open_meta(q, path, 0);
 }
 
-static int write_meta(chron__queue *q, int fd, uint64_t segment_size)
-{
-    uint8_t page[CHRON__PAGE] = {0};
-    chron__file_header header = {.stride = CHRON__STRIDE, .segment_size = segment_size};
-    chron__slot_value state = {.time_ns = chron__clock_ns(0)};
-    int64_t n;
-    int status = chron__random(header.uuid, sizeof header.uuid);
-
-    if (status < 0)
-        return status;
-    memcpy(header.magic, CHRON__MAGIC_META, sizeof header.magic);
-    header.uuid[6] = (uint8_t)((header.uuid[6] & 0x0F) | 0x40); /* RFC 9562: version 4 */
-    header.uuid[8] = (uint8_t)((header.uuid[8] & 0x3F) | 0x80);
-    header.created_ns = state.time_ns;
-    memcpy(q->uuid, header.uuid, sizeof q->uuid);
-    chron__header_encode(&header, page);
-    chron__slots_store(page, &state, CHRON__SLOTS_TURN);
-    status = q->io->allocate(q->io, fd, sizeof page);
-    if (status < 0)
-        return status;
-    n = q->io->write_at(q->io, fd, page, sizeof page, 0);
-    if (n < 0)
-        return (int)n;
-    return q->io->sync_file(q->io, fd);
-}
-
 #define META_TEMPORARY CHRON__FILE_META ".tmp"
 
-int chron__queue_prepare_meta(chron__queue *q, uint64_t segment_size, unsigned mode)
+void chron__queue_encode_geometry(const chron__queue *q, uint8_t *page)
+{
+    chron__file_header header = {.stride = CHRON__STRIDE, .segment_size = q->segment_size, .created_ns = q->created_ns};
+
+    memcpy(header.magic, CHRON__MAGIC_META, sizeof header.magic);
+    memcpy(header.uuid, q->uuid, sizeof header.uuid);
+    chron__header_encode(&header, page);
+}
+
+static int write_page(const chron__queue *q, int fd, const uint8_t *page)
+{
+    int64_t status = q->io->allocate(q->io, fd, CHRON__PAGE);
+
+    if (status >= 0)
+        status = q->io->write_at(q->io, fd, page, CHRON__PAGE, 0);
+    return status < 0 ? (int)status : q->io->sync_file(q->io, fd);
+}
+
+/* A new queue.meta, synced, under another name. */
+static int write_meta(const chron__queue *q, const uint8_t *page, unsigned mode)
 {
     const chron__io *io = q->io;
     int status;
@@ -141,7 +135,7 @@ int chron__queue_prepare_meta(chron__queue *q, uint64_t segment_size, unsigned m
     fd = io->open_file(io, q->dir, META_TEMPORARY, CHRON__OPEN_CREATE | CHRON__OPEN_EXCLUSIVE, mode);
     if (fd < 0)
         return chron__fail_sys(fd, META_TEMPORARY, "cannot create queue.meta");
-    status = write_meta(q, fd, segment_size);
+    status = write_page(q, fd, page);
     io->close_file(io, fd);
     if (status < 0) {
         (void)io->unlink(io, q->dir, META_TEMPORARY);
@@ -150,12 +144,42 @@ int chron__queue_prepare_meta(chron__queue *q, uint64_t segment_size, unsigned m
     return 0;
 }
 
+int chron__queue_prepare_meta(chron__queue *q, uint64_t segment_size, unsigned mode)
+{
+    uint8_t page[CHRON__PAGE] = {0};
+    chron__slot_value state = {.time_ns = chron__clock_ns(0)};
+    int status = chron__random(q->uuid, sizeof q->uuid);
+
+    if (status < 0)
+        return chron__fail_sys(status, CHRON__FILE_META, "cannot make up a name for the queue");
+    q->uuid[6] = (uint8_t)((q->uuid[6] & 0x0F) | 0x40); /* RFC 9562: version 4 */
+    q->uuid[8] = (uint8_t)((q->uuid[8] & 0x3F) | 0x80);
+    q->segment_size = segment_size;
+    q->created_ns = state.time_ns;
+    chron__queue_encode_geometry(q, page);
+    chron__slots_store(page, &state, CHRON__SLOTS_TURN);
+    return write_meta(q, page, mode);
+}
+
 int chron__queue_name_meta(const chron__queue *q)
 {
     int status = q->io->sync_dir(q->io, q->dir);
 
     if (status >= 0)
         status = q->io->rename_new(q->io, q->dir, META_TEMPORARY, CHRON__FILE_META);
+    if (status >= 0)
+        status = q->io->sync_dir(q->io, q->dir);
+    return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot give queue.meta its name") : 0;
+}
+
+int chron__queue_replace_meta(const chron__queue *q, const uint8_t *page, unsigned mode)
+{
+    int status = write_meta(q, page, mode);
+
+    if (status < 0)
+        return status;
+    CHRON__STEP("rebuild: queue.meta prepared");
+    status = q->io->rename(q->io, q->dir, META_TEMPORARY, q->dir, CHRON__FILE_META);
     if (status >= 0)
         status = q->io->sync_dir(q->io, q->dir);
     return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot give queue.meta its name") : 0;
@@ -175,7 +199,10 @@ void chron__queue_close(chron__queue *q)
 
 int chron__queue_state(const chron__queue *q, chron__slot_value *out)
 {
-    return chron__slots_load(q->meta.base, out);
+    if (q->meta.base)
+        return chron__slots_load(q->meta.base, out);
+    memset(out, 0, sizeof *out);
+    return 0;
 }
 
 void chron__segment_name(uint64_t base_seq, char *out)

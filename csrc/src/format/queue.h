@@ -20,6 +20,7 @@ typedef struct chron__queue {
     int fs;          /* CHRON__FS_... of its file system */
     int meta_fd;     /* writer only, else -1 */
     chron__map meta; /* queue.meta: written by the writer, read-only for everybody else */
+    int meta_lost;   /* what follows was taken from a segment: queue.meta is missing or damaged */
     uint8_t uuid[16];
     uint64_t segment_size;
     uint64_t created_ns;
@@ -38,18 +39,31 @@ int chron__queue_open_dir(chron__queue *q, const chron__io *io, const char *path
 /* Open and check queue.meta. writable: for the holder of the writer's lock. ENOQUEUE if it is missing. */
 int chron__queue_open_meta(chron__queue *q, const char *path, int writable);
 
-/* Both of them, for everybody who only looks. */
+/* Both of them. Who only looks goes on without queue.meta: chron__remains_open. */
 int chron__queue_open(chron__queue *q, const chron__io *io, const char *path, uint32_t flags);
 
 /* Write a new queue.meta, synced, under another name; q->uuid is the queue's from then on. Under the writer's lock. */
 int chron__queue_prepare_meta(chron__queue *q, uint64_t segment_size, unsigned mode);
 /* Give it its name, which must be free, and put that on disk. */
 int chron__queue_name_meta(const chron__queue *q);
+/* A page of queue.meta in the place of what has its name, in one step. On disk. */
+int chron__queue_replace_meta(const chron__queue *q, const uint8_t *page, unsigned mode);
+
+/* The header of queue.meta, decoded: take the geometry over. ECORRUPT if it is impossible. */
+int chron__queue_take_geometry(chron__queue *q, const chron__file_header *header);
+/* The same the other way round: what the header of queue.meta says. */
+void chron__queue_encode_geometry(const chron__queue *q, uint8_t *page);
 
 void chron__queue_close(chron__queue *q);
 
-/* The writer's state: durable_next, epoch, ... 1, or 0 if both slots are damaged. */
+/* The writer's state: durable_next, epoch, ... 1, or 0 if both slots are damaged, or queue.meta is not open. */
 int chron__queue_state(const chron__queue *q, chron__slot_value *out);
+/* As chron__slots_refresh(): as it was, if queue.meta is not open. */
+static inline void chron__queue_refresh_state(const chron__queue *q, chron__slot_value *state)
+{
+    if (__builtin_expect(q->meta.base != NULL, 1))
+        chron__slots_refresh(q->meta.base, state);
+}
 
 int chron__queue_list(const chron__queue *q, chron__bases *out);
 void chron__bases_free(chron__bases *bases);

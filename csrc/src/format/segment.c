@@ -18,6 +18,8 @@
 #include "base/step.h"
 #include "format/header.h"
 
+#define READ_BYTES 65536u
+
 static chron__seg *seg_new(const chron__queue *q)
 {
     chron__seg *seg = calloc(1, sizeof *seg);
@@ -89,7 +91,8 @@ static int check_header(const chron__queue *q, chron__seg *seg, uint64_t base_se
                                      "%s says that it begins with seq %" PRIu64 ": it was renamed, or is damaged", name,
                                      header.base_seq),
                          name, 0, base_seq);
-    if (header.segment_size != seg->size || header.data_offset != seg->data_offset || header.stride != CHRON__STRIDE)
+    if (header.segment_size != q->segment_size || header.data_offset != seg->data_offset ||
+        header.stride != CHRON__STRIDE)
         return chron__at(chron__fail(CHRON_ECORRUPT, "%s has another geometry than queue.meta", name), name, 0,
                          base_seq);
     CHRON__ASSERT(seg->map.bytes == seg->size && seg->data_offset < seg->size);
@@ -146,38 +149,92 @@ static int fill(const chron__seg *seg, const char *name)
                       : 0;
 }
 
+/* A page that the device does not give becomes one of zeros. Needs the descriptor. */
+static int blank_unreadable(chron__seg *seg, const char *name)
+{
+    uint8_t buffer[READ_BYTES];
+
+    for (uint64_t at = 0; at < seg->size; at += sizeof buffer) {
+        size_t bytes = seg->size - at < sizeof buffer ? (size_t)(seg->size - at) : sizeof buffer;
+        int64_t status = seg->io->read_at(seg->io, seg->fd, buffer, bytes, at);
+
+        for (size_t page = 0; status == -EIO && page < bytes; page += CHRON__PAGE) {
+            status = seg->io->read_at(seg->io, seg->fd, buffer, CHRON__PAGE, at + page);
+            if (status != -EIO)
+                continue;
+            status = chron__map_blank(&seg->map, at + page, CHRON__PAGE);
+            seg->is_remnant = 1;
+        }
+        if (status < 0)
+            return chron__fail_sys((int)status, name, "cannot read %s", name);
+    }
+    return 0;
+}
+
+/* How much of a file of `bytes` bytes is mapped. 0 or a failure. */
+static int take_size(const chron__queue *q, chron__seg *seg, uint64_t bytes, int flags, const char *name)
+{
+    if (bytes == q->segment_size)
+        return 0;
+    if (flags & CHRON__SEG_SALVAGE && bytes >= seg->data_offset + 2u * CHRON__RECORD_HEADER) {
+        seg->size = bytes < q->segment_size ? bytes / CHRON__ALIGN * CHRON__ALIGN : q->segment_size;
+        seg->is_remnant = 1;
+        return 0;
+    }
+    return chron__at(chron__fail(CHRON_ECORRUPT, "%s has %" PRIu64 " bytes; this queue's segments have %" PRIu64, name,
+                                 bytes, q->segment_size),
+                     name, 0, CHRON_SEQ_NONE);
+}
+
+static int fail_open(int status, uint64_t base_seq, int flags, const char *name)
+{
+    if (status == -ENOENT)
+        return chron__at(chron__fail(CHRON_EGONE, "there is no segment %s", name), name, 0, base_seq);
+    if (status == -EINVAL || status == -ELOOP || (status == -EIO && flags & CHRON__SEG_SALVAGE))
+        return chron__at(chron__fail(CHRON_ECORRUPT, "%s is no regular file, or cannot be read at all", name), name, 0,
+                         base_seq);
+    return chron__fail_sys(status, name, "cannot open %s", name);
+}
+
+/* Map the file `fd`, which seg takes over, and look at what is in it. */
+static int take_file(const chron__queue *q, chron__seg *seg, int fd, uint64_t base_seq, int flags, const char *name)
+{
+    uint64_t bytes = 0;
+    int status = seg->io->file_size(seg->io, fd, &bytes);
+
+    seg->fd = fd;
+    if (status < 0)
+        return chron__fail_sys(status, name, "cannot open %s", name);
+    status = take_size(q, seg, bytes, flags, name);
+    if (status == 0)
+        status = map_file(seg, fd, flags & CHRON__SEG_WRITE, name);
+    if (status == 0 && flags & CHRON__SEG_SALVAGE)
+        status = blank_unreadable(seg, name);
+    if (status == 0)
+        status = take_header(q, seg, base_seq, flags, name);
+    return status == 0 && flags & CHRON__SEG_WRITE ? fill(seg, name) : status;
+}
+
 int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__seg **out)
 {
     const chron__io *io = q->io;
-    const int writable = flags & CHRON__SEG_WRITE;
     char name[CHRON__NAME_BYTES];
     chron__seg *seg;
-    uint64_t bytes = 0;
     int status;
     int fd;
 
     *out = NULL;
+    CHRON__ASSERT(!(flags & CHRON__SEG_SALVAGE) || !(flags & CHRON__SEG_WRITE));
     chron__segment_name(base_seq, name);
-    fd = io->open_file(io, q->dir, name, writable ? CHRON__OPEN_WRITE : CHRON__OPEN_READ, 0);
-    if (fd == -ENOENT)
-        return chron__at(chron__fail(CHRON_EGONE, "there is no segment %s", name), name, 0, base_seq);
+    fd = io->open_file(io, q->dir, name, flags & CHRON__SEG_WRITE ? CHRON__OPEN_WRITE : CHRON__OPEN_READ, 0);
     if (fd < 0)
-        return chron__fail_sys(fd, name, "cannot open %s", name);
-    status = io->file_size(io, fd, &bytes);
-    seg = status < 0 ? NULL : seg_new(q);
+        return fail_open(fd, base_seq, flags, name);
+    seg = seg_new(q);
     if (!seg) {
         io->close_file(io, fd);
-        return chron__fail_sys(status < 0 ? status : -ENOMEM, name, "cannot open %s", name);
+        return chron__fail_sys(-ENOMEM, name, "cannot open %s", name);
     }
-    status = map_file(seg, fd, writable, name);
-    if (status >= 0 && bytes != seg->size)
-        status = chron__at(chron__fail(CHRON_ECORRUPT, "%s has %" PRIu64 " bytes; this queue's segments have %" PRIu64,
-                                       name, bytes, seg->size),
-                           name, 0, base_seq);
-    if (status >= 0)
-        status = take_header(q, seg, base_seq, flags, name);
-    if (status >= 0 && writable)
-        status = fill(seg, name);
+    status = take_file(q, seg, fd, base_seq, flags, name);
     if (status < 0) {
         chron__seg_release(seg);
         return status;

@@ -17,10 +17,11 @@ typedef struct chron__seg {
     chron__map map;
     int fd;                /* if it was kept, else -1 */
     int headless;          /* see CHRON__SEG_HEADLESS */
+    int is_remnant;        /* see CHRON__SEG_SALVAGE */
     chron__a32 references; /* [REFS] */
     uint64_t base_seq;
     uint64_t prev_base;
-    uint64_t size; /* bytes */
+    uint64_t size; /* bytes; less than the queue's segments have if it is a remnant */
     uint64_t data_offset;
     uint64_t created_ns;
     uint64_t epoch;
@@ -60,6 +61,11 @@ static inline void chron__tally_add(chron__tally *tally, uint64_t timestamp_ns)
 #define CHRON__SEG_KEEP 2      /* keep the descriptor */
 #define CHRON__SEG_HEADLESS 4  /* a damaged header will do: `headless` is set then, prev_base and epoch are not known */
 #define CHRON__SEG_UNCHECKED 8 /* only its bytes matter: the header is not looked at */
+/*
+ * For reading, by a repair: a file that is too short or too long will do, and pages that cannot be read count as zeros.
+ * `is_remnant` is set then. ECORRUPT if nothing can be had.
+ */
+#define CHRON__SEG_SALVAGE 16
 
 /*
  * Open `<base_seq>.seg` of the queue and check its header against name and queue. *out has one reference.
@@ -149,6 +155,9 @@ int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t 
  * open already, or NULL.
  */
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq);
+
+/* The highest epoch that any whole record in the segment has, remnants included; 0 if there is none. Reads all of it. */
+uint32_t chron__seg_highest_epoch(const chron__seg *seg);
 
 int chron__is_zero(const uint8_t *bytes, size_t count);
 /* Where a page ends behind which all is zero, from offset `from` on; `from` if all is. Holes are not read, if fd is kept. */

@@ -41,6 +41,16 @@ typedef struct chron__place {
     uint64_t disk_seq; /* counts the disks that this machine has been given; 0: not known */
 } chron__place;
 
+/* What is known of a name without opening it. */
+typedef struct chron__stat {
+    uint64_t bytes;
+    uint64_t allocated;   /* bytes of the disk that it takes */
+    uint64_t modified_ns; /* since 1970: its content, */
+    uint64_t changed_ns;  /* and content, name or owner */
+    int is_regular;
+    unsigned mode; /* permission bits */
+} chron__stat;
+
 /* open_file flags */
 #define CHRON__OPEN_READ 0
 #define CHRON__OPEN_WRITE 1     /* for reading and writing */
@@ -89,7 +99,9 @@ struct chron__io {
     int (*sync_file)(const chron__io *io, int fd);
     int (*sync_dir)(const chron__io *io, int dir);
     int (*rename)(const chron__io *io, int from_dir, const char *from, int to_dir, const char *to);
-    /* The same, but never replaces: -EEXIST. */
+    /* A second name for a file, which must be free: -EEXIST. -EPERM or -ENOTSUP where files have one name only. */
+    int (*link)(const chron__io *io, int dir, const char *from, const char *to);
+    /* As rename, but never replaces: -EEXIST. */
     int (*rename_new)(const chron__io *io, int dir, const char *from, const char *to);
     int (*unlink)(const chron__io *io, int dir, const char *name);
     /* Calls visit for each name but "." and ".."; a nonzero result ends the walk and is returned. */
@@ -104,7 +116,8 @@ struct chron__io {
     int (*fs_kind)(const chron__io *io, int fd);
     /* First offset >= `offset` that may hold something but zeros; the file's size if none. */
     int64_t (*next_data)(const chron__io *io, int fd, uint64_t offset);
-    int (*same_file)(const chron__io *io, int fd, int dir, const char *name); /* 1 if the name leads to fd */
+    int (*same_file)(const chron__io *io, int fd, int dir, const char *name);           /* 1 if the name leads to fd */
+    int (*stat_name)(const chron__io *io, int dir, const char *name, chron__stat *out); /* follows no link */
     int (*place)(const chron__io *io, int fd, chron__place *out);
     /* How many names lead to an open file. 0: it was removed. */
     int64_t (*links)(const chron__io *io, int fd);
@@ -149,6 +162,9 @@ static inline int chron__is_faulted(const void *data, size_t bytes)
 
 /* For an unmap in a forked child: forget the mapping without touching memory. */
 void chron__map_forget(chron__map *map);
+
+/* Let zeros stand in for [offset, offset + bytes) of a mapping, and for the rest of its pages: the file keeps what it has. */
+int chron__map_blank(chron__map *map, uint64_t offset, uint64_t bytes);
 
 /* --------------------------------------------------------------------------- not about files */
 

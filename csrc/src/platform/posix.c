@@ -174,6 +174,12 @@ static int rename_new(const chron__io *io, int dir, const char *from, const char
     return 0;
 }
 
+static int link_file(const chron__io *io, int dir, const char *from, const char *to)
+{
+    (void)io;
+    return linkat(dir, from, dir, to, 0) < 0 ? fail_errno() : 0;
+}
+
 static int unlink_file(const chron__io *io, int dir, const char *name)
 {
     CHRON__UNCANCELLED;
@@ -232,6 +238,36 @@ static int same_file(const chron__io *io, int fd, int dir, const char *name)
     if (fstatat(dir, name, &named, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : fail_errno();
     return open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
+#if defined(__APPLE__)
+#define MODIFIED(st) (st).st_mtimespec
+#define CHANGED(st) (st).st_ctimespec
+#else
+#define MODIFIED(st) (st).st_mtim
+#define CHANGED(st) (st).st_ctim
+#endif
+#define STAT_BLOCK_BYTES 512u /* st_blocks is in these, whatever the file system has */
+
+static uint64_t ns_of(struct timespec time)
+{
+    return time.tv_sec < 0 ? 0 : (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static int stat_name(const chron__io *io, int dir, const char *name, chron__stat *out)
+{
+    struct stat st;
+
+    (void)io;
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return fail_errno();
+    out->bytes = (uint64_t)st.st_size;
+    out->allocated = (uint64_t)st.st_blocks * STAT_BLOCK_BYTES;
+    out->modified_ns = ns_of(MODIFIED(st));
+    out->changed_ns = ns_of(CHANGED(st));
+    out->is_regular = S_ISREG(st.st_mode);
+    out->mode = (unsigned)st.st_mode & 0777u;
+    return 0;
 }
 
 static int place(const chron__io *io, int fd, chron__place *out)
@@ -485,26 +521,6 @@ static int sync_file(const chron__io *io, int fd)
     return chron__os_sync_file(fd);
 }
 
-uint64_t chron__descriptor_limit(void)
-{
-    struct rlimit limit;
-
-    return getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
-}
-
-void chron__populate(void *address, size_t bytes)
-{
-    size_t page = page_bytes();
-    size_t before = (uintptr_t)address % page;
-    uint8_t *from = (uint8_t *)address - before;
-
-    bytes += before;
-    if (chron__os_populate(from, bytes) != -ENOSYS)
-        return;
-    for (size_t at = 0; at < bytes; at += page)
-        chron__touch32(from + at); /* [TOUCH] a write that changes nothing, beside the owner's and readers' */
-}
-
 /* ----------------------------------------------------------------------------------------- locks */
 
 static int lock(const chron__io *io, int fd, chron__lock *out)
@@ -546,6 +562,7 @@ const chron__io chron__io_posix = {
     .sync_file = sync_file,
     .sync_dir = sync_file, /* a directory is synced like a file */
     .rename = rename_file,
+    .link = link_file,
     .rename_new = rename_new,
     .unlink = unlink_file,
     .list = list,
@@ -557,6 +574,7 @@ const chron__io chron__io_posix = {
     .fs_kind = fs_kind,
     .next_data = next_data,
     .same_file = same_file,
+    .stat_name = stat_name,
     .place = place,
     .links = links,
     .copy_fd = copy_fd,

@@ -33,6 +33,15 @@ const chron__gap *chron__gaps_find(const chron__gaps *gaps, uint64_t seq)
     return NULL;
 }
 
+uint64_t chron__gaps_over(const chron__gaps *gaps, const chron__bases *bases, uint64_t seq)
+{
+    const chron__gap *gap = chron__gaps_find(gaps, seq);
+
+    if (!gap || gap->base_seq != gap->seq_end || (bases->count && bases->at[bases->count - 1u] >= gap->base_seq))
+        return seq;
+    return gap->seq_end;
+}
+
 static int compare(const void *a, const void *b)
 {
     uint64_t x = ((const chron__gap *)a)->seq;
@@ -127,11 +136,23 @@ static int read_entries(const chron__queue *q, int fd, chron__gaps *out)
     return 0;
 }
 
-int chron__gaps_load(const chron__queue *q, chron__gaps *out)
+/* `damaged` will do, but not that of another queue. */
+static int check_header(const chron__queue *q, int fd, int damaged)
 {
     uint8_t bytes[sizeof(chron__file_header)] = {0};
     chron__file_header header;
-    int64_t status;
+    int64_t n = q->io->read_at(q->io, fd, bytes, sizeof bytes, 0);
+
+    if (n < 0)
+        return chron__fail_sys((int)n, CHRON__FILE_GAPS, "cannot read the list of accepted gaps");
+    if (damaged && !chron__header_is_whole(bytes))
+        return 0;
+    return chron__header_decode(bytes, CHRON__MAGIC_GAPS, q->uuid, CHRON__FILE_GAPS, &header);
+}
+
+static int load(const chron__queue *q, int damaged, chron__gaps *out)
+{
+    int status;
     int fd = q->io->open_file(q->io, q->dir, CHRON__FILE_GAPS, CHRON__OPEN_READ, 0);
 
     memset(out, 0, sizeof *out);
@@ -139,17 +160,35 @@ int chron__gaps_load(const chron__queue *q, chron__gaps *out)
         return 0;
     if (fd < 0)
         return chron__fail_sys(fd, CHRON__FILE_GAPS, "cannot open the list of accepted gaps");
-    status = q->io->read_at(q->io, fd, bytes, sizeof bytes, 0);
-    if (status < 0)
-        status = chron__fail_sys((int)status, CHRON__FILE_GAPS, "cannot read the list of accepted gaps");
-    else
-        status = chron__header_decode(bytes, CHRON__MAGIC_GAPS, q->uuid, CHRON__FILE_GAPS, &header);
+    status = check_header(q, fd, damaged);
     if (status == 0)
         status = read_entries(q, fd, out);
     q->io->close_file(q->io, fd);
     if (status == 0)
         tidy(out);
-    return (int)status;
+    return status;
+}
+
+int chron__gaps_load(const chron__queue *q, chron__gaps *out)
+{
+    return load(q, 0, out);
+}
+
+int chron__gaps_salvage(const chron__queue *q, chron__gaps *out)
+{
+    int status = load(q, 1, out);
+
+    return status == -CHRON_ECORRUPT ? 0 : status;
+}
+
+void chron__gaps_forget(chron__gaps *gaps, uint64_t seq)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < gaps->count; i++)
+        if (gaps->at[i].seq_end >= seq)
+            gaps->at[kept++] = gaps->at[i];
+    gaps->count = kept;
 }
 
 static int write_file(const chron__queue *q, int fd, const chron__gaps *gaps)

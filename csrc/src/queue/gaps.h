@@ -27,11 +27,20 @@ typedef struct chron__gaps {
 
 /* No file: no gaps. EIO and the like; ECORRUPT if its header is damaged. A damaged entry is none. Free in every case. */
 int chron__gaps_load(const chron__queue *q, chron__gaps *out);
+/* The same of a damaged file, for a repair: each entry has a CRC of its own. */
+int chron__gaps_salvage(const chron__queue *q, chron__gaps *out);
 void chron__gaps_free(chron__gaps *gaps);
 /* The gap that `seq` lies in, or NULL. */
 const chron__gap *chron__gaps_find(const chron__gaps *gaps, uint64_t seq);
+/*
+ * Where the log goes on that has ended before `seq`: there, or behind a gap that leads to a segment which is still to be
+ * made, behind all that there are.
+ */
+uint64_t chron__gaps_over(const chron__gaps *gaps, const chron__bases *bases, uint64_t seq);
 /* 0, ENOMEM, or EINVAL if there are too many. One that touches another is joined with it. */
 int chron__gaps_add(chron__gaps *gaps, const chron__gap *gap);
+/* Those that end before `seq`, which retention has passed. */
+void chron__gaps_forget(chron__gaps *gaps, uint64_t seq);
 /* Write the file anew, and put it and its name on disk. Only for the holder of the writer's lock. */
 int chron__gaps_save(const chron__queue *q, const chron__gaps *gaps, unsigned mode);
 

@@ -19,6 +19,11 @@
 
 #define SECTOR 512u
 
+int chron__hole_open_flags(const chron__wish *wish)
+{
+    return CHRON__SEG_KEEP | CHRON__SEG_HEADLESS | (wish->repair ? CHRON__SEG_SALVAGE : 0);
+}
+
 /* ------------------------------------------------------------------------------------- torn, or not */
 
 /* Is there a whole record that begins in [from, to)? */
@@ -122,7 +127,7 @@ int chron__hole_look_behind(const chron__log *log, const chron__hole *h, chron__
 
         if (log->bases->at[i] < h->seq)
             continue; /* what it may hold was in front */
-        status = chron__seg_open(log->q, log->bases->at[i], CHRON__SEG_KEEP | CHRON__SEG_HEADLESS, &seg);
+        status = chron__seg_open(log->q, log->bases->at[i], chron__hole_open_flags(log->wish), &seg);
         if (status == -CHRON_ECORRUPT)
             continue; /* cut short */
         if (status < 0)

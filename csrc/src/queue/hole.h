@@ -20,7 +20,8 @@ typedef struct chron__wish {
     enum chron__whence whence;
     chron__words words; /* of the writer before; zeros: not known */
     enum chron__torn torn;
-    int repair; /* accept damage: as gaps where good records follow, else as the end */
+    int repair;               /* accept damage: as gaps where good records follow, else as the end */
+    struct chron__tell *tell; /* of a repair: hears of all that is found, before anything is changed; or NULL */
 } chron__wish;
 
 /* What is wrong. */
@@ -48,6 +49,9 @@ typedef struct chron__log {
     const chron__wish *wish;
     const chron__bases *bases;
 } chron__log;
+
+/* How segments are opened by those who only look. */
+int chron__hole_open_flags(const chron__wish *wish);
 
 /* Can no loss of power have left this? 1 or 0; or a failure, such as EIO. */
 int chron__hole_is_damage(const chron__log *log, const chron__hole *hole);

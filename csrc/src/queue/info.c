@@ -13,12 +13,14 @@
 #include "format/header.h"
 #include "format/position.h"
 #include "format/segment.h"
+#include "queue/kept.h"
+#include "queue/rebuild.h"
 
 /* `checked`: 0, or what was found wrong with the other arguments. Afterwards chron__queue_close in every case. */
 static int open_path(const char *path, int checked, chron__queue *q)
 {
     if (checked == 0 && path)
-        return chron__queue_open(q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
+        return chron__remains_open(q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
     memset(q, 0, sizeof *q);
     q->dir = q->meta_fd = -1;
     return checked < 0 ? checked : chron__fail(CHRON_EINVAL, "the path is NULL");
@@ -29,6 +31,7 @@ static int fill_info(const chron__queue *q, chron_queue_info *out)
     chron__slot_value state;
     chron__bases bases;
     chron__writer_line line;
+    chron__kept_list kept;
     int known = chron__queue_state(q, &state);
     int status;
     int alive;
@@ -37,6 +40,7 @@ static int fill_info(const chron__queue *q, chron_queue_info *out)
     out->segment_size = q->segment_size;
     out->created_ns = q->created_ns;
     out->format_version = CHRON_FORMAT_VERSION;
+    out->meta_lost = q->meta_lost || !known;
     out->durable_seq = known && state.durable_next ? state.durable_next - 1u : CHRON_SEQ_NONE;
     out->epoch = state.epoch;
     alive = chron__queue_writer_alive(q);
@@ -49,6 +53,11 @@ static int fill_info(const chron__queue *q, chron_queue_info *out)
         out->writer_pid = line.pid;
         out->writer_start_ns = line.start_ns;
         memcpy(out->writer_host, line.host, sizeof out->writer_host);
+    }
+    if (chron__kept_load(q, &kept) == 0) { /* who may not look into it finds nothing there */
+        out->quarantine_files = kept.count;
+        out->quarantine_bytes = kept.bytes;
+        chron__kept_free(&kept);
     }
     status = chron__queue_list(q, &bases);
     if (status < 0)
@@ -186,15 +195,16 @@ static int fill_readers(const chron__queue *q, const chron__array *array, int64_
     status = log_bounds(q, &oldest, &next_seq);
     for (size_t i = 0; status == 0 && i < readers.count; i++) {
         const chron__registered *one = &readers.at[i];
-        chron_reader_info info = {.alive = (uint32_t)one->alive, .damaged = (uint32_t)one->damaged};
+        chron_reader_info info = {
+            .alive = (uint32_t)one->alive, .damaged = (uint32_t)one->damaged, .updated_ns = one->value.time_ns};
 
         memcpy(info.name, one->name, sizeof info.name);
+        info.sys_errno = chron__registered_errno(one);
         if (!one->damaged) {
             info.position = one->value.next_seq == CHRON_SEQ_NONE ? oldest : one->value.next_seq;
             info.lag = next_seq > info.position ? next_seq - info.position : 0;
             if (one->value.flags & CHRON__SLOT_UNDONE)
                 info.lag = next_seq - one->value.segment_base;
-            info.updated_ns = one->value.time_ns;
         }
         chron__array_put(array, i, &info, sizeof info);
     }

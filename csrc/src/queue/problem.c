@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* problem.c - reporting what a verification finds, and how far it is. */
+/* problem.c - what a verification finds: counted, and told. */
 #include "queue/problem.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 
 #include "base/error.h"
-
-#define PROGRESS_BYTES (64u << 20)
 
 void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, uint64_t offset, uint64_t seq,
                            uint64_t seq_end, const char *format, ...)
@@ -17,14 +14,22 @@ void chron__verify_problem(chron__verify *v, uint32_t kind, const char *file, ui
 
     if (seq != CHRON_SEQ_NONE && kind != CHRON_PROBLEM_POSITION && chron__gaps_find(&v->gaps, seq))
         return;
-
     v->summary->problems++;
-    (void)snprintf(problem.file, sizeof problem.file, "%s", file);
     va_start(arguments, format);
-    (void)vsnprintf(problem.text, sizeof problem.text, format, arguments);
+    chron__tell_found(&v->to, &problem, file, format, arguments);
     va_end(arguments);
-    if (v->report && !v->stopped && v->report(v->context, &problem) != 0)
-        v->stopped = 1;
+}
+
+void chron__verify_note(chron__verify *v, uint32_t kind, const char *file, uint64_t seq, uint64_t seq_end,
+                        const char *format, ...)
+{
+    chron_problem note = {.kind = kind, .seq = seq, .seq_end = seq_end};
+    va_list arguments;
+
+    v->summary->notes++;
+    va_start(arguments, format);
+    chron__tell_found(&v->to, &note, file, format, arguments);
+    va_end(arguments);
 }
 
 void chron__verify_failure(chron__verify *v, uint32_t kind, const char *file, uint64_t seq, uint64_t seq_end)
@@ -36,13 +41,5 @@ void chron__verify_failure(chron__verify *v, uint32_t kind, const char *file, ui
 
 void chron__verify_progress(chron__verify *v, const char *file, uint64_t bytes)
 {
-    chron_problem progress = {.kind = 0, .seq = v->next_seq, .seq_end = CHRON_SEQ_NONE};
-
-    v->reported_bytes = bytes > PROGRESS_BYTES - v->reported_bytes ? PROGRESS_BYTES : v->reported_bytes + bytes;
-    if (v->reported_bytes < PROGRESS_BYTES || !v->report || v->stopped)
-        return;
-    v->reported_bytes = 0;
-    (void)snprintf(progress.file, sizeof progress.file, "%s", file);
-    if (v->report(v->context, &progress) != 0)
-        v->stopped = 1;
+    chron__tell_progress(&v->to, file, v->next_seq, bytes);
 }

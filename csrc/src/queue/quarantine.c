@@ -56,7 +56,29 @@ int chron__quarantine_segment(const chron__queue *q, uint64_t base_seq, uint64_t
         q->io->close_file(q->io, fd);
         status = q->io->rename(q->io, q->dir, name, q->dir, path);
     }
+    if (status == -ENOTDIR) { /* a directory of that name */
+        (void)q->io->unlink(q->io, q->dir, path);
+        status = q->io->rename(q->io, q->dir, name, q->dir, path);
+    }
     return status < 0 ? chron__fail_sys(status, name, "cannot move %s to quarantine/", name) : 0;
+}
+
+int chron__quarantine_keep(const chron__queue *q, uint64_t base_seq, uint64_t epoch)
+{
+    char name[CHRON__NAME_BYTES];
+    char path[PATH_BYTES];
+    int status = -EEXIST;
+
+    chron__segment_name(base_seq, name);
+    for (unsigned n = 0; status == -EEXIST && n < TRIES; n++) {
+        (void)snprintf(path, sizeof path, CHRON__DIR_QUARANTINE "/%020" PRIu64 "-e%" PRIu64 ".%u.seg", base_seq, epoch,
+                       n);
+        status = q->io->link(q->io, q->dir, name, path);
+    }
+    if (status == -EPERM || status == -ENOTSUP || status == -EOPNOTSUPP)
+        return 0; /* files have one name only here: what can be read of it is in the new one */
+    return status < 0 ? chron__fail_sys(status, name, "cannot keep %s in quarantine/", name)
+                      : chron__quarantine_sync(q);
 }
 
 int chron__quarantine_sync(const chron__queue *q)
@@ -146,6 +168,27 @@ int chron__quarantine_bytes(const chron__queue *q, const chron__seg *seg, uint64
 
     return status < 0 ? chron__fail_sys(status, CHRON__DIR_QUARANTINE, "cannot save what is damaged in quarantine/")
                       : 0;
+}
+
+int chron__quarantine_page(const chron__queue *q, const char *name, const uint8_t *bytes, size_t count, uint64_t epoch)
+{
+    char stem[CHRON__NAME_BYTES];
+    char path[PATH_BYTES];
+    int64_t status;
+    int fd;
+
+    (void)snprintf(stem, sizeof stem, "%.40s-e%" PRIu64, name, epoch);
+    fd = make_file(q, stem, "damaged", path);
+    status = fd;
+    if (fd >= 0) {
+        status = q->io->write_at(q->io, fd, bytes, count, 0);
+        if (status >= 0)
+            status = q->io->sync_file(q->io, fd);
+        q->io->close_file(q->io, fd);
+    }
+    if (status < 0)
+        return chron__fail_sys((int)status, CHRON__DIR_QUARANTINE, "cannot keep the damaged %s in quarantine/", name);
+    return chron__quarantine_sync(q);
 }
 
 /* Zero from `tail` to `end`, and the index entries of records there. */

@@ -7,12 +7,17 @@
 
 /* Move a whole segment file to quarantine/. Then chron__quarantine_sync. */
 int chron__quarantine_segment(const chron__queue *q, uint64_t base_seq, uint64_t epoch);
+/* Give a segment file a second name there, so that it stays when a new one takes its place. On disk. */
+int chron__quarantine_keep(const chron__queue *q, uint64_t base_seq, uint64_t epoch);
 /* Put the names in quarantine/, and those that have left the queue's directory, on disk. */
 int chron__quarantine_sync(const chron__queue *q);
 
 /* Copy [offset, offset + bytes) of a segment to quarantine/, on disk, before it is overwritten. `seq` stands there, or should. */
 int chron__quarantine_bytes(const chron__queue *q, const chron__seg *seg, uint64_t offset, uint64_t bytes, uint64_t seq,
                             uint64_t epoch);
+
+/* Keep a small file of the queue's as it is, on disk. */
+int chron__quarantine_page(const chron__queue *q, const char *name, const uint8_t *bytes, size_t count, uint64_t epoch);
 
 /*
  * Copy what is not zero behind `tail` to quarantine/, zero it, clear the index entries that led there, and put both on disk.

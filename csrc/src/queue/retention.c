@@ -30,6 +30,8 @@
 #include "format/moment.h"
 #include "format/position.h"
 #include "format/segment.h"
+#include "queue/kept.h"
+#include "queue/rebuild.h"
 
 #define NS_PER_MS 1000000u
 #define LATER_MAX 64u /* segments that are asked how old they are, instead of one that cannot tell */
@@ -41,7 +43,7 @@ typedef struct look {
     chron__bases bases; /* in front of the end: not all of them, if cleaning->front is used */
     chron__registered_list readers;
     const chron__registered *slowest; /* of those that count; NULL: none */
-    const chron__registered *damaged; /* one of those whose position cannot be read; NULL: none */
+    const chron__registered *damaged; /* one of those that count and whose position cannot be read; NULL: none */
     uint64_t end_seq;                 /* seq behind the last record */
     uint64_t active_base;             /* base_seq of the last segment */
     chron__moment now;
@@ -49,27 +51,49 @@ typedef struct look {
     const chron__front *front;
 } look;
 
-/* What a segment's first page says. */
+/* What the first page of a segment says, or else what follows from the one behind it. */
 typedef struct summary {
     int sealed;
     chron__moment at;  /* when */
     uint64_t next_seq; /* behind it */
 } summary;
 
+static int read_page(const look *l, uint64_t base_seq, char *name, uint8_t *page)
+{
+    chron__segment_name(base_seq, name);
+    return chron__read_file(l->q->io, l->q->dir, name, page, CHRON__PAGE) == CHRON__PAGE;
+}
+
+/* When segment `base_seq` was made, which was when the one before it was left; now, if it does not tell. */
+static chron__moment made_at(const look *l, uint64_t base_seq)
+{
+    uint8_t page[CHRON__PAGE];
+    char name[CHRON__NAME_BYTES];
+    chron__file_header header;
+
+    if (!read_page(l, base_seq, name, page) ||
+        chron__header_decode(page, CHRON__MAGIC_SEGMENT, l->q->uuid, name, &header) < 0)
+        return l->now;
+    return (chron__moment){.clock_ns = header.created_ns};
+}
+
+/*
+ * A segment that is not the last. A seal is advice: where it cannot be believed, the segment was left all the same, if the
+ * next one is there. Only the one before the last may be about to get its seal.
+ */
 static void summarize(const look *l, uint64_t base_seq, summary *out)
 {
-    uint8_t page[CHRON__PAGE] = {0};
-    chron__seal_value seal;
+    uint8_t page[CHRON__PAGE];
     char name[CHRON__NAME_BYTES];
+    chron__seal_value seal;
+    int sealed = read_page(l, base_seq, name, page) ? chron__seal_decode(page, base_seq, &seal) : -1;
+    size_t next = (size_t)(chron__bases_find(&l->bases, base_seq) + 1);
 
     memset(out, 0, sizeof *out);
-    chron__segment_name(base_seq, name);
-    if (chron__read_file(l->q->io, l->q->dir, name, page, sizeof page) < (int64_t)sizeof page)
-        return;
-    if (chron__seal_decode(page, base_seq, &seal) == 1) {
-        out->sealed = 1;
-        out->at = seal.sealed;
-        out->next_seq = seal.last_seq + 1u;
+    if (sealed == 1) {
+        *out = (summary){.sealed = 1, .at = seal.sealed, .next_seq = seal.last_seq + 1u};
+    } else if (!l->front && next < l->bases.count && (sealed < 0 || next + 1u < l->bases.count)) {
+        *out = (summary){.sealed = 1, .at = made_at(l, l->bases.at[next]), .next_seq = l->bases.at[next]};
     }
 }
 
@@ -102,7 +126,7 @@ static int is_ignored(const look *l, const chron__registered *one)
 
     if (!chron__moment_age(&at, &l->now, &silent_ns))
         silent_ns = chron__running_ns();
-    if (limits->reader_ttl_ms && !one->alive && silent_ns / NS_PER_MS >= limits->reader_ttl_ms)
+    if (limits->reader_ttl_ms && !one->alive && at.clock_ns != 0 && silent_ns / NS_PER_MS >= limits->reader_ttl_ms)
         return 1;
     return limits->max_reader_lag && l->end_seq > from && l->end_seq - from > limits->max_reader_lag;
 }
@@ -116,10 +140,10 @@ static void weigh_readers(look *l, chron_cleanup *out)
         const chron__registered *one = &l->readers.at[i];
 
         out->readers++;
-        if (one->damaged) {
-            l->damaged = one; /* holds everything: nobody knows how far it came */
-        } else if (is_ignored(l, one)) {
+        if (is_ignored(l, one)) {
             out->readers_ignored++;
+        } else if (one->damaged) {
+            l->damaged = one; /* holds everything: nobody knows how far it came */
         } else if (!l->slowest || chron__registered_passed(one) < chron__registered_passed(l->slowest)) {
             l->slowest = one;
         }
@@ -151,6 +175,7 @@ static void decide(const look *l, size_t i, const summary *sum, chron_segment_fa
         fate->reason = (uint32_t)reason;
     } else if (l->damaged) {
         fate->reason = CHRON_KEPT_DAMAGED;
+        fate->sys_errno = chron__registered_errno(l->damaged);
         (void)snprintf(fate->reader, sizeof fate->reader, "%s", l->damaged->name);
     } else if (l->readers.count == 0) {
         fate->reason = CHRON_KEPT_NO_READERS;
@@ -422,12 +447,28 @@ int chron__cleanup_check(const chron_cleanup *out, chron_segment_fate *fates, si
     return status < 0 ? status : chron__array_take("chron_segment_fate", fates, fates ? capacity : 0, array);
 }
 
+static int plan_all(const chron__queue *q, const chron_retention *retention, chron_cleanup *out,
+                    const chron__array *fates)
+{
+    const chron__kept_limits kept = chron__kept_limits_of(q, retention, 0);
+    chron_retention limits = *retention;
+    const chron__cleaning cleaning = {.limits = &limits};
+    chron_cleanup quarantine = {0};
+    int status = chron__kept_trim(q, &kept, 0, &quarantine);
+
+    if (status < 0)
+        return status;
+    chron__kept_count(&limits, quarantine.quarantine_bytes);
+    status = chron__retention_apply(q, &cleaning, out, fates);
+    chron__kept_report(&quarantine, out);
+    return status;
+}
+
 int chron_queue_cleanup_plan(const char *path, const chron_retention *retention, chron_cleanup *out,
                              chron_segment_fate *fates, size_t capacity)
 {
     chron_retention limits = {0};
-    const chron__cleaning cleaning = {.limits = &limits};
-    chron_cleanup plan;
+    chron_cleanup plan = {0};
     chron__array array;
     chron__queue q;
     int status = path ? 0 : chron__fail(CHRON_EINVAL, "the path is NULL");
@@ -438,12 +479,11 @@ int chron_queue_cleanup_plan(const char *path, const chron_retention *retention,
         status = chron__cleanup_check(out, fates, capacity, &array);
     if (status < 0)
         return status;
-    status = chron__queue_open(&q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
-    if (status == 0) {
-        status = chron__retention_apply(&q, &cleaning, &plan, &array);
-        if (out)
-            chron__struct_give(&plan, sizeof plan, out);
-    }
+    status = chron__remains_open(&q, &chron__io_posix, path, CHRON_ALLOW_NETFS);
+    if (status == 0)
+        status = plan_all(&q, &limits, &plan, &array);
+    if (out)
+        chron__struct_give(&plan, sizeof plan, out);
     chron__queue_close(&q);
     return status;
 }

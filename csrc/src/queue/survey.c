@@ -19,6 +19,10 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "format/header.h"
+#include "queue/tell.h"
+#include "queue/verdict.h"
+
+#define TOLD_BYTES (1u << 20) /* read between two words about progress */
 
 /* A segment being read. */
 typedef struct place {
@@ -28,11 +32,6 @@ typedef struct place {
     chron__walk walk;
     uint64_t next_block; /* of the index */
 } place;
-
-static chron__log log_of(const chron__survey *s)
-{
-    return (chron__log){.q = s->q, .wish = s->wish, .bases = &s->bases};
-}
 
 static uint64_t base_after(const chron__survey *s, size_t i)
 {
@@ -72,11 +71,14 @@ static void check_index(place *p, uint64_t offset)
     p->next_block = block + 1u;
 }
 
-/* Behind END there is nothing. */
+/* Behind END there is nothing; of one that is missing, its entry may be there. */
 static void check_rest_of_index(place *p)
 {
-    for (uint64_t b = p->next_block; b < chron__seg_blocks(p->seg); b++)
-        p->one.index |= chron__seg_index_raw(p->seg, b) != 0;
+    for (uint64_t b = p->next_block; b < chron__seg_blocks(p->seg); b++) {
+        uint64_t offset = chron__seg_index_raw(p->seg, b);
+
+        p->one.index |= offset != 0 && !(p->one.end && offset == p->one.offset);
+    }
 }
 
 /* Does an accepted gap lead on within this segment? Then the walk goes on behind it. */
@@ -93,9 +95,23 @@ static int pass_gap(const chron__survey *s, place *p)
     return 1;
 }
 
+/* 0: the caller wants no more. */
+static int tell_progress(const chron__survey *s, const place *p, uint64_t *told)
+{
+    char name[CHRON__NAME_BYTES];
+
+    if (!s->wish->tell)
+        return 1;
+    chron__segment_name(p->seg->base_seq, name);
+    chron__tell_progress(s->wish->tell, name, p->walk.next_seq, p->walk.offset - *told);
+    *told = p->walk.offset;
+    return !s->wish->tell->stopped;
+}
+
 static int read_records(chron__survey *s, place *p)
 {
     uint64_t from = p->walk.offset;
+    uint64_t told = from;
     uint64_t before = p->one.tally.records;
     chron__rec rec;
 
@@ -111,11 +127,11 @@ static int read_records(chron__survey *s, place *p)
         if (p->one.first_epoch == 0)
             p->one.first_epoch = chron__rec_epoch(&rec);
         chron__tally_add(&p->one.tally, chron__rec_timestamp(&rec));
+        if (p->walk.offset - told >= TOLD_BYTES && !tell_progress(s, p, &told))
+            return chron__fail(CHRON_EINTR, "the repair was stopped by its caller; nothing was changed");
     }
-    if (p->one.stop == CHRON__STOP_END) {
+    if (p->one.stop == CHRON__STOP_END)
         check_index(p, p->walk.offset);
-        check_rest_of_index(p);
-    }
     p->one.offset = p->walk.offset;
     p->one.next_seq = p->walk.next_seq;
     p->one.epoch = p->walk.epoch;
@@ -132,6 +148,7 @@ static int push(chron__survey *s, place *p, int is_complete)
 
     if (is_complete) {
         p->one.end |= p->one.stop != CHRON__STOP_END && p->one.next_seq == base_after(s, p->i);
+        check_rest_of_index(p);
         p->one.seal = sealed != 1 || seal.end_offset != p->one.offset || seal.records != p->one.tally.records;
     }
     if (s->count == s->capacity) {
@@ -148,116 +165,6 @@ static int push(chron__survey *s, place *p, int is_complete)
     return 0;
 }
 
-/* -------------------------------------------------------------------------------------------- holes */
-
-static int refuse(const chron__survey *s, const chron__hole *h)
-{
-    char name[CHRON__NAME_BYTES];
-
-    chron__segment_name(h->i < s->bases.count ? s->bases.at[h->i] : h->seq, name);
-    return chron__at(chron__fail(CHRON_ECORRUPT,
-                                 "%s is damaged at offset %" PRIu64 ", seq %" PRIu64 ": %s. Nothing was changed; "
-                                 "readers can still read what is whole. Restore the file, or repair the queue: that "
-                                 "keeps all whole records, and accepts the others as lost",
-                                 name, h->offset, h->seq, h->why),
-                     name, h->offset, h->seq);
-}
-
-static int ask(const chron__survey *s, const chron__hole *h, uint64_t before, uint64_t behind)
-{
-    char name[CHRON__NAME_BYTES];
-
-    chron__segment_name(h->i < s->bases.count ? s->bases.at[h->i] : h->seq, name);
-    return chron__at(chron__fail(CHRON_ECORRUPT,
-                                 "a loss of power may have torn record %" PRIu64 " in %s at offset %" PRIu64
-                                 " (%s), but %" PRIu64 " whole records lie behind it, and only %" PRIu64
-                                 " before it since "
-                                 "the last sync. Nothing was changed. Open with torn=skip to keep them and accept the "
-                                 "gap, or with torn=cut to set them aside",
-                                 h->seq, name, h->offset, h->why, behind, before),
-                     name, h->offset, h->seq);
-}
-
-/* The log ends before the hole. What is behind goes to quarantine. */
-static void cut(chron__survey *s, const chron__hole *h, const chron__behind *behind)
-{
-    s->cut_from = h->kind == CHRON__HOLE_RECORD || h->kind == CHRON__HOLE_NOTHING ? h->i + 1u : h->i;
-    s->cut_records = behind->records;
-}
-
-/* What is missing is accepted as missing. */
-static int accept(chron__survey *s, const chron__hole *h, const chron__behind *behind)
-{
-    chron__gap gap = {.seq = h->seq,
-                      .seq_end = behind->seq,
-                      .base_seq = behind->base_seq,
-                      .offset = behind->offset,
-                      .accepted_ns = chron__clock_ns(0)};
-    int status = chron__gaps_add(&s->gaps, &gap);
-
-    if (status == 0) {
-        s->accepted++;
-        s->accepted_seqs += gap.seq_end - gap.seq;
-    }
-    return status;
-}
-
-/* May it be gone on behind the hole? 1: yes, *out leads there; 0: the log ends before it; or a refusal. */
-static int decide(chron__survey *s, const chron__hole *h)
-{
-    const chron__log log = log_of(s);
-    const uint64_t mark = s->wish->state.durable_next;
-    const uint64_t from = s->count && s->at[0].base_seq > mark ? s->at[0].base_seq : mark;
-    const uint64_t before = h->seq > from ? h->seq - from : 0;
-    chron__behind behind;
-    int damage = chron__hole_is_damage(&log, h);
-    int status;
-
-    if (damage < 0)
-        return damage;
-    status = chron__hole_look_behind(&log, h, &behind);
-    if (status < 0)
-        return status;
-    /* The last record above the mark may go on another boot in any case: with it, nothing that can be read is lost. */
-    if (behind.records == 0 && s->wish->whence != CHRON__FROM_HERE && h->seq >= mark)
-        damage = 0;
-    if (damage && !s->wish->repair)
-        return refuse(s, h);
-    if (!s->wish->repair && behind.records > before && s->wish->torn == CHRON__TORN_ASK)
-        return ask(s, h, before, behind.records);
-    if (behind.records > 0 && (s->wish->repair || s->wish->torn == CHRON__TORN_SKIP)) {
-        status = accept(s, h, &behind);
-        return status < 0 ? status : 1;
-    }
-    cut(s, h, &behind);
-    return 0;
-}
-
-/* An accepted gap that leads on from the hole, to a segment that is there. */
-static const chron__gap *way_on(const chron__survey *s, const chron__hole *h)
-{
-    const chron__gap *gap = chron__gaps_find(&s->gaps, h->seq);
-    int64_t found = gap ? chron__bases_find(&s->bases, gap->base_seq) : -1;
-
-    if (found < (int64_t)h->i || s->bases.at[found] != gap->base_seq)
-        return NULL;
-    if (found > (int64_t)h->i || h->kind == CHRON__HOLE_MISSING)
-        return gap;
-    return h->seg && gap->offset > h->offset ? gap : NULL;
-}
-
-/* The same, after the caller's wish was asked if there is none. NULL with *status 0: the log ends. */
-static const chron__gap *pass(chron__survey *s, const chron__hole *h, int *status)
-{
-    const chron__gap *gap = way_on(s, h);
-
-    *status = gap ? 1 : decide(s, h);
-    if (*status > 0 && !gap)
-        gap = way_on(s, h);
-    *status = *status < 0 ? *status : 0;
-    return gap;
-}
-
 /* --------------------------------------------------------------------------------- from one to the next */
 
 /* What stands behind the records of a segment. */
@@ -270,7 +177,7 @@ enum follows {
 /* Is there no whole record behind? After a loss of power the one in front of others may be missing. 1, 0, or a failure. */
 static int is_last(const chron__survey *s, const chron__hole *h)
 {
-    const chron__log log = log_of(s);
+    const chron__log log = chron__log_of(s);
     chron__behind behind;
     int status = chron__hole_look_behind(&log, h, &behind);
 
@@ -281,7 +188,7 @@ static int is_last(const chron__survey *s, const chron__hole *h)
 static int is_end(const chron__survey *s, const place *p)
 {
     const chron__words *words = &s->wish->words;
-    const chron__log log = log_of(s);
+    const chron__log log = chron__log_of(s);
     const chron__hole h = {
         .i = p->i, .seg = p->seg, .offset = p->one.offset, .seq = p->one.next_seq, .epoch = p->one.epoch};
     uint64_t intent = words->base == (uint32_t)p->one.base_seq ? (uint64_t)words->intent * CHRON__ALIGN : 0;
@@ -318,7 +225,10 @@ static int what_follows(const chron__survey *s, const place *p, chron__hole *h, 
     } else {
         h->kind = CHRON__HOLE_NOTHING;
         h->why = "nothing stands there";
-        end = follower == CHRON_SEQ_NONE ? is_end(s, p) : 0;
+        if (chron__gaps_over(&s->gaps, &s->bases, p->one.next_seq) > p->one.next_seq)
+            *out = FOLLOWS_NOTHING; /* a repair was cut off before it made the segment that the log goes on in */
+        else
+            end = follower == CHRON_SEQ_NONE ? is_end(s, p) : 0;
         if (end > 0)
             *out = FOLLOWS_NOTHING;
     }
@@ -333,20 +243,23 @@ static int enter(const chron__survey *s, size_t i, uint32_t epoch, place *p, chr
 {
     uint64_t base_seq = s->bases.at[i];
     uint64_t prev_base = i > 0 ? s->bases.at[i - 1u] : CHRON_SEQ_NONE;
-    int status = chron__seg_open(s->q, base_seq, CHRON__SEG_KEEP | CHRON__SEG_HEADLESS, &p->seg);
+    int status = chron__seg_open(s->q, base_seq, chron__hole_open_flags(s->wish), &p->seg);
 
     *h = (chron__hole){.kind = CHRON__HOLE_HEADER, .i = i, .seq = base_seq, .epoch = epoch};
-    h->why = "it is of another size than it should be, or another file under this name";
+    h->why = "it is of another size than it should be, or another file, or no file, under this name";
     if (status < 0)
         return status == -CHRON_ECORRUPT ? 0 : status;
     p->i = i;
     p->next_block = 0;
-    p->one = (chron__stretch){.base_seq = base_seq, .prev_base = prev_base, .header = p->seg->headless};
+    p->one = (chron__stretch){
+        .base_seq = base_seq, .prev_base = prev_base, .header = p->seg->headless, .anew = p->seg->is_remnant};
     p->walk = (chron__walk){.offset = p->seg->data_offset, .next_seq = base_seq, .epoch = epoch};
     if (p->seg->headless)
         return 1;
     if ((uint32_t)p->seg->epoch > p->walk.epoch)
         p->walk.epoch = (uint32_t)p->seg->epoch; /* what is older is a remnant */
+    if (i == 0 && s->wish->repair && p->seg->prev_base != CHRON_SEQ_NONE && p->seg->prev_base >= base_seq)
+        p->one.header = 1; /* nothing lies in front of it: that can be put right */
     if ((i == 0 || p->seg->prev_base == prev_base || leads_to(s, base_seq)) && (uint32_t)p->seg->epoch >= epoch)
         return 1;
     h->kind = CHRON__HOLE_CHAIN;
@@ -383,7 +296,7 @@ static int read_segment(chron__survey *s, place *p, size_t *next)
         if (status < 0)
             return status;
         if (is_headless_hole(s, p, &h)) {
-            gap = pass(s, &h, &status);
+            gap = chron__verdict_pass(s, &h, &status);
             if (status == 0 && gap && gap->base_seq == p->seg->base_seq)
                 continue; /* whole records stand in it, behind the gap */
             *next = gap ? index_of(s, gap->base_seq) : s->bases.count;
@@ -395,7 +308,7 @@ static int read_segment(chron__survey *s, place *p, size_t *next)
         *next = follows == FOLLOWS_SEGMENT ? p->i + 1u : s->bases.count;
         if (follows != FOLLOWS_HOLE)
             return push(s, p, follows == FOLLOWS_SEGMENT);
-        gap = pass(s, &h, &status);
+        gap = chron__verdict_pass(s, &h, &status);
         if (status < 0)
             return status;
         if (gap && gap->base_seq == p->seg->base_seq)
@@ -412,7 +325,7 @@ static int read_log(chron__survey *s)
     int status = 0;
 
     while (status >= 0 && i < s->bases.count) {
-        uint32_t epoch = s->count ? s->at[s->count - 1u].epoch : 0;
+        uint32_t epoch = s->count ? s->at[s->count - 1u].epoch : 1u; /* the first there is */
         place p = {.seg = NULL};
         chron__hole h;
 
@@ -420,7 +333,7 @@ static int read_log(chron__survey *s)
         if (status > 0) {
             status = read_segment(s, &p, &i);
         } else if (status == 0) {
-            const chron__gap *gap = pass(s, &h, &status);
+            const chron__gap *gap = chron__verdict_pass(s, &h, &status);
 
             i = gap ? index_of(s, gap->base_seq) : s->bases.count;
         }
@@ -481,7 +394,7 @@ static int check_chain(const chron__survey *s)
         h.seq = status < 0 ? s->bases.at[i] : header.prev_base;
         h.why = status < 0 ? "its header is damaged" : "the segment before it is missing";
         if (status < 0 || (header.prev_base != s->bases.at[i - 1u] && !leads_to(s, s->bases.at[i])))
-            return refuse(s, &h);
+            return chron__verdict_refuse(s, &h);
     }
     return 0;
 }
@@ -498,6 +411,30 @@ static uint64_t promised(const chron__wish *wish)
     return end;
 }
 
+/* In this boot: were there segments, of which none is left? How many records that were, nobody knows. */
+static int all_is_gone(const chron__survey *s)
+{
+    return s->bases.count == 0 && s->next_seq == 0 && s->wish->whence == CHRON__FROM_HERE &&
+           s->wish->words.segments > 0;
+}
+
+static int refuse_end(const chron__survey *s, const chron__hole *h, uint64_t end)
+{
+    if (s->bases.count)
+        return chron__verdict_refuse(s, h);
+    if (end)
+        (void)chron__fail(CHRON_ECORRUPT,
+                          "queue.meta tells of records up to seq %" PRIu64
+                          ", but there is no segment: they were deleted. "
+                          "Restore them, or repair the queue to go on behind them",
+                          end - 1u);
+    else
+        (void)chron__fail(CHRON_ECORRUPT,
+                          "there is no segment, though there were some since the machine was started: they "
+                          "were deleted. Restore them, or repair the queue to begin anew");
+    return chron__at(-CHRON_ECORRUPT, CHRON__FILE_META, CHRON__SLOT_A, s->next_seq);
+}
+
 /*
  * Records that were promised are missing at the end: refused, or, in a repair, given up as a gap; the seqs are not given
  * away again.
@@ -505,30 +442,36 @@ static uint64_t promised(const chron__wish *wish)
 static int check_promised(chron__survey *s)
 {
     uint64_t end = promised(s->wish);
-    chron__gap gap = {.seq = s->next_seq, .seq_end = end, .base_seq = end, .accepted_ns = chron__clock_ns(0)};
-    chron__hole h = {.i = s->first, .seq = s->next_seq, .why = "records that were there are missing"};
+    chron__hole h = {.kind = CHRON__HOLE_MISSING, .i = s->bases.count, .seq = s->next_seq};
+    chron__behind behind = {.seq = end, .base_seq = end};
     int status;
 
-    if (s->next_seq >= end)
+    h.why = "records that were there are missing";
+    if (s->next_seq >= end && !all_is_gone(s))
         return 0;
     if (s->count) {
         h.i = index_of(s, s->at[s->count - 1u].base_seq);
         h.offset = s->at[s->count - 1u].offset;
     }
-    if (!s->wish->repair && s->bases.count)
-        return refuse(s, &h);
     if (!s->wish->repair)
-        return chron__fail(CHRON_ECORRUPT,
-                           "queue.meta tells of records up to seq %" PRIu64 ", but there is no segment: they were "
-                           "deleted. Restore them, or repair the queue to go on behind them",
-                           end - 1u);
-    status = chron__gaps_add(&s->gaps, &gap);
-    if (status < 0)
-        return status;
-    s->accepted++;
-    s->accepted_seqs += end - s->next_seq;
+        return refuse_end(s, &h, end);
+    if (s->next_seq >= end)
+        return chron__verdict_note(s, &h, CHRON_SEQ_NONE);
+    status = chron__verdict_accept(s, &h, &behind);
     s->next_seq = end;
-    return 0;
+    return status;
+}
+
+/* The gaps that were accepted. A repair takes what can be had of a damaged list: what is missing there, it finds again. */
+static int load_gaps(chron__survey *s)
+{
+    int status = chron__gaps_load(s->q, &s->gaps);
+
+    if (status != -CHRON_ECORRUPT || !s->wish->repair)
+        return status;
+    chron__gaps_free(&s->gaps);
+    s->gaps_damaged = 1;
+    return chron__gaps_salvage(s->q, &s->gaps);
 }
 
 int chron__survey_make(const chron__queue *q, const chron__wish *wish, chron__survey *s)
@@ -540,7 +483,7 @@ int chron__survey_make(const chron__queue *q, const chron__wish *wish, chron__su
     s->wish = wish;
     status = chron__queue_list(q, &s->bases);
     if (status == 0)
-        status = chron__gaps_load(q, &s->gaps);
+        status = load_gaps(s);
     s->cut_from = s->bases.count;
     if (status == 0 && s->bases.count) {
         s->first = where_to_begin(s);
@@ -550,7 +493,20 @@ int chron__survey_make(const chron__queue *q, const chron__wish *wish, chron__su
             status = read_log(s);
         s->next_seq = s->count ? s->at[s->count - 1u].next_seq : s->bases.at[s->first];
     }
-    return status < 0 ? status : check_promised(s);
+    if (status < 0)
+        return status;
+    s->next_seq = chron__gaps_over(&s->gaps, &s->bases, s->next_seq);
+    return check_promised(s);
+}
+
+int chron__survey_sets_aside(const chron__survey *s, size_t i)
+{
+    if (i < s->first)
+        return 0;
+    for (size_t k = 0; i < s->cut_from && k < s->count; k++)
+        if (s->at[k].base_seq == s->bases.at[i])
+            return 0;
+    return 1;
 }
 
 void chron__survey_free(chron__survey *s)
@@ -558,5 +514,7 @@ void chron__survey_free(chron__survey *s)
     chron__bases_free(&s->bases);
     chron__gaps_free(&s->gaps);
     free(s->at);
+    free(s->found);
     s->at = NULL;
+    s->found = NULL;
 }

@@ -132,6 +132,10 @@ static int pass_damage(check *c, const char *why)
 /* Commit word 0 at the cursor: is that the end of the log? If not: what is wrong. */
 static const char *why_not_end(const check *c)
 {
+    const chron__gap *gap = chron__gaps_find(&c->v->gaps, c->walk.next_seq);
+
+    if (gap && gap->base_seq == c->seg->base_seq && gap->offset > c->walk.offset)
+        return "nothing stands there, though the log goes on behind"; /* which was accepted, and is no problem */
     if (c->sealed == 1)
         return "nothing stands there, though the segment is sealed";
     if (c->follower == CHRON_SEQ_NONE)
@@ -170,7 +174,7 @@ static void read_records(check *c)
     for (;;) {
         uint64_t offset = c->walk.offset;
 
-        if (c->v->stopped || is_fault(c))
+        if (c->v->to.stopped || is_fault(c))
             return;
         if (!chron__seg_step(c->seg, &c->walk, 1, &rec, &c->stop)) {
             if (!at_stop(c))
@@ -251,7 +255,7 @@ static void check_follower(check *c)
     uint64_t wanted = c->walk.end_seq;
     int64_t i;
 
-    if (c->stop != CHRON__STOP_END || c->follower != CHRON_SEQ_NONE || c->v->stopped)
+    if (c->stop != CHRON__STOP_END || c->follower != CHRON_SEQ_NONE || c->v->to.stopped)
         return;
     if (chron__queue_list(&c->v->q, &bases) < 0)
         return;
@@ -309,13 +313,14 @@ void chron__verify_segment(chron__verify *v, uint64_t base_seq, uint64_t followe
     c.behind = (chron__resync){.seg = c.seg, .limit = c.seg->size};
     c.walk.offset = c.seg->data_offset;
     c.walk.next_seq = base_seq;
-    c.walk.epoch = v->epoch;
+    c.walk.epoch =
+        (uint32_t)c.seg->epoch > v->epoch ? (uint32_t)c.seg->epoch : v->epoch; /* what is older is a remnant */
     read_records(&c);
     if (is_fault(&c)) {
         (void)chron__at(chron__seg_fail_fault(c.seg, ""), c.name, c.walk.offset, c.walk.next_seq);
         chron__verify_failure(v, CHRON_PROBLEM_FILE, c.name, c.walk.next_seq, follower);
         c.walk.next_seq = follower != CHRON_SEQ_NONE ? follower : c.walk.next_seq;
-    } else if (!v->stopped) {
+    } else if (!v->to.stopped) {
         if (c.sealed == 0)
             c.sealed = chron__seg_seal_load(c.seg, &c.seal); /* it may have been sealed while we read */
         if (c.sealed != 1 || c.stop == CHRON__STOP_END)

@@ -15,6 +15,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "queue/gaps.h"
 #include "read/attach.h"
 
 #define HOLE_LOOKS_MASK 0xFFFFu /* empty looks between two listings of the directory */
@@ -38,17 +39,23 @@ static int check_history(const chron_reader *r)
 /*
  * Is there a segment that begins behind the position, though this one has no record there? A live writer gives the
  * next one its name only when all before it is published, so that is a hole left by a loss of power, until the next
- * writer recovers. Asked at the first look at an empty tail in a segment, and seldom afterwards: it lists a directory.
+ * writer recovers. Or does an accepted gap begin here? Asked at the first look at an empty tail in a segment, and seldom
+ * afterwards: it lists a directory.
  */
 static int is_hole(const chron_reader *r)
 {
     chron__bases bases;
+    chron__gaps gaps;
     int found;
 
     if (chron__queue_list(&r->q, &bases) < 0)
         return 0;
     found = bases.count > 0 && bases.at[bases.count - 1u] > r->next_seq;
     chron__bases_free(&bases);
+    if (!found && chron__gaps_load(&r->q, &gaps) == 0) {
+        found = chron__gaps_find(&gaps, r->next_seq) != NULL;
+        chron__gaps_free(&gaps);
+    }
     return found;
 }
 
@@ -61,7 +68,7 @@ static int check_takeover(chron_reader *r)
 {
     int status;
 
-    chron__slots_refresh(r->q.meta.base, &r->mark); /* it costs next to nothing */
+    chron__queue_refresh_state(&r->q, &r->mark); /* it costs next to nothing */
     if (__builtin_expect(r->mark.epoch == r->writer_epoch, 1))
         return 0;
     status = chron__reader_reattach(r);
@@ -141,6 +148,12 @@ static int follow_end(chron_reader *r, const chron__rec *rec)
     return 1;
 }
 
+/* The reader has read all that is durable. 0; or EIO: there is no telling any more, as queue.meta went away. */
+static int is_blind(const chron_reader *r)
+{
+    return __builtin_expect(chron__map_faulted(&r->q.meta), 0) ? chron__fail_fault(CHRON__FILE_META, "") : 0;
+}
+
 /* chron__reader_peek, but for gaps. */
 static int look(chron_reader *r, chron__rec *rec)
 {
@@ -149,7 +162,7 @@ static int look(chron_reader *r, chron__rec *rec)
         int status;
 
         if (__builtin_expect(!chron__reader_is_visible(r, r->next_seq), 0))
-            return 0;
+            return is_blind(r);
         if (__builtin_expect(!r->seg, 0)) {
             status = chron__reader_attach(r);
             if (status <= 0)

@@ -9,10 +9,11 @@
 
 #include "base/error.h"
 #include "base/struct.h"
+#include "queue/rebuild.h"
 
-#define DEFAULT_MODE 0600u
+#define READ_BITS 0444u
 
-static int check_options(chron_reader_options *o)
+static int check_options(const chron_reader_options *o)
 {
     const uint32_t known = CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_DURABLE_ONLY;
 
@@ -27,8 +28,6 @@ static int check_options(chron_reader_options *o)
     if (o->mode & ~0666u)
         return chron__fail(CHRON_EINVAL, "mode 0%o: only the bits of 0666 make sense for a queue's files",
                            (unsigned)o->mode);
-    if (o->mode == 0)
-        o->mode = DEFAULT_MODE;
     return o->name ? chron__reader_name_check(o->name) : 0;
 }
 
@@ -41,18 +40,33 @@ static void destroy(chron_reader *r)
     chron__queue_close(&r->q);
 }
 
+/* Of a new position: who may read the queue may know how far its readers are; retention has to. */
+static unsigned position_mode(const chron_reader *r)
+{
+    chron__stat meta = {.mode = 0};
+
+    if (r->options.mode)
+        return r->options.mode;
+    (void)r->q.io->stat_name(r->q.io, r->q.dir, CHRON__FILE_META, &meta);
+    return 0600u | (meta.mode & READ_BITS);
+}
+
 static int open_reader(chron_reader *r, const chron__io *io, const char *path)
 {
     const chron_reader_options *o = &r->options;
-    int status = chron__queue_open(&r->q, io, path, o->flags);
+    int status = chron__remains_open(&r->q, io, path, o->flags);
 
     if (status < 0)
         return status;
-    chron__slots_refresh(r->q.meta.base, &r->mark);
+    if (!chron__queue_state(&r->q, &r->mark) && r->visible == 0)
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "what is durable stands in queue.meta, and that is lost: read without "
+                                     "durable_only, or repair the queue, which makes it anew"),
+                         CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE);
     r->writer_epoch = r->mark.epoch;
     chron__doorbell_open(&r->q, &r->bell);
     if (o->name)
-        status = chron__position_open(&r->q, o->name, o->mode, o->start != CHRON_START_RESUME, &r->position);
+        status = chron__position_open(&r->q, o->name, position_mode(r), o->start != CHRON_START_RESUME, &r->position);
     if (status < 0)
         return status;
     status = chron__reader_start(r);

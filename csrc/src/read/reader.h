@@ -81,7 +81,7 @@ static inline int chron__reader_is_visible(chron_reader *r, uint64_t seq)
         return 1;
     if (!(r->options.flags & CHRON_DURABLE_ONLY))
         return 0;
-    chron__slots_refresh(r->q.meta.base, &r->mark);
+    chron__queue_refresh_state(&r->q, &r->mark);
     r->visible = r->mark.durable_next;
     return seq < r->visible;
 }

@@ -11,30 +11,45 @@
 #include "write/birth.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/step.h"
 #include "format/doorbell.h"
+#include "queue/plan.h"
+#include "write/lock.h"
 
 unsigned chron__birth_directory_mode(unsigned mode)
 {
     return mode | (mode & 0444u) >> 2;
 }
 
-/* What may lie in a directory that becomes a queue: the remains of a creation that was cut off. */
+/* What systems put into directories: the root of an ext4 volume has lost+found. */
+static int is_the_systems(const char *name)
+{
+    static const char *const known[] = {"lost+found", ".DS_Store",       ".fseventsd",
+                                        ".Trashes",   ".Spotlight-V100", ".snapshot"};
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(name, known[i]) == 0)
+            return 1;
+    return strncmp(name, ".nfs", 4) == 0;
+}
+
+/* What may lie in a directory that becomes a queue: that, and the remains of a creation that was cut off. */
 static int is_foreign(void *context, const char *name)
 {
     size_t length = strlen(name);
     uint64_t base_seq;
 
-    (void)context;
     if (chron__segment_name_parse(name, &base_seq))
         return 2;
     if (strcmp(name, CHRON__FILE_LOCK) == 0 || strcmp(name, CHRON__FILE_DOORBELL) == 0 ||
         strcmp(name, CHRON__DIR_READERS) == 0 || strcmp(name, CHRON__DIR_QUARANTINE) == 0 ||
-        (length > 4 && strcmp(name + length - 4, ".tmp") == 0))
+        (length > 4 && strcmp(name + length - 4, ".tmp") == 0) || is_the_systems(name))
         return 0;
+    (void)snprintf(context, CHRON__NAME_BYTES, "%s", name);
     return 1;
 }
 
@@ -49,7 +64,8 @@ int chron__birth_was(const chron__queue *q)
 
 int chron__birth_may(const chron__queue *q, const char *path)
 {
-    int status = q->io->list(q->io, q->dir, is_foreign, NULL);
+    char foreign[CHRON__NAME_BYTES] = "";
+    int status = q->io->list(q->io, q->dir, is_foreign, foreign);
 
     if (status == 2)
         return chron__at(
@@ -59,7 +75,8 @@ int chron__birth_may(const chron__queue *q, const char *path)
                         path),
             CHRON__FILE_META, 0, CHRON_SEQ_NONE);
     if (status == 1)
-        return chron__fail(CHRON_EINVAL, "%s is not a queue, and not empty: choose another directory", path);
+        return chron__fail(CHRON_EINVAL, "%s is not a queue, and not empty (there is %s): choose another directory",
+                           path, foreign);
     return status < 0 ? chron__fail_sys(status, "", "cannot list %s", path) : 0;
 }
 
@@ -113,6 +130,32 @@ int chron__birth(chron_writer *w, const char *path, chron__born *born)
         born->queue = status == 0;
     }
     CHRON__STEP("birth: done");
+    return status;
+}
+
+int chron__birth_again(chron_writer *w, const char *path)
+{
+    chron__tell nobody = {.report = NULL};
+    chron_recovery counts = {0};
+    chron__remains r;
+    int made;
+    int status = chron__remains_look(&w->q, path, &r);
+
+    if (status == -CHRON_ENOQUEUE)
+        return 0; /* there is none: an opening may make one */
+    if (status < 0 || !r.why)
+        return status;
+    if (r.exists) /* writer.lock may have been deleted under a live writer */
+        status = chron__lock_meta(w, path);
+    if (status == 0)
+        status = chron__plan_make(&w->q, &r, w->tell ? w->tell : &nobody, &counts);
+    w->tell = NULL; /* all is told */
+    if (status == 0)
+        status = make_directory(w, CHRON__DIR_QUARANTINE, &made);
+    if (status == 0)
+        status = chron__rebuild(&w->q, &r, w->options.mode);
+    CHRON__STEP("rebuild: done");
+    chron__lock_release_meta(w);
     return status;
 }
 

@@ -24,6 +24,11 @@ int chron__birth_may(const chron__queue *q, const char *path);
 int chron__birth(chron_writer *w, const char *path, chron__born *born);
 /* What a queue may have lost: directories, doorbell. */
 int chron__birth_complete(chron_writer *w, chron__born *born);
+/*
+ * For a repair, before queue.meta is opened: make it anew if it is missing or damaged. All that the repair will do is told
+ * first. Nothing if it is whole, or there is no queue. 0 or a failure.
+ */
+int chron__birth_again(chron_writer *w, const char *path);
 /* The opening failed: take back what it made, if it made the queue. All but the directory. */
 void chron__birth_undo(chron_writer *w, const chron__born *born);
 /* Directories get x where files get r. */

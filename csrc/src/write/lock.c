@@ -21,14 +21,14 @@
 #define LINE_WAIT_NS 2000000u
 #define RETRY_NS 10000000u /* how often a waiting writer tries: 10 ms */
 
-static int fail_held(const chron_writer *w, const char *path)
+int chron__lock_fail_held(const chron__queue *q, const char *path)
 {
     chron__writer_line line;
     int status;
 
     /* The holder writes its line a moment after it has the lock. */
     for (int i = 0; i < LINE_TRIES; i++) {
-        chron__queue_writer_line(&w->q, &line);
+        chron__queue_writer_line(q, &line);
         if (line.pid > 0 || chron__sleep_ns(LINE_WAIT_NS) < 0)
             break;
     }
@@ -83,7 +83,7 @@ int chron__lock_take(chron_writer *w, const char *path, int *made)
         if (status < 0)
             return chron__fail_sys(status, CHRON__FILE_LOCK, "cannot take the writer's lock of %s", path);
         if (limit_ns >= 0 && chron__monotonic_ns() - start >= (uint64_t)limit_ns)
-            return fail_held(w, path);
+            return chron__lock_fail_held(&w->q, path);
         chron__cancel_point(w->on_cancel, w->opening);
         if (chron__sleep_ns(RETRY_NS) < 0)
             return chron__fail(CHRON_EINTR, "interrupted while waiting for the writer's lock of %s", path);
@@ -133,10 +133,15 @@ int chron__lock_write_line(const chron_writer *w)
     return status < 0 ? chron__fail_sys((int)status, CHRON__FILE_LOCK, "cannot write the line in writer.lock") : 0;
 }
 
-void chron__lock_release(chron_writer *w)
+void chron__lock_release_meta(chron_writer *w)
 {
     if (w->meta_lock.map || w->meta_lock.fd >= 0)
         w->q.io->unlock(w->q.io, &w->meta_lock);
+}
+
+void chron__lock_release(chron_writer *w)
+{
+    chron__lock_release_meta(w);
     if (w->writer_lock.map || w->writer_lock.fd >= 0)
         w->q.io->unlock(w->q.io, &w->writer_lock); /* last: then the next writer may come */
 }

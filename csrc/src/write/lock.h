@@ -12,6 +12,10 @@
 int chron__lock_take(chron_writer *w, const char *path, int *made);
 /* Lock queue.meta as well, which has to be there. */
 int chron__lock_meta(chron_writer *w, const char *path);
+/* Give that one up. */
+void chron__lock_release_meta(chron_writer *w);
+/* EWRITER: who has the queue open, as far as writer.lock tells. */
+int chron__lock_fail_held(const chron__queue *q, const char *path);
 /* The line in writer.lock, with the epoch. */
 int chron__lock_write_line(const chron_writer *w);
 /* Give both up, in the order that lets nobody in too early. */

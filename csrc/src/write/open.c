@@ -25,6 +25,7 @@
 #include "base/struct.h"
 #include "format/bell.h"
 #include "format/identity.h"
+#include "queue/plan.h"
 #include "write/birth.h"
 #include "write/flush.h"
 #include "write/keeper.h"
@@ -32,6 +33,7 @@
 #include "write/prepare.h"
 #include "write/recovery.h"
 #include "write/roll.h"
+#include "write/room.h"
 #include "write/sync.h"
 
 #define DEFAULT_MODE 0600u
@@ -123,9 +125,24 @@ static int open_directory(chron_writer *w, const chron__io *io, const char *path
     status = chron__birth_may(&w->q, path);
     if (status < 0 && chron__birth_was(&w->q))
         return 0; /* another creator was faster */
+    if (status == -CHRON_ECORRUPT && (o->flags & CHRON_REPAIR))
+        return 0; /* queue.meta is made anew, under the lock */
     if (status == 0 && (o->flags & CHRON_MUST_EXIST))
         return chron__fail(CHRON_ENOQUEUE, "there is no queue at %s: the directory has no queue.meta", path);
     return status;
+}
+
+static int open_meta(chron_writer *w, const char *path)
+{
+    int status = chron__queue_open_meta(&w->q, path, 1);
+    const chron_error damage = *chron_last_error();
+
+    if (status != -CHRON_ECORRUPT)
+        return status;
+    return chron__at(chron__fail(CHRON_ECORRUPT,
+                                 "%s. Readers can go on reading; repair the queue, which makes queue.meta anew",
+                                 damage.text),
+                     damage.file, damage.offset, CHRON_SEQ_NONE);
 }
 
 /* Both locks, and queue.meta with all that belongs to it: made, if there is no queue yet. */
@@ -133,6 +150,8 @@ static int open_files(chron_writer *w, const char *path, chron__born *born)
 {
     int status = chron__lock_take(w, path, &born->lock);
 
+    if (status == 0 && (w->options.flags & CHRON_REPAIR))
+        status = chron__birth_again(w, path);
     if (status == 0 && !chron__birth_was(&w->q)) {
         status = check_limits(w, w->options.segment_size); /* before a queue is made for nothing */
         if (status == 0)
@@ -141,9 +160,7 @@ static int open_files(chron_writer *w, const char *path, chron__born *born)
     if (status == 0)
         status = chron__lock_meta(w, path);
     if (status == 0)
-        status = chron__queue_open_meta(&w->q, path, 1);
-    if (status == 0 && !born->queue)
-        status = chron__birth_complete(w, born);
+        status = open_meta(w, path);
     if (status == 0 && !chron__queue_state(&w->q, &w->state))
         status = chron__at(chron__fail(CHRON_ECORRUPT, "both copies of the writer's state in queue.meta are damaged: "
                                                        "repair the queue, which makes them anew"),
@@ -227,20 +244,38 @@ static void take_wish(const chron_writer *w, chron__wish *wish)
     wish->whence = chron__state_whence(w->q.meta.base, &w->state, &w->place);
     (void)chron__words_load(w->q.meta.base, w->state.epoch, &wish->words);
     wish->repair = (flags & CHRON_REPAIR) != 0;
+    wish->tell = w->tell;
     wish->torn = flags & CHRON_TORN_CUT    ? CHRON__TORN_CUT
                  : flags & CHRON_TORN_SKIP ? CHRON__TORN_SKIP
                                            : CHRON__TORN_ASK;
+}
+
+/* What is in the log is found out, and told to who wants to know; nothing is changed before that. Then it is put right. */
+static int recover(chron_writer *w, chron__born *born, chron__recovered *found)
+{
+    chron__wish wish = {.repair = 0};
+    chron__survey s;
+    int status;
+
+    memset(found, 0, sizeof *found);
+    take_wish(w, &wish);
+    status = chron__survey_make(&w->q, &wish, &s);
+    if (status == 0 && w->tell)
+        status = chron__plan_offer(&s, w->tell);
+    if (status == 0 && !born->queue)
+        status = chron__birth_complete(w, born);
+    if (status == 0)
+        status = chron__recover(&s, w->options.mode, found);
+    chron__survey_free(&s);
+    return status;
 }
 
 /* Recovery, the new epoch, and the segment to append to. */
 static int take_over(chron_writer *w, chron__born *born)
 {
     chron__recovered found;
-    chron__wish wish;
-    int status;
+    int status = recover(w, born, &found);
 
-    take_wish(w, &wish);
-    status = chron__recover(&w->q, &wish, w->options.mode, &found);
     if (status == 0)
         status = set_epoch(w, &found);
     if (status < 0) {
@@ -315,6 +350,7 @@ static int try_open(chron_writer *w, const chron__io *io, const char *path, chro
         return status;
     set_up(w);
     w->keeper_wanted = (o->flags & CHRON_KEEPER) != 0;
+    chron__writer_trim(w);
     if (o->durability == CHRON_DURABILITY_INTERVAL)
         return chron__keeper_start(w);
     chron__keeper_try(w);
@@ -370,7 +406,7 @@ static void destroy(chron_writer *w, const char *path, const chron__born *born)
 }
 
 /* One with nothing open. */
-static chron_writer *new_writer(const chron__io *io)
+static chron_writer *new_writer(const chron__io *io, chron__tell *tell)
 {
     chron_writer *w = calloc(1, sizeof *w);
 
@@ -382,6 +418,7 @@ static chron_writer *new_writer(const chron__io *io)
     w->q.dir = -1;
     w->q.meta_fd = -1;
     w->q.io = io;
+    w->tell = tell;
     pthread_mutex_init(&w->lock, NULL);
     pthread_mutex_init(&w->sync_lock, NULL);
     pthread_mutex_init(&w->clean_lock, NULL);
@@ -406,8 +443,8 @@ static void abandon(void *argument)
     free(o->w);
 }
 
-int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
-                            chron_writer **out)
+int chron__writer_open_telling(const chron__io *io, const char *path, const chron_writer_options *options,
+                               chron__tell *tell, chron_writer **out)
 {
     opening o = {.path = path};
     int status;
@@ -416,7 +453,7 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
         return chron__fail(CHRON_EINVAL, "NULL is not allowed here");
     *out = NULL;
     chron__fork_watch();
-    o.w = new_writer(io);
+    o.w = new_writer(io, tell);
     if (!o.w)
         return chron__fail(CHRON_ENOMEM, "no memory for a writer");
     o.w->on_cancel = abandon;
@@ -427,11 +464,18 @@ int chron__writer_open_with(const chron__io *io, const char *path, const chron_w
     if (status == 0)
         status = open_writer(o.w, io, path, &o.born);
     o.w->opening = NULL;
+    o.w->tell = NULL; /* it is the caller's */
     if (status < 0)
         abandon(&o);
     else
         *out = o.w;
     return status;
+}
+
+int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
+                            chron_writer **out)
+{
+    return chron__writer_open_telling(io, path, options, NULL, out);
 }
 
 int chron_writer_open(const char *path, const chron_writer_options *options, chron_writer **out)

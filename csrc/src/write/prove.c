@@ -16,10 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/step.h"
-
 #define CHUNK_BYTES (1024u * 1024)
-#define TEMPORARY "anew.tmp"
 
 /* Of the chunk that begins at `at`: is what lies in [from, to) the same? */
 static int is_same(const chron__seg *seg, const uint8_t *device, uint64_t at, uint64_t from, uint64_t to)
@@ -58,41 +55,5 @@ int chron__prove(const chron__queue *q, const chron__seg *seg, uint64_t from, ui
         return -ENOMEM;
     status = look(q, seg, from, to, buffer);
     free(buffer);
-    return status;
-}
-
-static int write_copy(const chron__queue *q, const chron__seg *seg, int fd)
-{
-    int64_t status = q->io->allocate(q->io, fd, seg->size);
-
-    if (status >= 0)
-        status = q->io->write_at(q->io, fd, seg->map.base, (size_t)seg->size, 0);
-    if (status >= 0)
-        status = chron__map_faulted(&seg->map) ? -EIO : q->io->sync_file(q->io, fd);
-    return status < 0 ? (int)status : 0;
-}
-
-int chron__write_anew(const chron__queue *q, const chron__seg *seg, unsigned mode)
-{
-    const chron__io *io = q->io;
-    char name[CHRON__NAME_BYTES];
-    int status;
-    int fd;
-
-    (void)io->unlink(io, q->dir, TEMPORARY);
-    fd = io->open_file(io, q->dir, TEMPORARY, CHRON__OPEN_CREATE | CHRON__OPEN_EXCLUSIVE, mode);
-    if (fd < 0)
-        return fd;
-    status = write_copy(q, seg, fd);
-    io->close_file(io, fd);
-    CHRON__STEP("anew: written");
-    chron__segment_name(seg->base_seq, name);
-    if (status == 0)
-        status = io->rename(io, q->dir, TEMPORARY, q->dir, name);
-    CHRON__STEP("anew: named");
-    if (status == 0)
-        status = io->sync_dir(io, q->dir);
-    else
-        (void)io->unlink(io, q->dir, TEMPORARY);
     return status;
 }

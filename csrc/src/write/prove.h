@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* prove.h - is it on the device, whatever the page cache says? And if not: putting it there. (prove.c) */
+/* prove.h - is it on the device, whatever the page cache says? (prove.c) */
 #ifndef CHRON_PROVE_H
 #define CHRON_PROVE_H
 
@@ -10,11 +10,5 @@
  * Any thread; what lies behind `to` may be appended to meanwhile.
  */
 int chron__prove(const chron__queue *q, const chron__seg *seg, uint64_t from, uint64_t to);
-
-/*
- * Write a segment that nobody appends to any more to a new file, put that on disk, and give it the old one's name. 0 or
- * -errno: then the old file is as it was.
- */
-int chron__write_anew(const chron__queue *q, const chron__seg *seg, unsigned mode);
 
 #endif

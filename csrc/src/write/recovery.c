@@ -16,6 +16,8 @@
 #include "base/error.h"
 #include "base/step.h"
 #include "format/position.h"
+#include "queue/anew.h"
+#include "queue/plan.h"
 #include "queue/quarantine.h"
 
 /* ------------------------------------------------------------------------------------- putting right */
@@ -47,7 +49,7 @@ static void mend_index(const chron__survey *s, chron__seg *seg)
         uint64_t offset = walk.offset;
         const chron__gap *gap;
 
-        if (chron__seg_step(seg, &walk, 0, &rec, &stop)) {
+        if (chron__seg_step(seg, &walk, 1, &rec, &stop)) {
             note_index(seg, &next_block, offset);
             continue;
         }
@@ -125,6 +127,33 @@ static int open_writable(const chron__survey *s, const chron__stretch *one, chro
     return chron__seg_open(s->q, one->base_seq, CHRON__SEG_WRITE | (one->header ? CHRON__SEG_HEADLESS : 0), out);
 }
 
+/* Files that are too short or too long, or that cannot be read in part. What was there stays in quarantine/, if it holds more. */
+static int make_anew(const chron__survey *s, unsigned mode, chron_recovery *report)
+{
+    int status = 0;
+
+    for (size_t i = 0; status == 0 && i < s->count; i++) {
+        const chron__stretch *one = &s->at[i];
+        chron__seg *seg;
+
+        if (!one->anew)
+            continue;
+        status = chron__seg_open(s->q, one->base_seq, chron__hole_open_flags(s->wish), &seg);
+        if (status < 0)
+            return status;
+        if (seg->size == s->q->segment_size)
+            status = chron__quarantine_keep(s->q, one->base_seq, s->wish->state.epoch + 1u);
+        if (status == 0) {
+            status = chron__write_anew(s->q, seg, mode);
+            if (status < 0)
+                status = chron__fail_sys(status, "", "cannot make a new file for a damaged segment");
+        }
+        chron__seg_release(seg);
+        report->repaired_files++;
+    }
+    return status;
+}
+
 /* All but the last, which is left open for appending. */
 static int mend_all(const chron__survey *s, chron_recovery *report)
 {
@@ -148,14 +177,6 @@ static int mend_all(const chron__survey *s, chron_recovery *report)
 
 /* -------------------------------------------------------------------------------------- setting aside */
 
-static int was_read(const chron__survey *s, uint64_t base_seq)
-{
-    for (size_t i = 0; i < s->count; i++)
-        if (s->at[i].base_seq == base_seq)
-            return 1;
-    return 0;
-}
-
 /* Segments behind the end, and those that cannot be read and were given up. Newest first: no hole in between. */
 static int set_aside(const chron__survey *s, chron__recovered *out)
 {
@@ -164,11 +185,9 @@ static int set_aside(const chron__survey *s, chron__recovered *out)
 
     out->segments = s->bases.count;
     for (size_t i = s->bases.count; status == 0 && i > s->first; i--) {
-        uint64_t base_seq = s->bases.at[i - 1u];
-
-        if (i <= s->cut_from && was_read(s, base_seq))
+        if (!chron__survey_sets_aside(s, i - 1u))
             continue;
-        status = chron__quarantine_segment(s->q, base_seq, epoch);
+        status = chron__quarantine_segment(s->q, s->bases.at[i - 1u], epoch);
         out->report.cut_segments++;
         out->report.quarantined = 1;
         out->segments--;
@@ -241,12 +260,22 @@ static void leave_end(const chron__survey *s, chron__recovered *out)
     out->prev_base = one->base_seq;
 }
 
-static int carry_out(const chron__survey *s, unsigned mode, chron__recovered *out)
+static int save_gaps(chron__survey *s, unsigned mode)
 {
-    int status = s->accepted ? chron__gaps_save(s->q, &s->gaps, mode) : 0;
+    if (!s->accepted && !s->gaps_damaged)
+        return 0;
+    chron__gaps_forget(&s->gaps, s->bases.count ? s->bases.at[0] : 0);
+    return chron__gaps_save(s->q, &s->gaps, mode);
+}
+
+static int carry_out(chron__survey *s, unsigned mode, chron__recovered *out)
+{
+    int status = save_gaps(s, mode);
 
     if (status == 0)
         status = set_aside(s, out);
+    if (status == 0)
+        status = make_anew(s, mode, &out->report);
     if (status == 0)
         status = mend_all(s, &out->report);
     if (status == 0 && s->count)
@@ -271,43 +300,22 @@ static void set_mark(const chron__survey *s, chron__recovered *out)
     out->unsynced_base = s->bases.count ? s->bases.at[i > 0 && out->durable_next ? (size_t)i : 0] : 0;
 }
 
-static void fill_report(const chron__survey *s, chron__recovered *out)
+int chron__recover(chron__survey *s, unsigned mode, chron__recovered *out)
 {
-    const chron__slot_value *state = &s->wish->state;
-    chron_recovery *report = &out->report;
-
-    out->next_seq = s->next_seq;
-    report->next_seq = s->next_seq;
-    report->clean = (state->flags & CHRON__SLOT_CLEAN) != 0 || state->epoch == 0; /* never opened */
-    report->scanned_records = s->scanned_records;
-    report->scanned_bytes = s->scanned_bytes;
-    if (s->cut_records > report->cut_records)
-        report->cut_records = s->cut_records;
-    report->lost_records =
-        (state->flags & CHRON__SLOT_CLEAN) && state->next_seq > s->next_seq ? state->next_seq - s->next_seq : 0;
-    report->gaps = s->accepted;
-    report->gap_records = s->accepted_seqs;
-    report->copied = s->wish->whence == CHRON__FROM_COPY;
-}
-
-int chron__recover(const chron__queue *q, const chron__wish *wish, unsigned mode, chron__recovered *out)
-{
-    chron__survey s;
-    int status = chron__survey_make(q, wish, &s);
+    int status;
 
     memset(out, 0, sizeof *out);
     out->prev_base = CHRON_SEQ_NONE;
-    if (status == 0)
-        status = carry_out(&s, mode, out);
-    if (status == 0 && (wish->whence != CHRON__FROM_HERE || out->report.quarantined))
-        status = chron__positions_undo(q, s.next_seq);
+    status = carry_out(s, mode, out);
+    if (status == 0 && (s->wish->whence != CHRON__FROM_HERE || out->report.quarantined))
+        status = chron__positions_undo(s->q, s->next_seq);
     if (status == 0) {
-        set_mark(&s, out);
-        fill_report(&s, out);
+        set_mark(s, out);
+        out->next_seq = s->next_seq;
+        chron__plan_report(s, &out->report);
     } else {
         chron__seg_release(out->seg);
         out->seg = NULL;
     }
-    chron__survey_free(&s);
     return status;
 }

@@ -21,7 +21,7 @@ typedef struct chron__recovered {
     chron_recovery report;
 } chron__recovered;
 
-/* Survey, then carry out what it says. Nothing is changed before the survey is through. Fills *out. Errors: as its. */
-int chron__recover(const chron__queue *q, const chron__wish *wish, unsigned mode, chron__recovered *out);
+/* Carry out what the survey says. Fills *out. */
+int chron__recover(chron__survey *s, unsigned mode, chron__recovered *out);
 
 #endif

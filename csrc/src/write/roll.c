@@ -75,10 +75,7 @@ static int get_next(chron_writer *w, chron__seg **out)
     if (status < 0)
         return status;
     if (status == 0)
-        return chron__fail(CHRON_EFULL,
-                           "the queue is full: %" PRIu64 " segments are allowed, and a reader, or the lack "
-                           "of any, keeps all of them (cleanup tells which)",
-                           w->limit_segments);
+        return chron__writer_fail_full(w);
     w->rolls_unprepared++;
     return chron__writer_make_next(w, out);
 }

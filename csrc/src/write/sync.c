@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "format/bell.h"
 #include "format/identity.h"
+#include "queue/anew.h"
 #include "write/prove.h"
 
 /* A sync has failed: what the disk holds is not known any more. */

@@ -64,9 +64,12 @@ struct chron_writer {
     void *opening;
     int counts_links; /* this file system tells when a file was removed */
     chron_recovery recovery;
+    struct chron__tell *tell; /* of a repair, while the writer opens: hears what is found; or NULL */
     uint64_t full_epoch;
     uint64_t first_seq;      /* of this handle */
     uint64_t limit_segments; /* back-pressure: 0 off */
+    chron__a64 kept_bytes;   /* [COUNT] in quarantine/, on the disk */
+    uint64_t kept_due_ns;    /* when to look again; 0: now (and clean_lock) */
     uint64_t rolls;
     uint64_t rolls_unprepared;
     uint64_t full_waits;
@@ -148,6 +151,9 @@ static inline void chron__writer_leave(chron_writer *w)
 /* open.c: chron_writer_open() on another table of system calls, for tests. */
 int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
                             chron_writer **out);
+/* The same for a repair (CHRON_REPAIR): `tell` hears of all that is found, before anything is changed. */
+int chron__writer_open_telling(const chron__io *io, const char *path, const chron_writer_options *options,
+                               struct chron__tell *tell, chron_writer **out);
 
 /* EPOISONED. */
 int chron__writer_fail_poisoned(chron_writer *w) __attribute__((cold, noinline));
