@@ -1436,4 +1436,18 @@ MUTANTS += [
         "    if (status < 0) {",
         ("tests/test_format.py",),
     ),
+    Mutant(
+        "the only segment is moved away before a new one is there",
+        "write/recovery.c",
+        "        if (i == 1u && begins_again(s))\n",
+        "        if (0)\n",
+        ("sim/sim",),
+    ),
+    Mutant(
+        "a log that begins again does so when the epoch is stored",
+        "write/recovery.c",
+        "    else if (status == 0 && begins_again(s))\n",
+        "    else if (0)\n",
+        ("sim/sim",),
+    ),
 ]

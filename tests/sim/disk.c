@@ -387,15 +387,27 @@ static int stat_name(const chron__io *io, int dir, const char *path, chron__stat
     return 0;
 }
 
-/* Files have one name only here. */
 static int link_file(const chron__io *io, int dir, const char *from, const char *to)
 {
+    sim_change change = {.removed.node = SIM_LINK};
+    const char *from_last;
+    const char *to_last;
+    int from_directory;
+    int to_directory;
+    int node;
+
     (void)io;
-    (void)dir;
-    (void)from;
-    (void)to;
     begin_call();
-    return -EPERM;
+    from_directory = resolve(dir, from, &from_last);
+    to_directory = resolve(dir, to, &to_last);
+    node = from_directory < 0 ? -1 : sim_names_find(&used->names, from_directory, from_last);
+    if (node < 0 || to_directory < 0)
+        return -ENOENT;
+    if (sim_names_find(&used->names, to_directory, to_last) >= 0)
+        return -EEXIST;
+    set_entry(&change.added, to_directory, to_last, node);
+    change_names(&change);
+    return 0;
 }
 
 /* A mapping is the file itself, and every page of it can be read. */

@@ -38,7 +38,8 @@ typedef struct sim_names {
     sim_entry at[SIM_ENTRIES];
 } sim_names;
 
-/* One change of names: add is a new file or directory; remove, or both (a rename). Node -1: none. */
+/* One change of names: add is a new file or directory, or (SIM_LINK) one more name of a file; remove; or both, a rename. Node -1: none. */
+#define SIM_LINK (-2) /* removed.node */
 typedef struct sim_change {
     sim_entry removed;
     sim_entry added;

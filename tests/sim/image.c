@@ -84,7 +84,7 @@ static void step_names(sim_cursor *c, const sim_event *e)
 
     if (c->change_count == SIM_PENDING)
         sim_broken("more than %u changes of names are undecided", SIM_PENDING);
-    if (change->removed.node < 0) {
+    if (change->removed.node == -1) {
         sim_node new = {.kind = c->log->now.nodes[change->added.node].kind};
 
         c->now.nodes[change->added.node] = new;

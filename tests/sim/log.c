@@ -126,7 +126,7 @@ void sim_log_names(const sim_change *change)
     if (log->change_count == SIM_CHANGES)
         sim_broken("more than %u names change in one life", SIM_CHANGES);
     log->changes[log->change_count] = *change;
-    if (change->removed.node < 0) { /* new: its number may have been used in an earlier life */
+    if (change->removed.node == -1) { /* new: its number may have been used in an earlier life */
         log->now.nodes[change->added.node] = sim_disk_used()->nodes[change->added.node];
         log->now.node_count = sim_disk_used()->node_count;
     }

@@ -76,9 +76,11 @@ int chron__quarantine_keep(const chron__queue *q, uint64_t base_seq, uint64_t ep
         status = q->io->link(q->io, q->dir, name, path);
     }
     if (status == -EPERM || status == -ENOTSUP || status == -EOPNOTSUPP)
-        return 0; /* files have one name only here: what can be read of it is in the new one */
-    return status < 0 ? chron__fail_sys(status, name, "cannot keep %s in quarantine/", name)
-                      : chron__quarantine_sync(q);
+        return 0; /* files have one name only here */
+    if (status < 0)
+        return chron__fail_sys(status, name, "cannot keep %s in quarantine/", name);
+    status = chron__quarantine_sync(q);
+    return status < 0 ? status : 1;
 }
 
 int chron__quarantine_sync(const chron__queue *q)

@@ -7,7 +7,7 @@
 
 /* Move a whole segment file to quarantine/. Then chron__quarantine_sync. */
 int chron__quarantine_segment(const chron__queue *q, uint64_t base_seq, uint64_t epoch);
-/* Give a segment file a second name there, so that it stays when a new one takes its place. On disk. */
+/* Give a segment file a second name there, so that it stays when a new one takes its place. On disk. 1, or 0: it cannot have one. */
 int chron__quarantine_keep(const chron__queue *q, uint64_t base_seq, uint64_t epoch);
 /* Put the names in quarantine/, and those that have left the queue's directory, on disk. */
 int chron__quarantine_sync(const chron__queue *q);

@@ -143,7 +143,7 @@ static int make_anew(const chron__survey *s, unsigned mode, chron_recovery *repo
             return status;
         if (seg->size == s->q->segment_size)
             status = chron__quarantine_keep(s->q, one->base_seq, s->wish->state.epoch + 1u);
-        if (status == 0) {
+        if (status >= 0) {
             status = chron__write_anew(s->q, seg, mode);
             if (status < 0)
                 status = chron__fail_sys(status, "", "cannot make a new file for a damaged segment");
@@ -177,17 +177,53 @@ static int mend_all(const chron__survey *s, chron_recovery *report)
 
 /* -------------------------------------------------------------------------------------- setting aside */
 
+/*
+ * Nothing is in the log, and the first segment is no good. Its name says which seq comes next, and nothing else may: without it a
+ * log whose beginning was deleted would begin at 0 again, if this opening is cut off. So a new one takes its name.
+ */
+static int begins_again(const chron__survey *s)
+{
+    return s->count == 0 && s->first == 0 && s->bases.count > 0 && s->next_seq == s->bases.at[0];
+}
+
+static int begin_again(const chron__survey *s, unsigned mode, chron__recovered *out)
+{
+    static const char temporary[] = "anew.tmp";
+    const chron__io *io = s->q->io;
+    char name[CHRON__NAME_BYTES];
+    chron__seg *seg;
+    int status = chron__seg_create(s->q, temporary, mode, &seg);
+
+    if (status < 0)
+        return status;
+    out->seg = seg;
+    out->tail = seg->data_offset;
+    out->segments++;
+    chron__seg_write_header(s->q, seg, s->next_seq, CHRON_SEQ_NONE, s->wish->state.epoch + 1u, chron__clock_ns(0));
+    chron__segment_name(s->next_seq, name);
+    status = io->sync_map(io, seg->fd, &seg->map, 0, CHRON__PAGE);
+    if (status >= 0)
+        status = io->rename(io, s->q->dir, temporary, s->q->dir, name);
+    CHRON__STEP("recovery: begun again");
+    if (status >= 0)
+        status = io->sync_dir(io, s->q->dir);
+    return status < 0 ? chron__fail_sys(status, name, "cannot make %s anew", name) : 0;
+}
+
 /* Segments behind the end, and those that cannot be read and were given up. Newest first: no hole in between. */
 static int set_aside(const chron__survey *s, chron__recovered *out)
 {
     uint64_t epoch = s->wish->state.epoch + 1u;
     int status = 0;
+    int kept = 0;
 
     out->segments = s->bases.count;
     for (size_t i = s->bases.count; status == 0 && i > s->first; i--) {
         if (!chron__survey_sets_aside(s, i - 1u))
             continue;
-        status = chron__quarantine_segment(s->q, s->bases.at[i - 1u], epoch);
+        if (i == 1u && begins_again(s))
+            kept = chron__quarantine_keep(s->q, s->bases.at[0], epoch);
+        status = kept > 0 ? 0 : kept < 0 ? kept : chron__quarantine_segment(s->q, s->bases.at[i - 1u], epoch);
         out->report.cut_segments++;
         out->report.quarantined = 1;
         out->segments--;
@@ -280,6 +316,8 @@ static int carry_out(chron__survey *s, unsigned mode, chron__recovered *out)
         status = mend_all(s, &out->report);
     if (status == 0 && s->count)
         status = clean_end(s, out);
+    else if (status == 0 && begins_again(s))
+        status = begin_again(s, mode, out);
     else if (status == 0 && s->first > 0)
         out->prev_base = s->bases.at[s->first - 1u];
     if (status == 0 && s->count && s->next_seq > s->at[s->count - 1u].next_seq)
