@@ -1561,6 +1561,13 @@ MUTANTS += [
         (REPLACED,),
     ),
     Mutant(
+        "a refusal leaves its line in writer.lock",
+        "write/birth.c",
+        "        chron__lock_undo(w);\n",
+        "",
+        (REPLACED,),
+    ),
+    Mutant(
         "a new doorbell is not looked for",
         "read/around.c",
         "    check_doorbell(r);\n",

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from chronicle_ffi import Queue, QueueReader, QueueRemoved
-from tests.damage import SEGMENT
+from chronicle_ffi import Corrupt, Queue, QueueReader, QueueRemoved, WriterAlreadyActive
+from tests.damage import SEGMENT, patch
 
 PATIENCE = 20.0  # seconds: none of this takes one
 
@@ -151,3 +151,30 @@ def test_a_directory_of_positions_that_is_missing_is_made(queue: Path) -> None:
     with Queue.open_subscriber(queue, "me") as reader:
         reader.commit()
     assert [one.name for one in Queue.readers(queue)] == ["me"]
+
+
+def test_a_writer_whose_lock_file_was_deleted_is_alive_and_nobody_else_is(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False):
+        (queue / "writer.lock").unlink()
+        with pytest.raises(WriterAlreadyActive) as refused:
+            Queue.open_publisher(queue, keeper=False)
+        info = Queue.info(queue)
+        with Queue.open_subscriber(queue) as reader:
+            assert (info.writer_alive, info.writer_pid, reader.writer_alive()) == (True, None, True)
+        assert refused.value.pid is None
+
+
+def test_an_opening_that_is_refused_changes_no_byte(queue: Path) -> None:
+    def content() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in queue.iterdir() if file.is_file()}
+
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append_many([b"%064d" % i for i in range(100)])
+        writer.sync()
+    segment = queue / f"{0:020}.seg"
+    patch(segment, segment.read_bytes().find(b"%064d" % 10), b"!")
+    patch(segment, 4096, bytes(4))  # advice that is lost is not given anew either
+    before = content()
+    with pytest.raises(Corrupt, match="Nothing was changed"):
+        Queue.open_publisher(queue, keeper=False)
+    assert content() == before
