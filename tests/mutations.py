@@ -1570,7 +1570,7 @@ MUTANTS += [
     Mutant(
         "a new doorbell is not looked for",
         "read/around.c",
-        "    check_doorbell(r);\n",
+        "    chron__doorbell_close(&r->q, &r->bell);\n    chron__doorbell_open(&r->q, &r->bell);\n",
         "",
         (REPLACED,),
     ),

@@ -137,12 +137,21 @@ def test_a_doorbell_that_is_missing_or_replaced_is_looked_for_again(queue: Path,
     Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False).close()
     if missing:
         (queue / "doorbell").unlink()
-    with Queue.open_subscriber(queue) as reader:
+    with Queue.open_subscriber(queue, start="latest", waiting="sleep") as reader:
         if not missing:
             (queue / "doorbell").unlink()
         Queue.open_publisher(queue, keeper=False).close()  # makes it anew, and maps it no more
         assert not maps_doorbell(reader, queue)
-        eventually(lambda: reader.wait(0.001) or maps_doorbell(reader, queue))
+
+        def records_come() -> bool:
+            with Queue.open_publisher(queue, keeper=False) as writer:
+                writer.append(b"one")
+            assert reader.wait(PATIENCE)
+            assert reader.next() is not None
+            reader.wait(0.001)
+            return maps_doorbell(reader, queue)
+
+        eventually(records_come)
 
 
 def test_a_directory_of_positions_that_is_missing_is_made(queue: Path) -> None:

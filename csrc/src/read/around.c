@@ -18,6 +18,7 @@
 #include "format/header.h"
 #include "read/attach.h"
 
+#define BELL_EVERY_NS 50000000u /* 50 ms: less than a sleep without it takes */
 #define LOOK_EVERY_NS 10000000u /* 10 ms, in which nothing was read */
 
 static int removed(const char *what)
@@ -99,11 +100,14 @@ static int check_segment(chron_reader *r)
     return n < 0 ? (int)n : 1;
 }
 
-/* Is the doorbell the one that writers ring? */
-static void check_doorbell(chron_reader *r)
+void chron__reader_mind_doorbell(chron_reader *r)
 {
     uint8_t header[sizeof(chron__file_header)] = {0};
+    uint64_t now = chron__clock_ns(1);
 
+    if (__builtin_expect(now - r->bell_ns < BELL_EVERY_NS, 1))
+        return;
+    r->bell_ns = now;
     if (r->bell.map.base &&
         (chron__read_file(r->q.io, r->q.dir, CHRON__FILE_DOORBELL, header, sizeof header) != (int64_t)sizeof header ||
          memcmp(header, r->bell.map.base, sizeof header) == 0))
@@ -127,7 +131,6 @@ int chron__reader_look_around(chron_reader *r)
     }
     before = *chron_last_error();
     r->looked_ns = now;
-    check_doorbell(r);
     status = check_meta(r);
     if (status == 0)
         status = check_segment(r);

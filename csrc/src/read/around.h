@@ -11,4 +11,7 @@
  */
 int chron__reader_look_around(chron_reader *r);
 
+/* Before a sleep: is the doorbell still the one that writers ring? Looks now and then only. */
+void chron__reader_mind_doorbell(chron_reader *r);
+
 #endif

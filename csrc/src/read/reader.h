@@ -36,6 +36,7 @@ struct chron_reader {
     chron__slot_value mark; /* of queue.meta, as last seen: durable mark, and the end after a clean close */
     uint64_t writer_epoch;  /* of the writer under which the position was last known to be in the log */
     uint64_t looked_ns;     /* wall clock: when it last looked whether names still lead to what it maps, */
+    uint64_t bell_ns;       /* the same of the doorbell */
     uint64_t looked_at;     /* and how many records it had read by then */
     uint32_t fork_count;
     uint32_t checked;
