@@ -17,7 +17,9 @@ class Mutant:
     tests: tuple[str, ...]
 
 
-DAMAGE, REPAIR = (f"tests/test_{name}.py" for name in ("damage", "repair"))
+DAMAGE, REPAIR, LIVING, REPLACED = (
+    f"tests/test_{name}.py" for name in ("damage", "repair", "living_with_damage", "replaced")
+)
 READER, WRITER, QUEUE = (f"tests/test_{name}.py" for name in ("reader", "writer", "queue"))
 PROCESSES, STATEFUL, STRESS, FORMAT = (
     f"tests/test_{name}.py" for name in ("processes", "stateful", "stress", "format")
@@ -846,8 +848,8 @@ MUTANTS = [
     Mutant(
         "a reader beyond a log that was cut waits for what comes",
         "read/attach.c",
-        "return status == -CHRON_ERANGE ? rewritten(r->next_seq - 1u, chron__error()->next_seq) : status;",
-        "return status == -CHRON_ERANGE ? 0 : status;",
+        "        return rewritten(r->next_seq - 1u, chron__error()->next_seq);\n    if (status >= 0 &&",
+        "        return 0;\n    if (status >= 0 &&",
         (REPAIR,),
     ),
     Mutant(
@@ -1449,5 +1451,141 @@ MUTANTS += [
         "    else if (status == 0 && begins_again(s))\n",
         "    else if (0)\n",
         ("sim/sim",),
+    ),
+    Mutant(
+        "an erased record ends its segment",
+        "format/locate.c",
+        "    return walk->next_seq < known || sealed == 1;",
+        "    return 0;",
+        (LIVING,),
+    ),
+    Mutant(
+        "a search by time believes a damaged record",
+        "format/locate.c",
+        "            if (chron__rec_crc_ok(&rec, rec.payload))\n                return 1;",
+        "            return 1;",
+        (LIVING,),
+    ),
+    Mutant(
+        "what queue.meta knows of does not count as the log",
+        "format/locate.c",
+        "        if (*next_seq < chron__known_end(&state))",
+        "        if (0)",
+        (LIVING,),
+    ),
+    Mutant(
+        "a damaged header keeps from the end of the log",
+        "format/locate.c",
+        "chron__seg_open(q, last, CHRON__SEG_HEADLESS, &seg)",
+        "chron__seg_open(q, last, 0, &seg)",
+        (LIVING,),
+    ),
+    Mutant(
+        "the log ends where its pages cannot be delivered",
+        "format/locate.c",
+        '    if (chron__map_faulted(&seg->map))\n        return chron__seg_fail_fault(seg, "");\n    return offset',
+        "    return offset",
+        ("test_reader_faults",),
+    ),
+    Mutant(
+        "a seek ends where pages cannot be delivered",
+        "read/attach.c",
+        '    if (chron__map_faulted(&seg->map))\n        return chron__seg_fail_fault(seg, "");\n    if (is_behind)',
+        "    if (is_behind)",
+        ("test_reader_faults",),
+    ),
+    Mutant(
+        "steps back pass over pages that cannot be delivered",
+        "read/attach.c",
+        '    if (chron__map_faulted(&(*seg)->map))\n        status = chron__seg_fail_fault(*seg, "");\n',
+        "",
+        ("test_reader_faults",),
+    ),
+    Mutant(
+        "a search by time passes over pages that cannot be delivered",
+        "read/seek.c",
+        "&offset, &seq);\n    if (chron__map_faulted(&seg->map))\n",
+        "&offset, &seq);\n    if (0)\n",
+        ("test_reader_faults",),
+    ),
+    Mutant(
+        "the latest record need not be durable",
+        "read/attach.c",
+        "        if (*end > r->mark.durable_next)",
+        "        if (0)",
+        (READER,),
+    ),
+    Mutant(
+        "damage keeps a reader from its start",
+        "read/attach.c",
+        "    if (status == -CHRON_ECORRUPT)\n        status = 0; /* the position",
+        "    if (0)\n        status = 0; /* the position",
+        (LIVING,),
+    ),
+    Mutant(
+        "history behind damage is never compared",
+        "read/attach.c",
+        "&& crc != before->last_crc)",
+        "&& 0)",
+        (
+            LIVING,
+            REPAIR,
+        ),
+    ),
+    Mutant(
+        "a torn tail is passed over for good",
+        "read/seek.c",
+        "    if (alive && behind <= from)",
+        "    if (behind <= from)",
+        (LIVING,),
+    ),
+    Mutant(
+        "skipping from a seek passes over a whole segment",
+        "read/seek.c",
+        "(r->seg || status == -CHRON_ECORRUPT)",
+        "r->seg",
+        (LIVING,),
+    ),
+    Mutant(
+        "a removed queue is waited for",
+        "read/around.c",
+        '        return removed("the queue was removed");',
+        "        return 0;",
+        (REPLACED,),
+    ),
+    Mutant(
+        "another queue in this one's place is not noticed",
+        "read/around.c",
+        "    if (memcmp(header.uuid, r->q.uuid, sizeof header.uuid) != 0)",
+        "    if (0)",
+        (REPLACED,),
+    ),
+    Mutant(
+        "a reader stays with the queue.meta that was copied",
+        "read/around.c",
+        "> 0 ? go_over(r) : 0;",
+        "> 0 ? 0 : 0;",
+        (REPLACED,),
+    ),
+    Mutant(
+        "a reader stays with the segment that was copied",
+        "read/around.c",
+        "    n = chron__reader_reattach(r);\n    return n < 0 ? (int)n : 1;",
+        "    return 0;",
+        (REPLACED,),
+    ),
+    Mutant(
+        "a refusal leaves its line in writer.lock",
+        "write/birth.c",
+        "        chron__lock_undo(w);\n",
+        "",
+        (REPLACED,),
+    ),
+    Mutant(
+        "a new doorbell is not looked for",
+        "read/around.c",
+        "    chron__doorbell_close(&r->q, &r->bell);\n    chron__doorbell_open(&r->q, &r->bell);\n",
+        "",
+        (REPLACED,),
     ),
 ]

@@ -7,6 +7,7 @@ import argparse
 import base64
 import json
 import sys
+import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -16,6 +17,7 @@ from chronicle_ffi.cli.status import OK
 from chronicle_ffi.cli.text import hex_dump, plural, utc
 
 DEFAULT_COUNT = 10
+LOOK_SECONDS = 0.25  # how often a follower that waits at damage looks
 SETTLE_EVERY = 1000  # records, while there is a backlog
 
 EXAMPLES = """\
@@ -128,6 +130,25 @@ def step_back(reader: QueueReader, count: int, type_id: int | None) -> None:
         reader.seek(gone.oldest or 0)
 
 
+def pass_damage(reader: QueueReader, damage: Corrupt, follow: bool) -> bool:
+    """Report it, and go on behind it. False: nothing follows it, and nobody knows what was there."""
+    told = f"chronicle: {damage}"
+    while True:
+        try:
+            skipped = reader.skip_damaged()
+        except Corrupt:  # what a crash has left, perhaps: the next writer decides
+            if told:
+                print(f"{told}: nothing follows it yet", file=sys.stderr)
+            told = ""
+            if not follow:
+                return False
+            time.sleep(LOOK_SECONDS)
+            continue
+        if skipped:
+            print(f"{told or 'chronicle: then'}: skipped {plural(skipped, 'record')}", file=sys.stderr)
+        return True
+
+
 def print_records(reader: QueueReader, args: argparse.Namespace, limit: int | None) -> None:
     """From where the reader stands to what is now the end or, with --follow, for ever."""
     render = FORMATS[args.format]
@@ -152,7 +173,8 @@ def print_records(reader: QueueReader, args: argparse.Namespace, limit: int | No
             settle()
             if not args.skip_damaged:
                 raise
-            print(f"chronicle: {damage}: skipped {plural(reader.skip_damaged(), 'record')}", file=sys.stderr)
+            if not pass_damage(reader, damage, args.follow):
+                break
             continue
         if message is None:
             settle()

@@ -584,7 +584,7 @@ typedef struct chron_cleanup {
 /*
  * Apply the writer's retention now. Up to `capacity` fates, oldest first, are stored in `fates`. Both may be NULL.
  * After an error they tell how far it came.
- * Errors: ECORRUPT and EFORMAT (the newest segment cannot be read), those of the system.
+ * Errors: EFORMAT (of the newest segment), those of the system.
  */
 CHRON_API int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_segment_fate *fates,
                                    size_t capacity);
@@ -628,8 +628,9 @@ typedef struct chron_reader_stats {
  * same; only what is durable is not known then.
  * Errors: EINVAL (options that make no sense), ENOQUEUE, EREADER, EGONE (start is deleted, and on_gap CHRON_GAP_ERROR),
  * ERANGE (start lies ahead), EREWRITTEN (the committed position belongs to a history that a power cut undid: open
- * with another start), ECORRUPT (on the way to the start, or the stored position: open with another start; or CHRON_DURABLE_ONLY
- * without queue.meta), EFORMAT, ENETFS, those of the system.
+ * with another start), ECORRUPT (of the stored position: open with another start; of queue.meta and its substitutes, or
+ * CHRON_DURABLE_ONLY without queue.meta), EFORMAT, EREMOVED (just now), ENETFS, those of the system. Damage in the log keeps
+ * nobody out.
  */
 CHRON_API int chron_reader_open(const char *path, const chron_reader_options *options, chron_reader **out);
 
@@ -648,10 +649,12 @@ CHRON_API int chron_reader_shut(chron_reader *r);
 /*
  * The record at the position, which moves on by one. 1: *out is filled; 0: there is none yet. The CRC
  * was checked. out->payload points into the mapping and is valid until the next call that moves this
- * reader or closes it. Never blocks; no system call within a segment. An error leaves the position where it is.
+ * reader or closes it. Never blocks; no system call while records come. An error leaves the position where it is.
+ * Where nothing has come for a while it looks whether the queue's files are still those that it maps: it goes over to copies
+ * of them (an overlay file system makes some), and says EREMOVED if nothing more can come.
  * Errors: EGONE (it was deleted, and on_gap is CHRON_GAP_ERROR), ECORRUPT (see chron_reader_skip_damaged), EREWRITTEN (what
  * this reader has read was cut off by a recovery: seek to where to go on), EFORMAT (the log goes on in a later
- * format), those of the system.
+ * format), EREMOVED (the queue was removed, or another one took its place), those of the system.
  */
 CHRON_API int chron_reader_next(chron_reader *r, chron_view *out);
 
@@ -735,9 +738,9 @@ CHRON_API void chron_segment_binary_views(const chron_segment *s, uint64_t from,
                                           const uint32_t *length, size_t count, void *views);
 
 /*
- * The record before the position, which moves back by one. 0: there is none, or retention has deleted it (but in the
- * segment that the reader is in, which it still maps, it may go on).
- * Errors: as chron_reader_next().
+ * The record before the position, which moves back to it. 0: there is none, or retention has deleted it (but in the
+ * segment that the reader is in, which it still maps, it may go on). Damaged ones are passed over: the stats count them.
+ * Errors: EFORMAT, those of the system.
  */
 CHRON_API int chron_reader_previous(chron_reader *r, chron_view *out);
 
@@ -763,25 +766,28 @@ CHRON_API int chron_reader_commit(chron_reader *r, int sync);
 CHRON_API int chron_reader_commit_upto(chron_reader *r, uint64_t upto, int sync);
 
 /*
- * Move to a seq: from the oldest up to the next one to be appended. An error leaves the position where it is.
- * Errors: EGONE (below, and on_gap is CHRON_GAP_ERROR), ERANGE (above), ECORRUPT and EFORMAT (on the way there), those of the
- * system.
+ * Move to a seq: from the oldest up to the next one to be appended (with CHRON_DURABLE_ONLY: the first that is not
+ * durable). Damage on the way does not matter, and if the record itself is damaged, it is chron_reader_next() that tells. An
+ * error leaves the position where it is.
+ * Errors: EGONE (below, and on_gap is CHRON_GAP_ERROR), ERANGE (above), EFORMAT (on the way there), those of the system.
  */
 CHRON_API int chron_reader_seek(chron_reader *r, uint64_t seq);
 /*
- * Move to the first record, in seq order, whose timestamp is not below `timestamp_ns`; or to the end.
- * Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek().
+ * Move to the first record, in seq order, whose timestamp is not below `timestamp_ns`; or to the end. Damaged ones are
+ * passed over.
+ * Errors: EFORMAT, EREMOVED (see chron_reader_next()), those of the system.
  */
 CHRON_API int chron_reader_seek_time(chron_reader *r, uint64_t timestamp_ns);
-/* Move to the oldest record. Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek(). */
+/* Move to the oldest record. Errors: EFORMAT and those of the system, as chron_reader_seek(). */
 CHRON_API int chron_reader_seek_earliest(chron_reader *r);
-/* Move behind the newest record. Errors: ECORRUPT, EFORMAT and those of the system, as chron_reader_seek(). */
+/* Move behind the newest record. Errors: EFORMAT, EREMOVED (see chron_reader_next()), those of the system. */
 CHRON_API int chron_reader_seek_latest(chron_reader *r);
 
 /*
  * After ECORRUPT: move past the damage to the next record that can be read. Returns how many seqs were
- * passed over (0 if the record at the position is fine).
- * Errors: as chron_reader_next(), ECORRUPT if nothing readable follows yet.
+ * passed over (0 if the record at the position is fine). If nothing readable follows yet, it moves behind what is known to
+ * have been there: what a living writer has published, or what queue.meta tells of.
+ * Errors: as chron_reader_next(), ECORRUPT if nothing readable follows, and nothing is known: the next writer may mend it.
  */
 CHRON_API int64_t chron_reader_skip_damaged(chron_reader *r);
 
@@ -790,8 +796,9 @@ CHRON_API uint64_t chron_reader_position(const chron_reader *r);
 /* The position stored by the last commit; CHRON_SEQ_NONE if none. Never fails. */
 CHRON_API uint64_t chron_reader_committed(const chron_reader *r);
 /*
- * How many records there are behind the position. Some microseconds: it looks for the newest one.
- * Errors: ECORRUPT and EFORMAT (the newest segment cannot be read), those of the system.
+ * How many records there are from the position on (with CHRON_DURABLE_ONLY: durable ones). Some microseconds: it looks for
+ * the newest one.
+ * Errors: EFORMAT (of the newest segment), EREMOVED, EREWRITTEN and EGONE (see chron_reader_next()), those of the system.
  */
 CHRON_API int64_t chron_reader_lag(chron_reader *r);
 /* 1 if a writer has the queue open, 0 if not. One system call or two. Errors: those of the system. */
@@ -898,8 +905,9 @@ typedef struct chron_reader_info {
 
 /*
  * Look at a queue, in use or not, without a handle. Read permission suffices. Where queue.meta is lost, any segment's header
- * takes its place.
- * Errors: ENOQUEUE, ECORRUPT and EFORMAT (queue.meta and its substitutes, or the newest segment, cannot be read), those
+ * takes its place. Damage at the end of the log counts as records if queue.meta says that they were there; else the log
+ * ends before it.
+ * Errors: ENOQUEUE, ECORRUPT (queue.meta and its substitutes cannot be read), EFORMAT (of them, or the newest segment), those
  * of the system.
  */
 CHRON_API int chron_queue_info_get(const char *path, chron_queue_info *out);

@@ -38,6 +38,7 @@
 #define CHRON__FILE_META "queue.meta"
 #define CHRON__FILE_DOORBELL "doorbell"
 #define CHRON__FILE_LOCK "writer.lock"
+#define CHRON__LOCK_LINE_BYTES 256u
 #define CHRON__FILE_GAPS "gaps"
 #define CHRON__DIR_READERS "readers"
 #define CHRON__DIR_QUARANTINE "quarantine"

@@ -163,7 +163,28 @@ static int damaged(const chron__seg *seg, const chron__walk *walk)
                      name, walk->offset, walk->next_seq);
 }
 
-int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint64_t *found_seq)
+uint64_t chron__known_end(const chron__slot_value *state)
+{
+    return state->flags & CHRON__SLOT_CLEAN ? state->next_seq : state->durable_next;
+}
+
+/*
+ * The walk has stopped at what is no record. Is it in the way, rather than where the records end? A zero commit word is,
+ * if the seal or `known` says that there was a record.
+ */
+static int is_obstacle(const chron__seg *seg, chron__walk *walk, enum chron__walk_stop stop, uint64_t known)
+{
+    chron__seal_value seal;
+    int sealed;
+
+    if (stop != CHRON__STOP_NONE)
+        return stop == CHRON__STOP_BROKEN;
+    sealed = chron__seg_seal_load(seg, &seal);
+    walk->why = "it was erased";
+    return walk->next_seq < known || sealed == 1;
+}
+
+int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t known, uint64_t *offset, uint64_t *found_seq)
 {
     chron__walk walk = {0};
     enum chron__walk_stop stop;
@@ -174,7 +195,7 @@ int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint6
     while (walk.next_seq < seq) {
         if (chron__seg_step(seg, &walk, 0, &rec, &stop))
             continue;
-        if (stop != CHRON__STOP_BROKEN)
+        if (!is_obstacle(seg, &walk, stop, known))
             break;
         if (!chron__seg_resync(&beyond, walk.offset, walk.next_seq) || beyond.seq > seq) {
             *offset = walk.offset;
@@ -190,18 +211,72 @@ int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint6
     return 0;
 }
 
+int chron__seg_find_before(const chron__seg *seg, uint64_t seq, uint64_t *offset, chron__rec *rec)
+{
+    chron__resync beyond = {.seg = seg, .limit = seg->size};
+    uint64_t found_seq;
+
+    if (seq > seg->base_seq && chron__seg_find(seg, seq - 1u, 0, offset, &found_seq) == 0 && found_seq + 1u == seq &&
+        *offset <= seg->size - CHRON__RECORD_HEADER &&
+        chron__rec_load(seg->map.base, seg->size, *offset, rec) == CHRON__REC_DATA && chron__rec_seq(rec) + 1u == seq &&
+        chron__rec_crc_ok(rec, rec->payload))
+        return 1;
+    while (seq > seg->base_seq) {
+        chron__walk walk = {0};
+        enum chron__walk_stop stop;
+        uint64_t first;
+        int found = 0;
+
+        start_near(seg, seq - 1u, 0, &walk);
+        first = walk.next_seq;
+        while (walk.next_seq < seq) {
+            uint64_t at = walk.offset;
+            chron__rec next;
+
+            if (chron__seg_step(seg, &walk, 1, &next, &stop)) {
+                *offset = at;
+                *rec = next;
+                found = 1;
+                continue;
+            }
+            if (stop == CHRON__STOP_END || !chron__seg_resync(&beyond, walk.offset, walk.next_seq))
+                break;
+            walk = (chron__walk){.offset = beyond.offset, .next_seq = beyond.seq};
+        }
+        if (found)
+            return 1;
+        CHRON__ASSERT(first < seq);
+        seq = first;
+    }
+    return 0;
+}
+
+/* Where the records of the newest segment end; behind a damaged one, if nothing that can be read follows it. */
+static int end_of(const chron__seg *seg, uint64_t known, uint64_t *next_seq)
+{
+    chron__rec rec;
+    uint64_t offset;
+
+    /* What is not there, or cannot be read, begins where the log ends: the next writer decides about it. */
+    (void)chron__seg_find(seg, CHRON_SEQ_NONE, known, &offset, next_seq);
+    if (chron__map_faulted(&seg->map))
+        return chron__seg_fail_fault(seg, "");
+    return offset <= seg->size - CHRON__RECORD_HEADER &&
+           chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END;
+}
+
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq)
 {
-    int status = 0;
+    int status = 1;
 
-    for (int tries = 0; tries < END_TRIES; tries++) {
+    for (int tries = 0; status == 1 && tries < END_TRIES; tries++) {
+        chron__slot_value state;
         chron__bases bases;
         chron__seg *seg = NULL;
-        chron__rec rec;
         uint64_t last;
-        uint64_t offset;
 
         *next_seq = 0;
+        (void)chron__queue_state(q, &state);
         status = chron__queue_list(q, &bases);
         if (status < 0 || bases.count == 0)
             return status;
@@ -210,41 +285,50 @@ int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq)
         if (held && held->base_seq == last)
             seg = chron__seg_retain(held);
         else
-            status = chron__seg_open(q, last, 0, &seg);
-        if (status == -CHRON_EGONE)
-            continue;
-        if (status < 0)
-            return status;
-        status = chron__seg_find(seg, CHRON_SEQ_NONE, &offset, next_seq);
-        if (status == 0 && offset <= seg->size - CHRON__RECORD_HEADER &&
-            chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END && tries < END_TRIES - 1)
-            status = -CHRON_EGONE; /* a roll came in between: look again */
-        if (chron__map_faulted(&seg->map))
-            status = chron__seg_fail_fault(seg, "");
+            status = chron__seg_open(q, last, CHRON__SEG_HEADLESS, &seg);
+        if (status == 0)
+            status = end_of(seg, chron__known_end(&state), next_seq); /* 1: a roll came in between: look again */
+        else if (status == -CHRON_EGONE)
+            status = 1;
+        else if (status == -CHRON_ECORRUPT) { /* nothing in it can be read */
+            *next_seq = last;
+            status = 0;
+        }
         chron__seg_release(seg);
-        if (status != -CHRON_EGONE)
-            return status;
+        if (*next_seq < chron__known_end(&state))
+            *next_seq = chron__known_end(&state);
     }
-    return 0;
+    return status < 0 ? status : 0;
 }
 
-int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t *offset, uint64_t *found_seq)
+int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t known, uint64_t *offset,
+                         uint64_t *found_seq)
 {
     chron__walk walk = {.offset = seg->data_offset, .next_seq = seg->base_seq};
+    chron__resync beyond = {.seg = seg, .limit = seg->size};
     chron__seal_value seal;
-    enum chron__walk_stop stop;
-    chron__rec rec;
 
     /* Only a seal knows whether timestamps ascend; without it every header is looked at. */
     if (chron__seg_seal_load(seg, &seal) == 1 && (seal.flags & CHRON__SEAL_MONOTONE))
         start_near(seg, timestamp_ns, 1, &walk);
     for (;;) {
-        *offset = walk.offset;
-        *found_seq = walk.next_seq;
-        if (!chron__seg_step(seg, &walk, 0, &rec, &stop))
-            return stop == CHRON__STOP_BROKEN ? damaged(seg, &walk) : 0;
-        if (chron__rec_timestamp(&rec) >= timestamp_ns)
+        chron__walk here = walk;
+        enum chron__walk_stop stop;
+        chron__rec rec;
+
+        if (chron__seg_step(seg, &walk, 0, &rec, &stop)) {
+            if (chron__rec_timestamp(&rec) < timestamp_ns)
+                continue;
+            *offset = here.offset;
+            *found_seq = here.next_seq;
+            if (chron__rec_crc_ok(&rec, rec.payload))
+                return 1;
+        } else if (!is_obstacle(seg, &here, stop, known)) {
             return 0;
+        }
+        if (!chron__seg_resync(&beyond, here.offset, here.next_seq))
+            return 0;
+        walk = (chron__walk){.offset = beyond.offset, .next_seq = beyond.seq};
     }
 }
 

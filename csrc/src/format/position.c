@@ -166,6 +166,10 @@ int chron__position_open(const chron__queue *q, const char *name, unsigned mode,
     out->fd = -1;
     out->lock.fd = -1;
     out->dir = io->open_dir(io, q->dir, CHRON__DIR_READERS);
+    if (out->dir == -ENOENT) { /* it went away: who can read files may look for them */
+        (void)io->make_dir(io, q->dir, CHRON__DIR_READERS, 0700u | mode | (mode & 0444u) >> 2);
+        out->dir = io->open_dir(io, q->dir, CHRON__DIR_READERS);
+    }
     if (out->dir < 0)
         return chron__fail_sys(out->dir, CHRON__DIR_READERS, "cannot open the directory of positions");
     (void)snprintf(file, sizeof file, "%s" SUFFIX, name);

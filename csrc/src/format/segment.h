@@ -141,18 +141,27 @@ int chron__seg_step(const chron__seg *seg, chron__walk *walk, int check_crc, chr
 
 /*
  * Find where `seq` is, or, if it is not there, where the segment's records end (END, or a zero commit
- * word). *offset and *found_seq say which. By the block index, then at most a block of headers.
- * Damage on the way is passed over. 0, or -CHRON_ECORRUPT if `seq` lies in the damage: then *offset and
- * *found_seq say where that begins. CHRON_SEQ_NONE finds the end.
+ * word, unless all below `known` were there). *offset and *found_seq say which. By the block index, then at most a
+ * block of headers. Damage on the way is passed over. 0, or -CHRON_ECORRUPT if `seq` lies in the damage: then *offset
+ * and *found_seq say where that begins. CHRON_SEQ_NONE finds the end. Whether the mapping has faulted is the caller's
+ * to ask.
  */
-int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t *offset, uint64_t *found_seq);
+int chron__seg_find(const chron__seg *seg, uint64_t seq, uint64_t known, uint64_t *offset, uint64_t *found_seq);
 
-/* The same for the first record, in order, whose timestamp is not below `timestamp_ns`. */
-int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t *offset, uint64_t *found_seq);
+/* The last whole record, CRC checked, before `seq`: 1, or 0 if there is none in this segment. */
+int chron__seg_find_before(const chron__seg *seg, uint64_t seq, uint64_t *offset, chron__rec *rec);
+
+/* The first whole record, in order, whose timestamp is not below `timestamp_ns`: 1, or 0. `known`: as above. */
+int chron__seg_find_time(const chron__seg *seg, uint64_t timestamp_ns, uint64_t known, uint64_t *offset,
+                         uint64_t *found_seq);
+
+/* What the state in queue.meta says: all seqs below were in the log. */
+uint64_t chron__known_end(const chron__slot_value *state);
 
 /*
- * The first seq of the queue that does not exist yet; 0 in a queue without segments. `held`: a segment that is
- * open already, or NULL.
+ * The first seq of the queue that does not exist yet; 0 in a queue without segments. Damage at the end counts as
+ * records if queue.meta says that they were there, else the log ends before it. `held`: a segment that is open already,
+ * or NULL.
  */
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq);
 

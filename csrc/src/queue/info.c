@@ -88,7 +88,7 @@ int chron_queue_info_get(const char *path, chron_queue_info *out)
 
 /* --------------------------------------------------------------------------------------- segments */
 
-static void fill_open(const chron__seg *seg, chron_segment_info *out)
+static void fill_open(const chron__seg *seg, uint64_t known, chron_segment_info *out)
 {
     chron__rec rec;
     uint64_t offset = seg->data_offset;
@@ -96,18 +96,18 @@ static void fill_open(const chron__seg *seg, chron_segment_info *out)
 
     if (chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_DATA)
         out->first_ts_ns = chron__rec_timestamp(&rec);
-    (void)chron__seg_find(seg, CHRON_SEQ_NONE, &out->used_bytes, &out->next_seq);
+    (void)chron__seg_find(seg, CHRON_SEQ_NONE, known, &out->used_bytes, &out->next_seq);
     if (out->next_seq == seg->base_seq)
         return;
     /* The last record: a walk from the block in front of the end. */
-    if (chron__seg_find(seg, out->next_seq - 1u, &from, &offset) == 0 && offset == out->next_seq - 1u &&
-        chron__rec_load(seg->map.base, seg->size, from, &rec) == CHRON__REC_DATA)
+    if (chron__seg_find_before(seg, out->next_seq, &from, &rec))
         out->last_ts_ns = chron__rec_timestamp(&rec);
 }
 
 /* 1; 0 if it was deleted since it was listed. */
 static int fill_segment(const chron__queue *q, uint64_t base_seq, chron_segment_info *out)
 {
+    chron__slot_value state;
     chron__seal_value seal;
     chron__seg *seg;
     int status = chron__seg_open(q, base_seq, 0, &seg);
@@ -128,7 +128,8 @@ static int fill_segment(const chron__queue *q, uint64_t base_seq, chron_segment_
         out->first_ts_ns = seal.first_ts;
         out->last_ts_ns = seal.last_ts;
     } else {
-        fill_open(seg, out);
+        (void)chron__queue_state(q, &state);
+        fill_open(seg, chron__known_end(&state), out);
     }
     if (chron__map_faulted(&seg->map))
         *out = (chron_segment_info){.base_seq = base_seq, .damaged = 1};

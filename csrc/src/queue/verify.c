@@ -126,7 +126,7 @@ static int crc_of(chron__verify *v, const chron__bases *bases, uint64_t seq, uin
 
     if (i < 0 || chron__seg_open(&v->q, bases->at[i], 0, &seg) < 0)
         return 0;
-    if (chron__seg_find(seg, seq, &offset, &found_seq) == 0 && found_seq == seq &&
+    if (chron__seg_find(seg, seq, 0, &offset, &found_seq) == 0 && found_seq == seq &&
         offset <= seg->size - CHRON__RECORD_HEADER &&
         chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_DATA &&
         chron__rec_crc_ok(&rec, rec.payload) && !chron__map_faulted(&seg->map)) {

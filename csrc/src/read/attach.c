@@ -32,6 +32,18 @@ void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offs
     r->empty_looks = 0;
 }
 
+int chron__reader_end(chron_reader *r, uint64_t *end)
+{
+    int status = chron__log_end(&r->q, r->seg, end);
+
+    if (status == 0 && r->options.flags & CHRON_DURABLE_ONLY) {
+        chron__queue_refresh_state(&r->q, &r->mark);
+        if (*end > r->mark.durable_next)
+            *end = r->mark.durable_next;
+    }
+    return status;
+}
+
 static int gone(uint64_t wanted, uint64_t oldest, int is_lost)
 {
     int status = chron__fail(
@@ -53,7 +65,7 @@ static int bridge_gap(chron_reader *r, uint64_t oldest, int is_lost)
     if (r->options.on_gap == CHRON_GAP_ERROR)
         return gone(r->next_seq, oldest, is_lost);
     if (r->options.on_gap == CHRON_GAP_LATEST) {
-        int status = chron__log_end(&r->q, r->seg, &target);
+        int status = chron__reader_end(r, &target);
 
         if (status < 0)
             return status;
@@ -94,37 +106,68 @@ int chron__reader_pass_gap(chron_reader *r)
     return status < 0 ? status : 1;
 }
 
-/* Enter the segment that next_seq must be in. `nearby` (may be NULL) saves mapping it anew. As attach. */
-static int enter_at(chron_reader *r, uint64_t base_seq, int is_last, chron__seg *nearby)
+static int missing(uint64_t seq, uint64_t base_seq)
+{
+    return chron__at(chron__fail(CHRON_ECORRUPT,
+                                 "record %" PRIu64 " is missing: the segment that begins with %" PRIu64
+                                 " ends before it",
+                                 seq, base_seq),
+                     "", 0, seq);
+}
+
+/* Does anything that can be read follow the damage at `offset`, where `seq` should stand? */
+static int leads_nowhere(const chron__seg *seg, uint64_t offset, uint64_t seq)
+{
+    chron__resync search = {.seg = seg, .limit = seg->size};
+
+    return !chron__seg_resync(&search, offset, seq);
+}
+
+/* Where r->next_seq stands in `seg`: 1 with *offset; 0: behind damage that nothing follows yet; or why it is not there. */
+static int find_in(const chron_reader *r, const chron__seg *seg, int is_last, uint64_t known, uint64_t *offset)
+{
+    uint64_t found;
+    int status = chron__seg_find(seg, r->next_seq, known, offset, &found);
+    int is_behind = status == -CHRON_ECORRUPT && is_last && found < r->next_seq && r->next_seq >= known &&
+                    leads_nowhere(seg, *offset, found);
+
+    if (chron__map_faulted(&seg->map))
+        return chron__seg_fail_fault(seg, "");
+    if (is_behind)
+        return 0;
+    if (status < 0)
+        return status;
+    if (found == r->next_seq)
+        return 1;
+    if (!is_last || r->next_seq < known)
+        return missing(r->next_seq, seg->base_seq);
+    return r->next_seq == known ? 0 : chron__fail_range(r->next_seq, found);
+}
+
+/*
+ * Enter the segment that next_seq must be in. All seqs below `known` were in the log. `nearby` (may be NULL) saves mapping it
+ * anew. As attach.
+ */
+static int enter_at(chron_reader *r, uint64_t base_seq, int is_last, uint64_t known, chron__seg *nearby)
 {
     chron__seg *seg;
     uint64_t offset;
-    uint64_t found;
     int status = 0;
 
     if (nearby && nearby->base_seq == base_seq)
         seg = chron__seg_retain(nearby);
     else
         status = chron__seg_open(&r->q, base_seq, CHRON__SEG_HEADLESS, &seg);
+    if (status == -CHRON_ECORRUPT && is_last && r->next_seq > base_seq && r->next_seq >= known)
+        return 0; /* behind a segment that cannot be read */
     if (status < 0)
         return status;
-    status = chron__seg_find(seg, r->next_seq, &offset, &found);
-    if (status == 0 && found != r->next_seq) {
+    status = find_in(r, seg, is_last, known, &offset);
+    if (status > 0)
+        chron__reader_enter_segment(r, seg, offset, r->next_seq);
+    else
         chron__seg_release(seg);
-        if (is_last)
-            return chron__fail_range(r->next_seq, found);
-        return chron__at(chron__fail(CHRON_ECORRUPT,
-                                     "record %" PRIu64 " is missing: the segment that begins with %" PRIu64
-                                     " ends before it",
-                                     r->next_seq, base_seq),
-                         "", 0, r->next_seq);
-    }
-    if (status < 0) {
-        chron__seg_release(seg);
-        return status;
-    }
-    chron__reader_enter_segment(r, seg, offset, r->next_seq);
-    return 1;
+    return status;
 }
 
 static int attach_near(chron_reader *r, chron__seg *nearby)
@@ -135,6 +178,7 @@ static int attach_near(chron_reader *r, chron__seg *nearby)
         chron__bases bases;
         uint64_t oldest;
         uint64_t base_seq;
+        uint64_t known;
         int64_t i;
         int is_last;
 
@@ -145,6 +189,7 @@ static int attach_near(chron_reader *r, chron__seg *nearby)
         oldest = bases.at[0];
         base_seq = i < 0 ? 0 : bases.at[i];
         is_last = i + 1 == (int64_t)bases.count;
+        known = chron__reader_known(r, &bases, i);
         chron__bases_free(&bases);
         if (i < 0) {
             status = bridge_gap(r, oldest, 0);
@@ -152,7 +197,7 @@ static int attach_near(chron_reader *r, chron__seg *nearby)
                 return status;
             continue;
         }
-        status = enter_at(r, base_seq, is_last, nearby);
+        status = enter_at(r, base_seq, is_last, known, nearby);
         if (status == -CHRON_ECORRUPT) {
             int passed = chron__reader_pass_gap(r);
 
@@ -179,12 +224,115 @@ static int rewritten(uint64_t seq, uint64_t end)
     return status;
 }
 
+int chron__reader_move_to(chron_reader *r, uint64_t seq, chron__seg *nearby)
+{
+    chron_reader before = *r;
+    int status;
+
+    r->seg = NULL;
+    r->next_seq = seq;
+    chron__reader_enter_segment(r, NULL, 0, seq);
+    status = attach_near(r, nearby);
+    if (status == -CHRON_ECORRUPT)
+        status = 0; /* the position is where it should be: whoever reads there is told */
+    if (status < 0) {
+        *r = before;
+        return status;
+    }
+    chron__seg_release(before.seg);
+    return status;
+}
+
+/* ------------------------------------------------------------------- the record before the position */
+
+/* In one segment; with a reference to it. */
+static int find_before_in(chron_reader *r, uint64_t base_seq, uint64_t seq, chron__seg **seg, uint64_t *offset,
+                          chron__rec *rec)
+{
+    int status = 0;
+
+    if (r->seg && r->seg->base_seq == base_seq)
+        *seg = chron__seg_retain(r->seg);
+    else
+        status = chron__seg_open(&r->q, base_seq, CHRON__SEG_HEADLESS, seg);
+    if (status == -CHRON_EGONE || status == -CHRON_ECORRUPT)
+        return 0; /* what cannot be read is passed over */
+    if (status < 0)
+        return status;
+    status = chron__seg_find_before(*seg, seq, offset, rec);
+    if (chron__map_faulted(&(*seg)->map))
+        status = chron__seg_fail_fault(*seg, "");
+    if (status <= 0)
+        chron__seg_release(*seg);
+    return status;
+}
+
+int chron__reader_find_before(chron_reader *r, uint64_t seq, chron__seg **seg, uint64_t *offset, chron__rec *rec)
+{
+    chron__bases bases;
+    int status = 0;
+
+    if (r->seg && seq > r->seg->base_seq && seq <= r->next_seq)
+        status = find_before_in(r, r->seg->base_seq, seq, seg, offset, rec);
+    if (status != 0 || seq == 0)
+        return status;
+    status = chron__queue_list(&r->q, &bases);
+    for (int64_t i = status < 0 ? -1 : chron__bases_find(&bases, seq - 1u); status == 0 && i >= 0; i--)
+        status = find_before_in(r, bases.at[i], seq, seg, offset, rec);
+    chron__bases_free(&bases);
+    return status;
+}
+
+int chron__reader_fingerprint(chron_reader *r, uint32_t *crc)
+{
+    chron__seg *seg;
+    chron__rec rec;
+    uint64_t offset;
+    int found;
+
+    if (r->has_last) {
+        *crc = r->last_crc;
+        return 1;
+    }
+    if (chron__reader_find_before(r, r->next_seq, &seg, &offset, &rec) <= 0)
+        return 0; /* deleted, or damaged: then there is nothing to compare with */
+    found = chron__rec_seq(&rec) + 1u == r->next_seq;
+    if (found)
+        *crc = rec.crc;
+    chron__seg_release(seg);
+    return found;
+}
+
+/* The reader has entered a segment anew: is the record before the position still the one that it was `before`? 1 or 0. */
+static int keep_history(chron_reader *r, const chron_reader *before)
+{
+    uint32_t crc;
+
+    if (!before->has_last || r->next_seq != before->next_seq)
+        return 1;
+    if (r->seg && chron__reader_fingerprint(r, &crc) && crc != before->last_crc)
+        return 0;
+    r->last_crc = before->last_crc; /* out of sight now, but it is what was read */
+    r->has_last = 1;
+    r->epoch = before->epoch;
+    return 1;
+}
+
 int chron__reader_attach(chron_reader *r)
 {
-    int status = attach_near(r, NULL);
+    const chron_reader before = *r;
+    int status;
 
-    /* The position was in the log when the reader came to it. */
-    return status == -CHRON_ERANGE ? rewritten(r->next_seq - 1u, chron__error()->next_seq) : status;
+    CHRON__ASSERT(!r->seg);
+    status = attach_near(r, NULL);
+    if (status == -CHRON_ERANGE) /* the position was in the log when the reader came to it */
+        return rewritten(r->next_seq - 1u, chron__error()->next_seq);
+    if (status >= 0 && !keep_history(r, &before)) {
+        chron__seg_release(r->seg);
+        *r = before;
+        return rewritten(r->next_seq - 1u, CHRON_SEQ_NONE);
+    }
+    return status;
 }
 
 int chron__reader_missing(chron_reader *r)
@@ -205,107 +353,9 @@ int chron__reader_missing(chron_reader *r)
     return status < 0 ? status : chron__reader_attach(r);
 }
 
-int chron__reader_move_to(chron_reader *r, uint64_t seq, chron__seg *nearby)
-{
-    chron_reader before = *r;
-    int status;
-
-    r->seg = NULL;
-    r->next_seq = seq;
-    chron__reader_enter_segment(r, NULL, 0, seq);
-    status = attach_near(r, nearby);
-    if (status < 0) {
-        *r = before;
-        return status;
-    }
-    chron__seg_release(before.seg);
-    return status;
-}
-
-/* ------------------------------------------------------------------- the record before the position */
-
-int chron__reader_locate_previous(chron_reader *r, chron__seg **seg, uint64_t *offset)
-{
-    uint64_t wanted;
-    uint64_t found;
-    int status;
-
-    *seg = NULL;
-    if (!r->seg) {
-        status = chron__reader_attach(r);
-        if (status <= 0)
-            return status;
-    }
-    if (r->next_seq == 0)
-        return 0;
-    wanted = r->next_seq - 1u;
-    if (r->next_seq > r->seg->base_seq) {
-        *seg = chron__seg_retain(r->seg);
-    } else {
-        if (r->seg->prev_base == CHRON_SEQ_NONE)
-            return 0;
-        status = chron__seg_open(&r->q, r->seg->prev_base, 0, seg);
-        if (status < 0)
-            return status == -CHRON_EGONE ? 0 : status;
-    }
-    status = chron__seg_find(*seg, wanted, offset, &found);
-    if (status == 0 && found == wanted)
-        return 1;
-    chron__seg_release(*seg);
-    *seg = NULL;
-    return status < 0 ? status
-                      : chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is missing", wanted), "", 0, wanted);
-}
-
-int chron__reader_locate(chron_reader *r, uint64_t seq, chron__seg **seg, uint64_t *offset)
-{
-    chron__bases bases;
-    uint64_t base_seq;
-    uint64_t found;
-    int64_t i;
-
-    if (r->seg && seq >= r->seg->base_seq) {
-        *seg = chron__seg_retain(r->seg);
-    } else {
-        if (chron__queue_list(&r->q, &bases) < 0)
-            return 0;
-        i = chron__bases_find(&bases, seq);
-        base_seq = i < 0 ? 0 : bases.at[i];
-        chron__bases_free(&bases);
-        if (i < 0 || chron__seg_open(&r->q, base_seq, CHRON__SEG_HEADLESS, seg) < 0)
-            return 0;
-    }
-    if (chron__seg_find(*seg, seq, offset, &found) == 0 && found == seq)
-        return 1;
-    chron__seg_release(*seg);
-    return 0;
-}
-
-int chron__reader_fingerprint(chron_reader *r, uint32_t *crc)
-{
-    chron__seg *seg;
-    chron__rec rec;
-    uint64_t offset;
-    int status;
-
-    if (r->has_last) {
-        *crc = r->last_crc;
-        return 1;
-    }
-    status = chron__reader_locate_previous(r, &seg, &offset);
-    if (status <= 0)
-        return 0; /* deleted, or damaged: then there is nothing to compare with */
-    status = chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_DATA;
-    if (status)
-        *crc = rec.crc;
-    chron__seg_release(seg);
-    return status;
-}
-
 int chron__reader_reattach(chron_reader *r)
 {
-    chron_reader before = *r;
-    uint32_t crc;
+    const chron_reader before = *r;
     int status;
 
     if (before.seg)
@@ -313,15 +363,10 @@ int chron__reader_reattach(chron_reader *r)
     status = chron__reader_move_to(r, before.next_seq, NULL);
     if (status == -CHRON_ERANGE) {
         status = rewritten(before.next_seq - 1u, chron__error()->next_seq);
-    } else if (status >= 0 && before.has_last && r->next_seq == before.next_seq) {
-        if (chron__reader_fingerprint(r, &crc) && crc != before.last_crc) {
-            chron__seg_release(r->seg);
-            *r = before;
-            return rewritten(before.next_seq - 1u, CHRON_SEQ_NONE);
-        }
-        r->last_crc = before.last_crc; /* out of sight now, but it is what was read */
-        r->has_last = 1;
-        r->epoch = before.epoch;
+    } else if (status >= 0 && !keep_history(r, &before)) {
+        chron__seg_release(r->seg);
+        *r = before;
+        return rewritten(before.next_seq - 1u, CHRON_SEQ_NONE);
     }
     chron__seg_release(before.seg);
     return status;

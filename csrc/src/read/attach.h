@@ -24,15 +24,15 @@ int chron__reader_reattach(chron_reader *r);
 /* The segment that END leads to is not there. As attach. */
 int chron__reader_missing(chron_reader *r);
 /*
- * Be at `seq`, or stay and say why. As attach, but ERANGE if the log ends before it. `nearby` (may be NULL) saves mapping
- * that segment anew.
+ * Be at `seq`, or stay and say why. As attach, but ERANGE if the log ends before it, and 0 also if the record is damaged:
+ * whoever reads it is told. `nearby` (may be NULL) saves mapping that segment anew.
  */
 int chron__reader_move_to(chron_reader *r, uint64_t seq, chron__seg *nearby);
+/* As chron__log_end, for what this reader may see. */
+int chron__reader_end(chron_reader *r, uint64_t *end);
 
-/* The record before the position: 1 with *seg (a reference) and *offset; 0 if there is none any more. */
-int chron__reader_locate_previous(chron_reader *r, chron__seg **seg, uint64_t *offset);
-/* Any record before the position, in the same way; 0 also if it cannot be read. */
-int chron__reader_locate(chron_reader *r, uint64_t seq, chron__seg **seg, uint64_t *offset);
+/* The last whole record before `seq`: 1 with *seg (a reference), *offset, *rec; 0 if there is none. Damage is passed over. */
+int chron__reader_find_before(chron_reader *r, uint64_t seq, chron__seg **seg, uint64_t *offset, chron__rec *rec);
 /* The CRC of the record before the position. 1; 0 if it is not there any more. */
 int chron__reader_fingerprint(chron_reader *r, uint32_t *crc);
 

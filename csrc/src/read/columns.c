@@ -107,11 +107,12 @@ static int64_t peek_columns(chron_reader *r, chron_columns *c, size_t count, chr
         /* Before anybody allocates by this length, make sure that it is one. */
         status = chron__reader_check(r, &rec, rec.payload);
         c->length_max = rec.length;
-        return status < 0 ? status
-                          : chron__fail(CHRON_EBUFFER, "the payload has %u bytes, the limit is %" PRIu64,
-                                        (unsigned)rec.length, c->bytes_max);
+        if (status == 0)
+            return chron__fail(CHRON_EBUFFER, "the payload has %u bytes, the limit is %" PRIu64, (unsigned)rec.length,
+                               c->bytes_max);
+    } else {
+        status = chron__reader_check(r, &rec, payload_of(c, &rec));
     }
-    status = chron__reader_check(r, &rec, payload_of(c, &rec));
     if (status < 0) {
         status = chron__reader_pass_damage(r, status);
         return status > 0 ? peek_columns(r, c, count, segment) : status;

@@ -30,14 +30,28 @@ static int commit(chron_reader *r, int sync)
     return store(r, at, sync);
 }
 
-/* The position that is stored is that behind the record `upto` - 1, if it can be had: else there is nothing to compare with. */
+/* Where the position lies, and what stands before it, if that can be had: else there is nothing to compare with. */
+static void describe(chron_reader *r, chron__slot_value *at)
+{
+    chron__seg *seg;
+    uint64_t offset;
+    chron__rec rec;
+
+    if (chron__reader_find_before(r, at->next_seq, &seg, &offset, &rec) <= 0)
+        return;
+    at->segment_base = seg->base_seq;
+    if (chron__rec_seq(&rec) + 1u == at->next_seq) {
+        at->offset = offset + chron__rec_bytes(&rec);
+        at->fingerprint = rec.crc;
+        at->flags = CHRON__SLOT_FINGERPRINT;
+    }
+    chron__seg_release(seg);
+}
+
 static int commit_upto(chron_reader *r, uint64_t upto, int sync)
 {
     const uint64_t committed = r->position.value.next_seq;
     chron__slot_value at = {.next_seq = upto};
-    chron__seg *seg;
-    uint64_t offset;
-    chron__rec rec;
 
     if (upto == r->next_seq || r->position.fd < 0)
         return commit(r, sync);
@@ -46,15 +60,7 @@ static int commit_upto(chron_reader *r, uint64_t upto, int sync)
                            "cannot commit up to %" PRIu64 ": the reader is at %" PRIu64
                            ", and has committed up to %" PRIu64,
                            upto, r->next_seq, committed == CHRON_SEQ_NONE ? 0 : committed);
-    if (upto > 0 && chron__reader_locate(r, upto - 1u, &seg, &offset)) {
-        at.segment_base = seg->base_seq;
-        if (chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_DATA) {
-            at.offset = offset + chron__rec_bytes(&rec);
-            at.fingerprint = rec.crc;
-            at.flags = CHRON__SLOT_FINGERPRINT;
-        }
-        chron__seg_release(seg);
-    }
+    describe(r, &at);
     return store(r, at, sync);
 }
 

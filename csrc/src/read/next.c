@@ -16,6 +16,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "queue/gaps.h"
+#include "read/around.h"
 #include "read/attach.h"
 
 #define HOLE_LOOKS_MASK 0xFFFFu /* empty looks between two listings of the directory */
@@ -203,9 +204,9 @@ int chron__reader_peek(chron_reader *r, chron__rec *rec)
 
     do {
         status = look(r, rec);
-        if (__builtin_expect(status >= 0, 1))
+        if (__builtin_expect(status > 0, 1))
             return status;
-        status = chron__reader_pass_damage(r, status);
+        status = status == 0 ? chron__reader_look_around(r) : chron__reader_pass_damage(r, status);
     } while (status > 0);
     return status;
 }
@@ -281,8 +282,10 @@ static int next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view 
     if (rec.length > capacity) {
         /* Before anybody allocates by this length, make sure that it is one. */
         status = check(r, &rec, rec.payload);
-        if (status < 0)
-            return status;
+        if (status < 0) {
+            status = chron__reader_pass_damage(r, status);
+            return status > 0 ? next_copy(r, buffer, capacity, out) : status;
+        }
         chron__reader_view(&rec, NULL, out);
         return chron__fail(CHRON_EBUFFER, "the payload has %u bytes, the buffer %zu", (unsigned)rec.length, capacity);
     }

@@ -60,17 +60,3 @@ int chron_reader_stats_get(const chron_reader *r, chron_reader_stats *out)
         chron__struct_give(&r->stats, sizeof r->stats, out);
     return status;
 }
-
-int64_t chron_reader_lag(chron_reader *r)
-{
-    uint64_t end = 0;
-    int64_t status = chron__reader_enter(r);
-
-    if (status < 0)
-        return status;
-    status = chron__log_end(&r->q, r->seg, &end);
-    chron__reader_leave(r);
-    if (status < 0)
-        return status;
-    return end > r->next_seq ? (int64_t)(end - r->next_seq) : 0;
-}

@@ -35,6 +35,9 @@ struct chron_reader {
     uint32_t empty_looks;   /* at the tail, since this segment was entered */
     chron__slot_value mark; /* of queue.meta, as last seen: durable mark, and the end after a clean close */
     uint64_t writer_epoch;  /* of the writer under which the position was last known to be in the log */
+    uint64_t looked_ns;     /* wall clock: when it last looked whether names still lead to what it maps, */
+    uint64_t bell_ns;       /* the same of the doorbell */
+    uint64_t looked_at;     /* and how many records it had read by then */
     uint32_t fork_count;
     uint32_t checked;
     chron__a32 closed; /* [BUSY] by shut: then `busy` stays taken for good */
@@ -84,6 +87,18 @@ static inline int chron__reader_is_visible(chron_reader *r, uint64_t seq)
     chron__queue_refresh_state(&r->q, &r->mark);
     r->visible = r->mark.durable_next;
     return seq < r->visible;
+}
+
+/*
+ * All seqs below this were in the log once, whatever can be read of it, as far as segment i of `bases` goes: a next one is
+ * there only if its are. For -1: of the whole log.
+ */
+static inline uint64_t chron__reader_known(chron_reader *r, const chron__bases *bases, int64_t i)
+{
+    if (i >= 0 && (size_t)i + 1u < bases->count)
+        return bases->at[i + 1];
+    chron__queue_refresh_state(&r->q, &r->mark);
+    return chron__known_end(&r->mark);
 }
 
 /* *rec has been consumed. */

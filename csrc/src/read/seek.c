@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * seek.c - moving a reader: to a seq, a time, either end, back, past damage.
+ * seek.c - moving a reader: to a seq, a time, either end, back, past damage; and how far the end is.
  *
  * Invariant: a move that fails leaves the reader where it was.
  */
@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #include "base/error.h"
+#include "read/around.h"
 #include "read/attach.h"
 #include "read/next.h"
 
@@ -17,7 +18,7 @@
 static int seek(chron_reader *r, uint64_t seq)
 {
     uint64_t end = r->next_seq; /* what was read exists: only beyond it the end has to be found */
-    int status = seq > end ? chron__log_end(&r->q, r->seg, &end) : 0;
+    int status = seq > end || !chron__reader_is_visible(r, seq) ? chron__reader_end(r, &end) : 0;
 
     if (status < 0)
         return status;
@@ -54,9 +55,13 @@ static int seek_latest(chron_reader *r)
     for (int tries = 0; tries < TRIES; tries++) {
         uint64_t end;
 
-        status = chron__log_end(&r->q, r->seg, &end);
-        if (status == 0)
-            status = chron__reader_move_to(r, end, r->seg);
+        status = chron__reader_look_around(r);
+        /* Whatever became of the position: it is about to be left. */
+        if (status >= 0 || status == -CHRON_EREWRITTEN || status == -CHRON_EGONE)
+            status = chron__reader_end(r, &end);
+        if (status < 0)
+            return status;
+        status = chron__reader_move_to(r, end, r->seg);
         if (status != -CHRON_EGONE) /* else the writer has gone on since, and what was the end is deleted */
             break;
     }
@@ -77,65 +82,64 @@ static int ends_before(chron_reader *r, uint64_t base_seq, uint64_t timestamp_ns
            seal.last_ts < timestamp_ns;
 }
 
+/* In this segment? 1: the reader is there; 2: yes, but it is not visible yet; 0; or EIO. Damage is passed over. */
+static int seek_time_in(chron_reader *r, uint64_t base_seq, uint64_t known, uint64_t timestamp_ns)
+{
+    chron__seg *seg;
+    uint64_t offset;
+    uint64_t seq;
+    int status = chron__seg_open(&r->q, base_seq, CHRON__SEG_HEADLESS, &seg);
+
+    if (status < 0)
+        return status == -CHRON_EGONE || status == -CHRON_ECORRUPT ? 0 : status;
+    status = chron__seg_find_time(seg, timestamp_ns, known, &offset, &seq);
+    if (chron__map_faulted(&seg->map))
+        status = chron__seg_fail_fault(seg, "");
+    if (status > 0 && !chron__reader_is_visible(r, seq))
+        status = 2;
+    if (status == 1)
+        chron__reader_enter_segment(r, seg, offset, seq);
+    else
+        chron__seg_release(seg);
+    return status;
+}
+
 static int seek_time(chron_reader *r, uint64_t timestamp_ns)
 {
     chron__bases bases;
     int status = chron__queue_list(&r->q, &bases);
 
-    for (size_t i = 0; status >= 0 && i < bases.count; i++) {
-        chron__seg *seg;
-        chron__rec rec;
-        uint64_t offset;
-        uint64_t seq;
-
-        if (i + 1u < bases.count && ends_before(r, bases.at[i], timestamp_ns))
-            continue;
-        status = chron__seg_open(&r->q, bases.at[i], 0, &seg);
-        if (status == -CHRON_EGONE) {
-            status = 0;
-            continue;
-        }
-        if (status < 0)
-            break;
-        status = chron__seg_find_time(seg, timestamp_ns, &offset, &seq);
-        if (status == 0 && chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_DATA) {
-            chron__reader_enter_segment(r, seg, offset, seq);
-            chron__bases_free(&bases);
-            return 0;
-        }
-        chron__seg_release(seg);
-    }
+    for (size_t i = 0; status == 0 && i < bases.count; i++)
+        if (i + 1u == bases.count || !ends_before(r, bases.at[i], timestamp_ns))
+            status = seek_time_in(r, bases.at[i], chron__reader_known(r, &bases, (int64_t)i), timestamp_ns);
     chron__bases_free(&bases);
-    return status < 0 ? status : seek_latest(r);
+    if (status < 0)
+        return status;
+    return status == 1 ? 0 : seek_latest(r);
 }
 
 /* ------------------------------------------------------------------------------------------- back */
 
 static int previous(chron_reader *r, chron_view *out)
 {
-    char name[CHRON__NAME_BYTES];
+    uint64_t from = r->next_seq;
+    uint64_t skipped;
     chron__seg *seg;
     chron__rec rec;
     uint64_t offset;
     int status;
 
-    if (!chron__reader_is_visible(r, r->next_seq - 1u))
-        return 0;
-    status = chron__reader_locate_previous(r, &seg, &offset);
+    if (from > 0 && !chron__reader_is_visible(r, from - 1u))
+        from = r->visible;
+    status = chron__reader_find_before(r, from, &seg, &offset, &rec);
     if (status <= 0)
         return status;
-    if (chron__rec_load(seg->map.base, seg->size, offset, &rec) != CHRON__REC_DATA ||
-        chron__rec_seq(&rec) != r->next_seq - 1u || !chron__rec_crc_ok(&rec, rec.payload)) {
-        chron__segment_name(seg->base_seq, name);
-        status = chron__map_faulted(&seg->map)
-                     ? chron__seg_fail_fault(seg, "")
-                     : chron__at(chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is damaged: seek to one before it",
-                                             r->next_seq - 1u),
-                                 name, offset, r->next_seq - 1u);
-        chron__seg_release(seg);
-        return status;
+    skipped = from - 1u - chron__rec_seq(&rec);
+    if (skipped > 0) {
+        r->stats.skipped += skipped;
+        r->stats.gaps++;
     }
-    chron__reader_enter_segment(r, seg, offset, r->next_seq - 1u);
+    chron__reader_enter_segment(r, seg, offset, chron__rec_seq(&rec));
     chron__reader_view(&rec, rec.payload, out);
     r->stats.records++;
     r->stats.payload_bytes += rec.length;
@@ -149,10 +153,32 @@ static int enter_whole(chron_reader *r, uint64_t base_seq)
 {
     chron__seg *seg;
 
-    if (chron__seg_open(&r->q, base_seq, 0, &seg) < 0)
+    if (chron__seg_open(&r->q, base_seq, CHRON__SEG_HEADLESS, &seg) < 0)
         return 0;
     chron__reader_enter_segment(r, seg, seg->data_offset, base_seq);
     return 1;
+}
+
+/*
+ * Nothing that can be read follows the damage. What is known to have been there is passed over: the reader waits behind it.
+ * Else it stays, as the next writer may cut it off, and give its seqs to others.
+ */
+static int64_t stand_behind(chron_reader *r)
+{
+    uint64_t from = r->next_seq;
+    uint64_t behind = chron__reader_known(r, NULL, -1);
+    int alive = chron__queue_writer_alive(&r->q);
+
+    if (alive < 0)
+        return alive;
+    if (alive && behind <= from)
+        behind = from + 1u; /* what a living writer has published stays */
+    if (behind <= from)
+        return chron__at(
+            chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is damaged, and nothing readable follows it yet", from), "",
+            0, from);
+    chron__reader_enter_segment(r, NULL, 0, behind);
+    return (int64_t)(behind - from);
 }
 
 /* Go on at the segment behind that of the position: how many seqs that passes over. */
@@ -175,19 +201,52 @@ static int64_t skip_segment(chron_reader *r)
             break;
         }
     }
-    if (i == bases.count)
-        status = chron__at(
-            chron__fail(CHRON_ECORRUPT, "record %" PRIu64 " is damaged, and nothing readable follows it yet", from), "",
-            0, from);
+    status = i == bases.count;
     chron__bases_free(&bases);
-    return status < 0 ? status : (int64_t)(r->next_seq - from);
+    return status ? stand_behind(r) : (int64_t)(r->next_seq - from);
+}
+
+/* The next whole record in the segment of the position: 1, and the reader is there; 0; or a failure. */
+static int skip_within(chron_reader *r)
+{
+    chron__resync search = {.seg = r->seg, .offset = r->offset, .seq = r->next_seq};
+    chron__bases bases;
+    chron__seg *seg = NULL;
+    uint64_t known;
+    int64_t i;
+    int status = 0;
+
+    if (r->seg) {
+        seg = chron__seg_retain(r->seg);
+    } else {
+        status = chron__queue_list(&r->q, &bases);
+        i = status < 0 ? -1 : chron__bases_find(&bases, r->next_seq);
+        if (i >= 0)
+            status = chron__seg_open(&r->q, bases.at[i], CHRON__SEG_HEADLESS, &seg);
+        known = chron__reader_known(r, &bases, i);
+        chron__bases_free(&bases);
+        if (!seg)
+            return status == -CHRON_ECORRUPT || status == -CHRON_EGONE ? 0 : status;
+        /* The damage begins somewhere before the position. */
+        status = chron__seg_find(seg, r->next_seq, known, &search.offset, &search.seq);
+    }
+    search.seg = seg;
+    search.limit = seg->size;
+    status = (r->seg || status == -CHRON_ECORRUPT) && chron__seg_resync(&search, search.offset, search.seq) &&
+             search.seq > r->next_seq;
+    if (chron__map_faulted(&seg->map))
+        status = chron__seg_fail_fault(seg, "");
+    if (status > 0)
+        chron__reader_enter_segment(r, seg, search.offset, search.seq);
+    else
+        chron__seg_release(seg);
+    return status;
 }
 
 static int64_t skip_damaged(chron_reader *r)
 {
     uint64_t from = r->next_seq;
     const uint32_t on_gap = r->options.on_gap;
-    chron__resync search;
     int64_t skipped;
     chron__rec rec;
     int status;
@@ -205,13 +264,10 @@ static int64_t skip_damaged(chron_reader *r)
     }
     if (status != -CHRON_ECORRUPT)
         return status;
-    search = (chron__resync){.seg = r->seg, .limit = r->size}; /* without a segment the size is 0 */
-    if (chron__seg_resync(&search, r->offset, from)) {
-        chron__reader_enter_segment(r, chron__seg_retain(r->seg), search.offset, search.seq);
-        skipped = (int64_t)(search.seq - from);
-    } else {
-        skipped = skip_segment(r);
-    }
+    status = skip_within(r);
+    if (status < 0)
+        return status;
+    skipped = status > 0 ? (int64_t)(r->next_seq - from) : skip_segment(r);
     if (skipped > 0) {
         r->stats.skipped += (uint64_t)skipped;
         r->stats.gaps++;
@@ -250,6 +306,11 @@ static int resume(chron_reader *r)
     /* After a gap the position is another one, and the fingerprint of no use. */
     if (status < 0 || r->next_seq != at->next_seq || !(at->flags & CHRON__SLOT_FINGERPRINT))
         return status;
+    if (!r->seg) { /* damage is in the way: compared when there is a way */
+        r->last_crc = at->fingerprint;
+        r->has_last = 1;
+        return 0;
+    }
     if (chron__reader_fingerprint(r, &crc) && crc != at->fingerprint) {
         status = chron__fail(CHRON_EREWRITTEN,
                              "record %" PRIu64 " is not the one that this reader had read when it "
@@ -351,4 +412,20 @@ int64_t chron_reader_skip_damaged(chron_reader *r)
     status = skip_damaged(r);
     chron__reader_leave(r);
     return status;
+}
+
+int64_t chron_reader_lag(chron_reader *r)
+{
+    uint64_t end = 0;
+    int64_t status = chron__reader_enter(r);
+
+    if (status < 0)
+        return status;
+    status = chron__reader_look_around(r);
+    if (status >= 0)
+        status = chron__reader_end(r, &end);
+    chron__reader_leave(r);
+    if (status < 0)
+        return status;
+    return end > r->next_seq ? (int64_t)(end - r->next_seq) : 0;
 }

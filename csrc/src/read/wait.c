@@ -3,6 +3,7 @@
  * wait.c - waiting for something to read: spinning, sleeping at the doorbell, and arming it for somebody else who sleeps.
  * Why no wake-up is lost stands in format/doorbell.c.
  */
+#include "read/around.h"
 #include "read/next.h"
 
 #include <errno.h>
@@ -56,10 +57,12 @@ static int doze(chron_reader *r, uint64_t start, uint64_t ns)
     uint64_t poll_ns = CHRON__POLL_MIN_NS;
 
     for (;;) {
-        uint32_t announced = chron__doorbell_announce(&r->bell);
-        uint64_t passed;
         uint64_t slice = CHRON__SLEEP_SLICE_NS;
+        uint32_t announced;
+        uint64_t passed;
 
+        chron__reader_mind_doorbell(r);
+        announced = chron__doorbell_announce(&r->bell);
         if (is_ready(r))
             return 1;
         passed = chron__monotonic_ns() - start;
@@ -109,6 +112,7 @@ int chron_reader_wait(chron_reader *r, int64_t timeout_ns)
 /* [BELL] as doze(), but it is somebody else who sleeps. */
 static int arm(chron_reader *r)
 {
+    chron__reader_mind_doorbell(r);
     (void)chron__doorbell_announce(&r->bell);
     if (is_ready(r))
         return 1;

@@ -172,8 +172,10 @@ void chron__birth_undo(chron_writer *w, const chron__born *born)
         return; /* a queue without records, then: never segments without queue.meta */
     if (born->queue)
         (void)io->unlink(io, w->q.dir, CHRON__FILE_META);
-    else if (chron__birth_was(&w->q))
-        return; /* the queue is older than this opening: what it lacked, it may keep */
+    else if (chron__birth_was(&w->q)) { /* the queue is older than this opening: what it lacked, it may keep */
+        chron__lock_undo(w);
+        return;
+    }
     (void)io->unlink(io, w->q.dir, CHRON__FILE_META ".tmp");
     if (born->doorbell)
         (void)io->unlink(io, w->q.dir, CHRON__FILE_DOORBELL);

@@ -16,7 +16,7 @@
 
 #include "base/error.h"
 
-#define LINE_BYTES 256 /* always as long: rewriting it needs no room on a full disk */
+#define LINE_BYTES CHRON__LOCK_LINE_BYTES /* always as long: rewriting it needs no room on a full disk */
 #define LINE_TRIES 50
 #define LINE_WAIT_NS 2000000u
 #define RETRY_NS 10000000u /* how often a waiting writer tries: 10 ms */
@@ -76,8 +76,11 @@ int chron__lock_take(chron_writer *w, const char *path, int *made)
     for (;;) {
         int status = try_lock(w, made);
 
-        if (status > 0)
+        if (status > 0) {
+            if (chron__read_file(w->q.io, w->q.dir, CHRON__FILE_LOCK, w->line, LINE_BYTES) != LINE_BYTES)
+                memset(w->line, ' ', LINE_BYTES);
             return chron__lock_write_line(w); /* at once: whoever is refused meanwhile wants to know by whom */
+        }
         if (status == -ENOENT)
             return chron__fail(CHRON_EREMOVED, "the directory %s was removed while it was being opened", path);
         if (status < 0)
@@ -131,6 +134,17 @@ int chron__lock_write_line(const chron_writer *w)
         io->close_file(io, fd);
     }
     return status < 0 ? chron__fail_sys((int)status, CHRON__FILE_LOCK, "cannot write the line in writer.lock") : 0;
+}
+
+void chron__lock_undo(const chron_writer *w)
+{
+    const chron__io *io = w->q.io;
+    int fd = io->open_file(io, w->q.dir, CHRON__FILE_LOCK, CHRON__OPEN_WRITE, 0);
+
+    if (fd < 0)
+        return;
+    (void)io->write_at(io, fd, w->line, LINE_BYTES, 0);
+    io->close_file(io, fd);
 }
 
 void chron__lock_release_meta(chron_writer *w)

@@ -18,6 +18,8 @@ void chron__lock_release_meta(chron_writer *w);
 int chron__lock_fail_held(const chron__queue *q, const char *path);
 /* The line in writer.lock, with the epoch. */
 int chron__lock_write_line(const chron_writer *w);
+/* The opening was refused: the line as it was before, for else it tells of somebody who never wrote. Under the lock. */
+void chron__lock_undo(const chron_writer *w);
 /* Give both up, in the order that lets nobody in too early. */
 void chron__lock_release(chron_writer *w);
 

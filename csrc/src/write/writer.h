@@ -58,9 +58,10 @@ struct chron_writer {
     chron_writer_options options; /* retention is not kept: it is the caller's */
     chron_retention retention;
     chron__lock writer_lock;
-    chron__lock meta_lock;            /* on queue.meta, in case somebody deletes writer.lock */
-    chron__place place;               /* of queue.meta */
-    void (*on_cancel)(void *opening); /* while it is opened: what to do if the thread is cancelled */
+    char line[CHRON__LOCK_LINE_BYTES]; /* of writer.lock, as it was before this opening */
+    chron__lock meta_lock;             /* on queue.meta, in case somebody deletes writer.lock */
+    chron__place place;                /* of queue.meta */
+    void (*on_cancel)(void *opening);  /* while it is opened: what to do if the thread is cancelled */
     void *opening;
     int counts_links; /* this file system tells when a file was removed */
     chron_recovery recovery;
