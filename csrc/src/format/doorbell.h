@@ -50,7 +50,7 @@ int chron__doorbell_wake(chron__doorbell *bell);
 static inline int chron__doorbell_ring(chron__doorbell *bell)
 {
     CHRON__ASSERT(bell->map.base); /* a writer has one */
-    if (__builtin_expect(bell->is_light, 1))
+    if (__builtin_expect(bell->is_light != 0, 1))
         chron__fence_light(); /* [BELL] with chron__doorbell_announce: publish, then look for sleepers */
     else
         chron__fence_seq_cst(); /* [BELL] the same, whoever announces */
