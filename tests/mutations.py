@@ -1588,4 +1588,11 @@ MUTANTS += [
         "",
         (REPLACED,),
     ),
+    Mutant(
+        "a dead writer is believed where the log ends",
+        "format/locate.c",
+        "        chron__queue_writer_alive(q) != 1)\n",
+        "        0)\n",
+        ("test_lapped",),
+    ),
 ]

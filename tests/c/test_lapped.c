@@ -14,6 +14,7 @@
 
 static char path[TEMPORARY_BYTES];
 static chron_writer *writer;
+static int lists;
 static int left; /* files of segments that are opened until the writer goes on; negative: it has */
 
 /* So far that nothing is left of what was there. */
@@ -68,11 +69,45 @@ static void test_the_end_moves_while_it_is_looked_for(void)
     CHECK(moved >= 2 && moved < MOMENTS); /* all its moments were tried */
 }
 
+static int list(const chron__io *self, int dir, int (*visit)(void *context, const char *name), void *context)
+{
+    lists++;
+    return chron__io_posix.list(self, dir, visit, context);
+}
+
+/* A living writer says which segment it appends to: how many there are does not matter. Nobody else is believed. */
+static void test_the_lag_is_told_without_a_look_at_the_directory(void)
+{
+    chron_reader_options options = {.struct_size = sizeof options, .start = CHRON_START_LATEST};
+    chron__io io = chron__io_posix;
+    chron_reader *r;
+    uint64_t begin;
+    uint64_t end;
+
+    left = -1;
+    io.list = list;
+    CHECK_EQ(chron__reader_open_with(&io, path, &options, &r), 0);
+    begin = chron_reader_position(r);
+    lists = 0;
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(chron_reader_lag(r), (int64_t)(chron_writer_next_seq(writer) - begin));
+        go_on();
+    }
+    CHECK_EQ(lists, 0);
+    end = chron_writer_next_seq(writer);
+    CHECK_EQ(chron_writer_close(writer), 0);
+    CHECK_EQ(chron_reader_lag(r), (int64_t)(end - begin));
+    CHECK(lists > 0);
+    CHECK_EQ(chron_reader_close(r), 0);
+    open_writer();
+}
+
 int main(void)
 {
     temporary_directory(path);
     open_writer();
     RUN(test_the_end_moves_while_it_is_looked_for);
+    RUN(test_the_lag_is_told_without_a_look_at_the_directory);
     CHECK_EQ(chron_writer_close(writer), 0);
     temporary_remove(path);
     return 0;

@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "format/identity.h"
 #include "format/segment.h"
 
 #define VAIN_MAX 16u      /* segments' worth of bytes that a search behind damage sums up in vain; then it gets picky */
@@ -265,6 +266,28 @@ static int end_of(const chron__seg *seg, uint64_t known, uint64_t *next_seq)
            chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END;
 }
 
+/*
+ * The segment that a living writer says it appends to. Only its low word is told: the rest is that of what is known, or else no
+ * file bears the name. 1; 0: look at the directory.
+ */
+static int open_told(const chron__queue *q, chron__seg *held, uint64_t known, chron__seg **out)
+{
+    uint64_t near = held && held->base_seq > known ? held->base_seq : known;
+    chron__slot_value state;
+    chron__words words;
+    uint64_t base_seq;
+
+    if (!chron__queue_state(q, &state) || !chron__words_load(q->meta.base, state.epoch, &words) ||
+        chron__queue_writer_alive(q) != 1)
+        return 0;
+    base_seq = (near & ~(uint64_t)UINT32_MAX) | words.base;
+    if (base_seq < near && near - base_seq > UINT32_MAX / 2u)
+        base_seq += (uint64_t)UINT32_MAX + 1u;
+    if (held && held->base_seq == base_seq)
+        *out = chron__seg_retain(held);
+    return *out || chron__seg_open(q, base_seq, 0, out) == 0;
+}
+
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq)
 {
     int status = 1;
@@ -273,19 +296,22 @@ int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq)
         chron__slot_value state;
         chron__bases bases;
         chron__seg *seg = NULL;
-        uint64_t last;
+        uint64_t last = 0;
 
         *next_seq = 0;
         (void)chron__queue_state(q, &state);
-        status = chron__queue_list(q, &bases);
-        if (status < 0 || bases.count == 0)
-            return status;
-        last = bases.at[bases.count - 1u];
-        chron__bases_free(&bases);
-        if (held && held->base_seq == last)
-            seg = chron__seg_retain(held);
-        else
-            status = chron__seg_open(q, last, CHRON__SEG_HEADLESS, &seg);
+        status = 0;
+        if (tries > 0 || !open_told(q, held, chron__known_end(&state), &seg)) {
+            status = chron__queue_list(q, &bases);
+            if (status < 0 || bases.count == 0)
+                return status;
+            last = bases.at[bases.count - 1u];
+            chron__bases_free(&bases);
+            if (held && held->base_seq == last)
+                seg = chron__seg_retain(held);
+            else
+                status = chron__seg_open(q, last, CHRON__SEG_HEADLESS, &seg);
+        }
         if (status == 0)
             status = end_of(seg, chron__known_end(&state), next_seq); /* 1: a roll came in between: look again */
         else if (status == -CHRON_EGONE)
