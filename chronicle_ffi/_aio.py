@@ -165,18 +165,25 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-async def until(ready: Callable[[], bool], bell: Bell | None, timeout: Duration | None) -> bool:
-    """Until `ready()`, which arms the handle if it is not; False if that took longer than `timeout` seconds."""
+async def until(ready: Callable[[], bool | None], bell: Bell | None, timeout: Duration | None) -> bool:
+    """Until `ready()`; False if that took longer than `timeout` seconds.
+
+    It arms the handle if it is not ready, and answers None if the bell may fail to ring all the same.
+    """
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + seconds("timeout", timeout)
-    pause = POLL_SECONDS[0] if bell is None else LOOK_SECONDS
+    poll = POLL_SECONDS[0]
     while True:
         future = loop.create_future()
         if bell is not None:
             bell.waiting.add(future)  # before arming: then whoever rings afterwards finds it
         try:
-            if ready():
+            is_there = ready()
+            if is_there:
                 return True
+            pause = LOOK_SECONDS
+            if bell is None or is_there is None:
+                pause, poll = poll, min(2 * poll, POLL_SECONDS[1])
             left = pause if deadline is None else min(pause, deadline - loop.time())
             if left <= 0:
                 return False
@@ -188,5 +195,3 @@ async def until(ready: Callable[[], bool], bell: Bell | None, timeout: Duration 
         finally:
             if bell is not None:
                 bell.waiting.discard(future)
-        if bell is None:
-            pause = min(2 * pause, POLL_SECONDS[1])

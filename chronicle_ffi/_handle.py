@@ -63,7 +63,7 @@ class Handle(_fast.Owner if TYPE_CHECKING else object):  # type: ignore[misc]
         if getattr(self, "_bell", None) is not None:
             self._drop_bell()
 
-    def _until(self, ready: Callable[[], bool], timeout: Duration | None) -> Awaitable[bool]:
+    def _until(self, ready: Callable[[], bool | None], timeout: Duration | None) -> Awaitable[bool]:
         """Wait on the running event loop until `ready()`, which arms the handle; False after `timeout` seconds."""
         from chronicle_ffi import _aio  # not above: it takes asyncio along, which not everybody needs
 
