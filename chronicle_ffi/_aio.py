@@ -36,7 +36,8 @@ class Bell:
         self._owned = owned
         self.pointer = _pointer(owned)
         self.loop = asyncio.get_running_loop()
-        self.waiting: set[asyncio.Future[None]] = set()
+        self.waiting: set[asyncio.Future[bool]] = set()
+        self.is_mute = False  # once it did not ring for what there was: its doorbell may have been replaced
         self._listener: _Listener | None = None
 
     def is_here(self) -> bool:
@@ -50,7 +51,7 @@ class Bell:
 
     def rang(self) -> None:
         for future in self.waiting:
-            _wake(future)
+            _wake(future, True)
 
     def close(self) -> None:
         """No more waiting here: who waits looks once more, and finds the handle closed."""
@@ -63,9 +64,9 @@ def _pointer(owned: _fast.Bell) -> Any:
     return ffi.cast("chron_bell **", owned.place)[0]
 
 
-def _wake(future: asyncio.Future[None]) -> None:
+def _wake(future: asyncio.Future[bool], has_rung: bool) -> None:
     if not future.done():
-        future.set_result(None)
+        future.set_result(has_rung)
 
 
 class _Listener:
@@ -173,6 +174,7 @@ async def until(ready: Callable[[], bool | None], bell: Bell | None, timeout: Du
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + seconds("timeout", timeout)
     poll = POLL_SECONDS[0]
+    has_rung = True
     while True:
         future = loop.create_future()
         if bell is not None:
@@ -180,6 +182,8 @@ async def until(ready: Callable[[], bool | None], bell: Bell | None, timeout: Du
         try:
             is_there = ready()
             if is_there:
+                if bell is not None:
+                    bell.is_mute = not has_rung
                 return True
             pause = LOOK_SECONDS
             if bell is None or is_there is None:
@@ -187,9 +191,9 @@ async def until(ready: Callable[[], bool | None], bell: Bell | None, timeout: Du
             left = pause if deadline is None else min(pause, deadline - loop.time())
             if left <= 0:
                 return False
-            timer = loop.call_later(left, _wake, future)
+            timer = loop.call_later(left, _wake, future, False)
             try:
-                await future
+                has_rung = await future
             finally:
                 timer.cancel()
         finally:

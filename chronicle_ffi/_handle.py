@@ -74,7 +74,7 @@ class Handle(_fast.Owner if TYPE_CHECKING else object):  # type: ignore[misc]
         from chronicle_ffi import _aio
 
         try:
-            if self._bell is None or not self._bell.is_here():
+            if self._bell is None or self._bell.is_mute or not self._bell.is_here():
                 owned = _fast.Bell()
                 check(self._get_bell(self._handle, ffi.cast("chron_bell **", owned.place)))
                 self._drop_bell()

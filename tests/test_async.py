@@ -246,6 +246,24 @@ def test_a_ring_that_never_comes(queue: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_doorbell_that_is_replaced_is_found(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        Queue.open_publisher(queue).close()
+        with Queue.open_subscriber(queue) as reader:
+            assert not await reader.wait_async(timeout=0.01)
+            (queue / "doorbell").unlink()
+            with Queue.open_publisher(queue) as writer:
+                asyncio.get_running_loop().call_later(0.01, writer.append, b"late")
+                message = await asyncio.wait_for(reader.next_async(), PATIENCE)
+                assert message is not None
+                monkeypatch.setattr(_aio, "LOOK_SECONDS", 10 * PATIENCE)  # from here on only its bell wakes the task
+                asyncio.get_running_loop().call_later(0.01, writer.append, b"at once")
+                message = await asyncio.wait_for(reader.next_async(), PATIENCE)
+                assert message is not None
+
+    asyncio.run(main())
+
+
 def test_without_a_doorbell_it_looks_now_and_then(queue: Path) -> None:
     Queue.open_publisher(queue).close()
     (queue / "doorbell").write_bytes(b"damaged")
