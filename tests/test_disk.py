@@ -243,8 +243,9 @@ def test_what_is_no_queue(tmp_path: Path) -> None:
             with pytest.raises(c.QueueNotFound) as caught:
                 call(path)
             assert isinstance(caught.value, FileNotFoundError)
-    with pytest.raises(c.QueueNotFound):
-        Queue.open_publisher(tmp_path / "nothing", create=False)
+    for path in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(c.QueueNotFound):
+            Queue.open_publisher(path, create=False)
     assert not (tmp_path / "nothing").exists()
     with pytest.raises(c.ChronicleError):
         Queue.open_publisher(tmp_path / "no" / "parent")
