@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         complain(error)
         return BEYOND_REPAIR
     except AccessDenied as error:
+        if args.dry_run:
+            raise
         raise UserError(f"{error}; --dry-run shows what would be done, and needs no more than to read") from None
     if args.dry_run:
         print_found(report.found)
