@@ -148,6 +148,33 @@ def test_standard_streams_may_be_closed(lines: Path, closed: str) -> None:
     assert found == [b"x"] * (1 if "0" in closed else 2) + [b"text\n"]
 
 
+@pytest.mark.parametrize(
+    ("command", "tells"),
+    [
+        ("inspect {queue} >/dev/full", "cannot write to stdout: No space left on device"),
+        ("tail {queue} >&-", "cannot write to stdout: Bad file descriptor"),
+        ("append {queue} <&-", "cannot read the input: Bad file descriptor"),
+        ("append {queue} --file nowhere", "nowhere: No such file or directory"),
+    ],
+)
+def test_a_stream_that_fails_is_named(lines: Path, command: str, tells: str) -> None:
+    """A full disk under stdout is not the queue's."""
+    line = f"'{sys.executable}' -m chronicle_ffi {command.format(queue=lines)}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"chronicle: {tells}")
+
+
+def test_repair_without_stdin_or_stdout_does_nothing(lines: Path) -> None:
+    """Nobody can say yes, or nobody can be told what is done."""
+    damage(lines)
+    before = {file: file.read_bytes() for file in lines.rglob("*") if file.is_file() and file.name != "writer.lock"}
+    for how, status in (("<&-", 5), ("--yes >&-", 2), ("--yes >/dev/full", 2)):
+        line = f"'{sys.executable}' -m chronicle_ffi repair {lines} {how}"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == status, done.stderr
+        assert {file: file.read_bytes() for file in before} == before
+
+
 def test_a_user_without_a_name_and_nowhere_to_write(lines: Path) -> None:
     """Defaults of one command are not made for the others, where they may fail."""
     script = (

@@ -77,10 +77,14 @@ def approve(found: list[Problem], yes: bool) -> bool:
     if not found:
         return True
     print_found(found)
+    sys.stdout.flush()  # what cannot be told is not done
     if yes:
         return True
     print("Nothing was changed yet. Is this to be done? [y/N] ", end="", flush=True)
-    answer = sys.stdin.readline().strip().lower() if sys.stdin else ""
+    try:
+        answer = sys.stdin.readline().strip().lower()
+    except OSError:  # it is closed, or cannot be read
+        answer = ""
     print()
     return answer in ("y", "yes")
 
