@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from chronicle_ffi import Queue, RecoveryWarning, __version__
+from chronicle_ffi import Queue, RecoveryWarning, Retention, __version__
 from chronicle_ffi.cli import main
 from tests.damage import restart
 
@@ -335,6 +335,29 @@ def test_verify_and_repair(lines: Path) -> None:
     assert "the log goes on at seq 20" in out
     assert "all is well" in run("verify", lines)[0]
     assert "lost" not in run("append", lines, stdin=b"x")[1]
+    _, err = run("tail", lines, "--from", "oldest", status=2)
+    assert "--from 8, or --skip-damaged" in err
+    run("tail", lines, "--from", "8")
+    for how in (["--from", "oldest"], ["--reader", "me"]):
+        out, err = run("tail", lines, "--skip-damaged", *how)
+        assert len(out.splitlines()) == 20
+        assert "skipped 1 record: " in err
+
+
+def test_tail_skips_what_retention_deleted(queue: Path) -> None:
+    keep = Retention(max_segments=2)
+    with Queue.open_publisher(queue, segment_size=1 << 16, keeper=False, retention=keep) as writer:
+        with Queue.open_subscriber(queue, "slow") as reader:
+            reader.commit()
+        writer.append_many([b"x" * 1000] * 200)
+    oldest = Queue.info(queue).oldest_seq
+    assert oldest > 3
+    for how in (["--from", "3"], ["--reader", "slow"]):
+        _, err = run("tail", queue, *how, status=2)
+        assert f"--from {oldest}, or --skip-damaged" in err
+        out, err = run("tail", queue, "--skip-damaged", "--format", "json", *how)
+        assert len(out.splitlines()) == 200 - oldest
+        assert f"skipped {oldest - (3 if '3' in how else 0)} records: " in err
 
 
 def damage(path: Path) -> None:
