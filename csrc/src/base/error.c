@@ -165,9 +165,10 @@ int chron__fail_fault(const char *what, const char *then)
     return chron__fail(CHRON_EIO, "%s went away under its mapping: it was truncated, or the disk failed%s", what, then);
 }
 
-int chron__fail_range(uint64_t seq, uint64_t next_seq)
+int chron__fail_range(const char *which, uint64_t seq, uint64_t next_seq)
 {
-    (void)chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq, next_seq);
+    (void)chron__fail(CHRON_ERANGE, "there is no %srecord %" PRIu64 " yet: the next one will be %" PRIu64, which, seq,
+                      next_seq);
     last.seq = seq;
     last.next_seq = next_seq;
     return -CHRON_ERANGE;
