@@ -36,7 +36,8 @@ class Bell:
         self._owned = owned
         self.pointer = _pointer(owned)
         self.loop = asyncio.get_running_loop()
-        self.waiting: set[asyncio.Future[None]] = set()
+        self.waiting: set[asyncio.Future[bool]] = set()
+        self.is_mute = False  # once it did not ring for what there was: its doorbell may have been replaced
         self._listener: _Listener | None = None
 
     def is_here(self) -> bool:
@@ -50,7 +51,7 @@ class Bell:
 
     def rang(self) -> None:
         for future in self.waiting:
-            _wake(future)
+            _wake(future, True)
 
     def close(self) -> None:
         """No more waiting here: who waits looks once more, and finds the handle closed."""
@@ -63,9 +64,9 @@ def _pointer(owned: _fast.Bell) -> Any:
     return ffi.cast("chron_bell **", owned.place)[0]
 
 
-def _wake(future: asyncio.Future[None]) -> None:
+def _wake(future: asyncio.Future[bool], has_rung: bool) -> None:
     if not future.done():
-        future.set_result(None)
+        future.set_result(has_rung)
 
 
 class _Listener:
@@ -165,28 +166,36 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-async def until(ready: Callable[[], bool], bell: Bell | None, timeout: Duration | None) -> bool:
-    """Until `ready()`, which arms the handle if it is not; False if that took longer than `timeout` seconds."""
+async def until(ready: Callable[[], bool | None], bell: Bell | None, timeout: Duration | None) -> bool:
+    """Until `ready()`; False if that took longer than `timeout` seconds.
+
+    It arms the handle if it is not ready, and answers None if the bell may fail to ring all the same.
+    """
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + seconds("timeout", timeout)
-    pause = POLL_SECONDS[0] if bell is None else LOOK_SECONDS
+    poll = POLL_SECONDS[0]
+    has_rung = True
     while True:
         future = loop.create_future()
         if bell is not None:
             bell.waiting.add(future)  # before arming: then whoever rings afterwards finds it
         try:
-            if ready():
+            is_there = ready()
+            if is_there:
+                if bell is not None:
+                    bell.is_mute = not has_rung
                 return True
+            pause = LOOK_SECONDS
+            if bell is None or is_there is None:
+                pause, poll = poll, min(2 * poll, POLL_SECONDS[1])
             left = pause if deadline is None else min(pause, deadline - loop.time())
             if left <= 0:
                 return False
-            timer = loop.call_later(left, _wake, future)
+            timer = loop.call_later(left, _wake, future, False)
             try:
-                await future
+                has_rung = await future
             finally:
                 timer.cancel()
         finally:
             if bell is not None:
                 bell.waiting.discard(future)
-        if bell is None:
-            pause = min(2 * pause, POLL_SECONDS[1])

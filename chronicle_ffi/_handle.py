@@ -63,7 +63,7 @@ class Handle(_fast.Owner if TYPE_CHECKING else object):  # type: ignore[misc]
         if getattr(self, "_bell", None) is not None:
             self._drop_bell()
 
-    def _until(self, ready: Callable[[], bool], timeout: Duration | None) -> Awaitable[bool]:
+    def _until(self, ready: Callable[[], bool | None], timeout: Duration | None) -> Awaitable[bool]:
         """Wait on the running event loop until `ready()`, which arms the handle; False after `timeout` seconds."""
         from chronicle_ffi import _aio  # not above: it takes asyncio along, which not everybody needs
 
@@ -74,7 +74,7 @@ class Handle(_fast.Owner if TYPE_CHECKING else object):  # type: ignore[misc]
         from chronicle_ffi import _aio
 
         try:
-            if self._bell is None or not self._bell.is_here():
+            if self._bell is None or self._bell.is_mute or not self._bell.is_here():
                 owned = _fast.Bell()
                 check(self._get_bell(self._handle, ffi.cast("chron_bell **", owned.place)))
                 self._drop_bell()

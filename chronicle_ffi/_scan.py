@@ -84,5 +84,8 @@ class Scan:
     def __exit__(self, *why: object) -> None:
         self.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a Scan cannot be pickled: scan the queue in the other process")
+
     def __repr__(self) -> str:
         return f"<Scan of [{self.start}, {self.stop})>"

@@ -285,7 +285,7 @@ static PyObject *wait_for(PyObject *self, PyObject *ns)
     return PyBool_FromLong(status == 1);
 }
 
-/* _arm() -> whether something is there; if not, the writer rings when there is. */
+/* _arm() -> whether something is there; if not, the writer rings when there is. None: it may fail to ring. */
 static PyObject *arm(PyObject *self, PyObject *unused)
 {
     taker *t = (taker *)self;
@@ -299,6 +299,8 @@ static PyObject *arm(PyObject *self, PyObject *unused)
     if (taker_settle(t) < 0)
         return NULL;
     OUTSIDE(t, status = library.chron_reader_arm(t->o.pointer));
+    if (status == -CHRON_EACCESS)
+        Py_RETURN_NONE;
     return status < 0 ? fail(self, status) : PyBool_FromLong(status);
 }
 

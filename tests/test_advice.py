@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chronicle_ffi import Queue, QueueFull, Retention
+from chronicle_ffi.cli import main
 from tests.children import in_child
 from tests.damage import SEGMENT, make, patch, segment
 
@@ -47,6 +50,27 @@ def shared(queue: Path) -> Path:
     in_child(read)
     os.umask(0o022)
     return queue
+
+
+@needs_root
+def test_segments_of_somebody_else(shared: Path) -> None:
+    """What cannot be read is not said to be missing, and nobody is advised to do what was just done."""
+    for file in shared.glob("*.seg"):
+        file.chmod(0o600)
+
+    def look() -> None:
+        as_user(STRANGER, shared)
+        problems = Queue.verify(shared).problems
+        assert {(problem.kind, problem.file) for problem in problems} == {
+            ("file", file.name) for file in shared.glob("*.seg")
+        }
+        assert all("Permission denied" in problem.text for problem in problems)
+        told = io.StringIO()
+        with contextlib.redirect_stderr(told):
+            assert main(["repair", "--dry-run", str(shared)]) == 2
+        assert told.getvalue() == f"chronicle: cannot open {0:020}.seg: Permission denied\n"
+
+    in_child(look)
 
 
 # --------------------------------------------------------------------------- positions, as they are told

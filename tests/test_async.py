@@ -246,6 +246,24 @@ def test_a_ring_that_never_comes(queue: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_doorbell_that_is_replaced_is_found(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        Queue.open_publisher(queue).close()
+        with Queue.open_subscriber(queue) as reader:
+            assert not await reader.wait_async(timeout=0.01)
+            (queue / "doorbell").unlink()
+            with Queue.open_publisher(queue) as writer:
+                asyncio.get_running_loop().call_later(0.01, writer.append, b"late")
+                message = await asyncio.wait_for(reader.next_async(), PATIENCE)
+                assert message is not None
+                monkeypatch.setattr(_aio, "LOOK_SECONDS", 10 * PATIENCE)  # from here on only its bell wakes the task
+                asyncio.get_running_loop().call_later(0.01, writer.append, b"at once")
+                message = await asyncio.wait_for(reader.next_async(), PATIENCE)
+                assert message is not None
+
+    asyncio.run(main())
+
+
 def test_without_a_doorbell_it_looks_now_and_then(queue: Path) -> None:
     Queue.open_publisher(queue).close()
     (queue / "doorbell").write_bytes(b"damaged")
@@ -259,6 +277,58 @@ def test_without_a_doorbell_it_looks_now_and_then(queue: Path) -> None:
             assert process.wait() == 0
 
     asyncio.run(main())
+
+
+SANDBOX = """
+import ctypes, platform, struct
+# For this process: membarrier(2) fails with EPERM, as in a container that does not know it.
+number = {"x86_64": 324, "aarch64": 283, "riscv64": 283}.get(platform.machine())
+libc = ctypes.CDLL(None, use_errno=True)
+rules = [(0x20, 0, 0, 0), (0x15, 0, 1, number or 0), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack("HP", len(rules), ctypes.addressof(code)))
+no_new_privileges, seccomp, by_filter = 38, 22, 2
+libc.prctl(no_new_privileges, 1, 0, 0, 0)
+if number is None or libc.prctl(seccomp, by_filter, program, 0, 0):
+    raise SystemExit("no sandbox")
+"""
+
+
+@pytest.mark.parametrize("writer_is_there", [True, False])
+def test_in_a_sandbox_without_membarrier_it_looks_now_and_then(queue: Path, writer_is_there: bool) -> None:
+    """A writer outside does without its fence, and cannot be relied on to see that somebody sleeps."""
+    code = """
+        import asyncio, sys
+        from chronicle_ffi import Queue
+
+        async def main():
+            with Queue.open_subscriber(sys.argv[1]) as reader:
+                waiting = asyncio.create_task(reader.next_async())
+                await asyncio.sleep(0.02)
+                print("waits", flush=True)
+                print((await waiting).payload, await reader.next_async(timeout=0.02), flush=True)
+                async for message in reader:
+                    print(message.payload)
+                    break
+
+        asyncio.run(main())
+        """
+    arguments = [sys.executable, "-c", SANDBOX + textwrap.dedent(code), str(queue)]
+    create = "import sys\nfrom chronicle_ffi import Queue\nQueue.open_publisher(sys.argv[1]).close()"
+    made = subprocess.run([sys.executable, "-c", SANDBOX + create, str(queue)], capture_output=True, text=True)
+    if made.stderr == "no sandbox\n":
+        pytest.skip("there is no sandbox here")
+    assert made.returncode == 0, made.stderr
+    writer = Queue.open_publisher(queue) if writer_is_there else None
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        with writer or Queue.open_publisher(queue) as writer:
+            writer.append(b"one")
+            assert process.stdout.readline() == "b'one' None\n"
+            writer.append(b"two")
+            out, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, out, err) == (0, "b'two'\n", "")
 
 
 def test_after_a_fork(queue: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import pickle
@@ -246,6 +247,15 @@ def test_a_batch_is_not_pickled(queue: Path) -> None:
     with Queue.open_subscriber(queue) as reader:
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(reader.read_batch())
+
+
+def test_a_scan_is_not_pickled(queue: Path) -> None:
+    """Nor copied: what one of two closed would go on in the other."""
+    Queue.open_publisher(queue).close()
+    with Queue.scan(queue) as scan:
+        for way in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="cannot be pickled"):
+                way(scan)
 
 
 @pytest.mark.parametrize("payloads_only", [False, True])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from chronicle_ffi import Queue, RecoveryWarning, __version__
+from chronicle_ffi import Queue, RecoveryWarning, Retention, __version__
 from chronicle_ffi.cli import main
 from tests.damage import restart
 
@@ -146,6 +146,33 @@ def test_standard_streams_may_be_closed(lines: Path, closed: str) -> None:
     with Queue.open_subscriber(lines, start=20) as reader:
         found = [message.payload for message in reader if message.type_id in (0, 1)]
     assert found == [b"x"] * (1 if "0" in closed else 2) + [b"text\n"]
+
+
+@pytest.mark.parametrize(
+    ("command", "tells"),
+    [
+        ("inspect {queue} >/dev/full", "cannot write to stdout: No space left on device"),
+        ("tail {queue} >&-", "cannot write to stdout: Bad file descriptor"),
+        ("append {queue} <&-", "cannot read the input: Bad file descriptor"),
+        ("append {queue} --file nowhere", "nowhere: No such file or directory"),
+    ],
+)
+def test_a_stream_that_fails_is_named(lines: Path, command: str, tells: str) -> None:
+    """A full disk under stdout is not the queue's."""
+    line = f"'{sys.executable}' -m chronicle_ffi {command.format(queue=lines)}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"chronicle: {tells}")
+
+
+def test_repair_without_stdin_or_stdout_does_nothing(lines: Path) -> None:
+    """Nobody can say yes, or nobody can be told what is done."""
+    damage(lines)
+    before = {file: file.read_bytes() for file in lines.rglob("*") if file.is_file() and file.name != "writer.lock"}
+    for how, status in (("<&-", 5), ("--yes >&-", 2), ("--yes >/dev/full", 2)):
+        line = f"'{sys.executable}' -m chronicle_ffi repair {lines} {how}"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == status, done.stderr
+        assert {file: file.read_bytes() for file in before} == before
 
 
 def test_a_user_without_a_name_and_nowhere_to_write(lines: Path) -> None:
@@ -308,6 +335,29 @@ def test_verify_and_repair(lines: Path) -> None:
     assert "the log goes on at seq 20" in out
     assert "all is well" in run("verify", lines)[0]
     assert "lost" not in run("append", lines, stdin=b"x")[1]
+    _, err = run("tail", lines, "--from", "oldest", status=2)
+    assert "--from 8, or --skip-damaged" in err
+    run("tail", lines, "--from", "8")
+    for how in (["--from", "oldest"], ["--reader", "me"]):
+        out, err = run("tail", lines, "--skip-damaged", *how)
+        assert len(out.splitlines()) == 20
+        assert "skipped 1 record: " in err
+
+
+def test_tail_skips_what_retention_deleted(queue: Path) -> None:
+    keep = Retention(max_segments=2)
+    with Queue.open_publisher(queue, segment_size=1 << 16, keeper=False, retention=keep) as writer:
+        with Queue.open_subscriber(queue, "slow") as reader:
+            reader.commit()
+        writer.append_many([b"x" * 1000] * 200)
+    oldest = Queue.info(queue).oldest_seq
+    assert oldest > 3
+    for how in (["--from", "3"], ["--reader", "slow"]):
+        _, err = run("tail", queue, *how, status=2)
+        assert f"--from {oldest}, or --skip-damaged" in err
+        out, err = run("tail", queue, "--skip-damaged", "--format", "json", *how)
+        assert len(out.splitlines()) == 200 - oldest
+        assert f"skipped {oldest - (3 if '3' in how else 0)} records: " in err
 
 
 def damage(path: Path) -> None:

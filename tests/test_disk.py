@@ -236,6 +236,22 @@ def test_files_are_private_unless_told_otherwise(queue: Path) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == (0o700 if file.is_dir() else 0o600), file
 
 
+@pytest.mark.parametrize("name", ["queue.meta", "writer.lock"])
+def test_what_is_no_file_of_the_queue_is_named(queue: Path, name: str) -> None:
+    """Never waited for, as a FIFO would be, nor followed; and the message does not stop at the kernel's word for it."""
+    Queue.open_publisher(queue, segment_size=SEGMENT).close()
+    (queue / name).rename(queue.parent / "aside")
+    for make, told in (
+        (lambda file: file.symlink_to(queue.parent / "aside"), f"{name} may not be a link"),
+        (os.mkfifo, f"{name} is no regular file"),
+    ):
+        make(queue / name)
+        for call in (Queue.info, Queue.verify, Queue.open_publisher, lambda path: Queue.repair(path, dry_run=True)):
+            with pytest.raises(c.StorageError, match=told):
+                call(queue)
+        (queue / name).unlink()
+
+
 def test_what_is_no_queue(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "nothing", tmp_path / "file", tmp_path):
@@ -243,8 +259,9 @@ def test_what_is_no_queue(tmp_path: Path) -> None:
             with pytest.raises(c.QueueNotFound) as caught:
                 call(path)
             assert isinstance(caught.value, FileNotFoundError)
-    with pytest.raises(c.QueueNotFound):
-        Queue.open_publisher(tmp_path / "nothing", create=False)
+    for path in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(c.QueueNotFound):
+            Queue.open_publisher(path, create=False)
     assert not (tmp_path / "nothing").exists()
     with pytest.raises(c.ChronicleError):
         Queue.open_publisher(tmp_path / "no" / "parent")

@@ -218,6 +218,8 @@ def test_durable_only_reader_sees_what_is_durable(queue: Path) -> None:
         writer.append(b"b")
         assert reader.wait(10)
         assert [message.payload for message in reader] == [b"a"]
+        with pytest.raises(c.SeqOutOfRange, match="no durable record 2 yet: the next one will be 1"):
+            reader.seek(2)
 
 
 def test_interval_needs_the_keeper(queue: Path) -> None:

@@ -28,6 +28,7 @@ from chronicle_ffi.cli.status import (
     forget_output,
     may_lose_reader,
     occupy_standard_streams,
+    reason,
 )
 
 __all__ = ["main"]
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(error)
         return DAMAGED
     except (UserError, chronicle_ffi.ChronicleError, OSError) as error:
-        complain(error)
+        complain(reason(error) if isinstance(error, OSError) else error)
         forget_output()
         return USAGE
     except Exception:  # Python's own status for it would be 1, and say that damage was found

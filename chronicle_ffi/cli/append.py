@@ -134,7 +134,10 @@ def copy_lines(source: int, lines: Lines, ended: Ended, limit: int) -> None:
     """Append what comes from a file descriptor until it ends; waits for more, but holds no line back."""
     splitter = LineSplitter(limit)
     while ended.read not in select.select([source, ended.read], [], [])[0]:
-        chunk = os.read(source, CHUNK_BYTES)
+        try:
+            chunk = os.read(source, CHUNK_BYTES)
+        except OSError as error:
+            raise UserError(f"cannot read the input: {error.strerror}") from None
         if not chunk:
             break
         lines.append(splitter.feed(chunk))

@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         complain(error)
         return BEYOND_REPAIR
     except AccessDenied as error:
+        if args.dry_run:
+            raise
         raise UserError(f"{error}; --dry-run shows what would be done, and needs no more than to read") from None
     if args.dry_run:
         print_found(report.found)
@@ -75,10 +77,14 @@ def approve(found: list[Problem], yes: bool) -> bool:
     if not found:
         return True
     print_found(found)
+    sys.stdout.flush()  # what cannot be told is not done
     if yes:
         return True
     print("Nothing was changed yet. Is this to be done? [y/N] ", end="", flush=True)
-    answer = sys.stdin.readline().strip().lower() if sys.stdin else ""
+    try:
+        answer = sys.stdin.readline().strip().lower()
+    except OSError:  # it is closed, or cannot be read
+        answer = ""
     print()
     return answer in ("y", "yes")
 

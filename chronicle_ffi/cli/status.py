@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from chronicle_ffi.errors import ChronicleError
 
 OK = 0
 DAMAGED = 1  # damage, or a difference, was found
@@ -18,6 +21,8 @@ NOT_DONE = 5  # something is wrong, and nothing was done: nobody said yes
 BEYOND_REPAIR = 6
 FAULT = 70  # of this program; as sysexits.h has it
 INTERRUPTED = 130  # as shells spell it: 128 + SIGINT
+
+OF_OUTPUT = (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what write(2) of stdout may meet
 
 
 class UserError(Exception):
@@ -41,6 +46,15 @@ def occupy_standard_streams() -> None:
 
 def complain(error: Warning | Exception | str) -> None:
     print(f"chronicle: {error}", file=sys.stderr)
+
+
+def reason(error: OSError) -> str:
+    """Which file, or stream, and why; errors of the library say that themselves."""
+    if isinstance(error, ChronicleError) or error.strerror is None:
+        return str(error)
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return f"cannot write to stdout: {error.strerror}" if error.errno in OF_OUTPUT else error.strerror
 
 
 @contextmanager

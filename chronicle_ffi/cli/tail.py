@@ -13,7 +13,7 @@ from typing import Literal
 
 from chronicle_ffi import Corrupt, Message, Queue, QueueReader, SegmentGone
 from chronicle_ffi.cli.options import Subparsers, add_command, count, place, type_id
-from chronicle_ffi.cli.status import OK
+from chronicle_ffi.cli.status import OK, UserError
 from chronicle_ffi.cli.text import hex_dump, plural, utc
 
 DEFAULT_COUNT = 10
@@ -94,21 +94,34 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="(default: %(default)s)")
     parser.add_argument("--type", type=type_id, metavar="N", help="only records with this type_id")
     parser.add_argument(
-        "--skip-damaged", action="store_true", help="report damaged records on stderr and go on behind them"
+        "--skip-damaged",
+        action="store_true",
+        help="report records that are damaged, or gone, on stderr and go on behind them",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    with Queue.open_subscriber(args.queue, args.reader, start=start_of(args)) as reader:
-        if args.from_ is not None and args.from_.time_ns is not None:
-            reader.seek_time(args.from_.time_ns)
-        limit = args.count
-        if args.from_ is None and args.reader is None:
-            step_back(reader, DEFAULT_COUNT if limit is None else limit, args.type)
-            limit = None
-        print_records(reader, args, limit)
+    on_gap: Literal["error", "oldest"] = "oldest" if args.skip_damaged else "error"
+    try:
+        with Queue.open_subscriber(args.queue, args.reader, start=start_of(args), on_gap=on_gap) as reader:
+            tell_skipped(reader.stats().skipped)
+            if args.from_ is not None and args.from_.time_ns is not None:
+                reader.seek_time(args.from_.time_ns)
+            limit = args.count
+            if args.from_ is None and args.reader is None:
+                step_back(reader, DEFAULT_COUNT if limit is None else limit, args.type)
+                limit = None
+            print_records(reader, args, limit)
+    except SegmentGone as gone:
+        raise UserError(f"{gone}; here: --from {gone.oldest}, or --skip-damaged") from None
     return OK
+
+
+def tell_skipped(skipped: int) -> None:
+    if skipped:
+        told = "what retention deleted, or a repair accepted as lost"
+        print(f"chronicle: skipped {plural(skipped, 'record')}: {told}", file=sys.stderr)
 
 
 def start_of(args: argparse.Namespace) -> Literal["resume", "earliest", "latest"] | int:
@@ -167,6 +180,7 @@ def print_records(reader: QueueReader, args: argparse.Namespace, limit: int | No
         if unsettled == SETTLE_EVERY:
             settle()
             unsettled = 0
+        expected = reader.position
         try:
             message = reader.next()
         except Corrupt as damage:
@@ -183,6 +197,7 @@ def print_records(reader: QueueReader, args: argparse.Namespace, limit: int | No
             reader.wait(None)
             continue
         unsettled += 1
+        tell_skipped(message.seq - expected)
         if args.type is None or message.type_id == args.type:
             out.write(render(message))
             left -= 1

@@ -119,6 +119,19 @@ static const char *hint(int sys_errno)
     }
 }
 
+/* Of what is opened as a file of the queue; platform/posix.c has these for it. NULL: nothing more to say. */
+static const char *file_hint(int sys_errno)
+{
+    switch (sys_errno) {
+    case EINVAL:
+        return "is no regular file, perhaps";
+    case ELOOP:
+        return "may not be a link";
+    default:
+        return NULL;
+    }
+}
+
 void chron__sys_reason(int negative_errno, char *text, size_t capacity)
 {
     if (strerror_r(-negative_errno, text, capacity) != 0)
@@ -128,6 +141,7 @@ void chron__sys_reason(int negative_errno, char *text, size_t capacity)
 int chron__fail_sys(int negative_errno, const char *file, const char *format, ...)
 {
     int code = code_of(-negative_errno);
+    const char *more = file[0] ? file_hint(-negative_errno) : NULL;
     char reason[SYS_REASON_BYTES];
     size_t length;
     va_list arguments;
@@ -140,6 +154,9 @@ int chron__fail_sys(int negative_errno, const char *file, const char *format, ..
     chron__sys_reason(negative_errno, reason, sizeof reason);
     length = strlen(last.text);
     (void)snprintf(last.text + length, sizeof last.text - length, ": %s%s", reason, hint(-negative_errno));
+    length = strlen(last.text);
+    if (more)
+        (void)snprintf(last.text + length, sizeof last.text - length, " (%s %s)", file, more);
     return -code;
 }
 
@@ -148,9 +165,10 @@ int chron__fail_fault(const char *what, const char *then)
     return chron__fail(CHRON_EIO, "%s went away under its mapping: it was truncated, or the disk failed%s", what, then);
 }
 
-int chron__fail_range(uint64_t seq, uint64_t next_seq)
+int chron__fail_range(const char *which, uint64_t seq, uint64_t next_seq)
 {
-    (void)chron__fail(CHRON_ERANGE, "there is no record %" PRIu64 " yet: the next one will be %" PRIu64, seq, next_seq);
+    (void)chron__fail(CHRON_ERANGE, "there is no %srecord %" PRIu64 " yet: the next one will be %" PRIu64, which, seq,
+                      next_seq);
     last.seq = seq;
     last.next_seq = next_seq;
     return -CHRON_ERANGE;

@@ -26,8 +26,8 @@ int chron__fail_sys(int negative_errno, const char *file, const char *format, ..
  */
 int chron__fail_fault(const char *what, const char *then) __attribute__((cold));
 
-/* CHRON_ERANGE: there is no record `seq` yet, the next one will be `next_seq`. */
-int chron__fail_range(uint64_t seq, uint64_t next_seq) __attribute__((cold));
+/* CHRON_ERANGE: there is no record `seq` yet, the next one will be `next_seq`. `which`: "", or a word and a space. */
+int chron__fail_range(const char *which, uint64_t seq, uint64_t next_seq) __attribute__((cold));
 
 /* A checked handle is in use by another thread, or was shut: `what` is "writer" or "reader". */
 int chron__fail_busy(const char *what, uint32_t closed, const char *advice) __attribute__((cold));

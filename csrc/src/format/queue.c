@@ -311,11 +311,14 @@ static int is_held(const chron__queue *q, const char *name)
 
 int chron__queue_writer_alive(const chron__queue *q)
 {
-    int held = is_held(q, CHRON__FILE_LOCK);
+    const char *file = CHRON__FILE_LOCK;
+    int held = is_held(q, file);
 
-    if (held == 0)
-        held = is_held(q, CHRON__FILE_META); /* writer.lock may have been deleted */
-    return held < 0 ? chron__fail_sys(held, CHRON__FILE_LOCK, "cannot look at the writer's lock") : held;
+    if (held == 0) { /* writer.lock may have been deleted */
+        file = CHRON__FILE_META;
+        held = is_held(q, file);
+    }
+    return held < 0 ? chron__fail_sys(held, file, "cannot look at the writer's lock in %s", file) : held;
 }
 
 int64_t chron__read_file(const chron__io *io, int dir, const char *name, void *buffer, size_t capacity)

@@ -23,6 +23,7 @@ typedef struct chron__verify {
     /* The log so far: where the next segment must go on. */
     int begun;
     uint64_t next_seq;
+    int end_unknown; /* the newest segment could not be read: the log may go on behind next_seq */
     uint64_t last_base;
     uint32_t epoch;
 } chron__verify;

@@ -172,7 +172,7 @@ static void check_position(chron__verify *v, const chron__bases *bases, const ch
                               "reader %s committed up to seq %" PRIu64
                               ", but a loss of power undid records from %" PRIu64 " on",
                               one->name, at, one->value.segment_base);
-    else if (at > v->next_seq)
+    else if (at > v->next_seq && !v->end_unknown)
         chron__verify_problem(v, CHRON_PROBLEM_POSITION, file, CHRON__SLOT_A, v->next_seq, at,
                               "reader %s committed up to "
                               "seq %" PRIu64 ", but the log ends before %" PRIu64,
@@ -200,7 +200,7 @@ static void check_state(chron__verify *v)
     }
     if (!v->alive && (v->state.flags & CHRON__SLOT_CLEAN) && v->state.next_seq > promised)
         promised = v->state.next_seq;
-    if (promised > v->next_seq && !v->to.stopped)
+    if (promised > v->next_seq && !v->end_unknown && !v->to.stopped)
         chron__verify_problem(v, CHRON_PROBLEM_RECORD, CHRON__FILE_META, CHRON__SLOT_A, v->next_seq, promised,
                               "queue.meta tells of records up to seq %" PRIu64 ", but the log ends before %" PRIu64,
                               promised - 1u, v->next_seq);

@@ -295,6 +295,7 @@ static void cannot_open(chron__verify *v, int status, uint64_t base_seq, uint64_
     v->begun = 1;
     v->last_base = base_seq;
     v->next_seq = follower != CHRON_SEQ_NONE ? follower : base_seq;
+    v->end_unknown = kind == CHRON_PROBLEM_FILE && follower == CHRON_SEQ_NONE;
 }
 
 void chron__verify_segment(chron__verify *v, uint64_t base_seq, uint64_t follower, int in_middle)
@@ -320,6 +321,7 @@ void chron__verify_segment(chron__verify *v, uint64_t base_seq, uint64_t followe
         (void)chron__at(chron__seg_fail_fault(c.seg, ""), c.name, c.walk.offset, c.walk.next_seq);
         chron__verify_failure(v, CHRON_PROBLEM_FILE, c.name, c.walk.next_seq, follower);
         c.walk.next_seq = follower != CHRON_SEQ_NONE ? follower : c.walk.next_seq;
+        v->end_unknown = follower == CHRON_SEQ_NONE;
     } else if (!v->to.stopped) {
         if (c.sealed == 0)
             c.sealed = chron__seg_seal_load(c.seg, &c.seal); /* it may have been sealed while we read */

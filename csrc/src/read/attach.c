@@ -141,7 +141,7 @@ static int find_in(const chron_reader *r, const chron__seg *seg, int is_last, ui
         return 1;
     if (!is_last || r->next_seq < known)
         return missing(r->next_seq, seg->base_seq);
-    return r->next_seq == known ? 0 : chron__fail_range(r->next_seq, found);
+    return r->next_seq == known ? 0 : chron__fail_range("", r->next_seq, found);
 }
 
 /*

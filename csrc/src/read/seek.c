@@ -23,7 +23,7 @@ static int seek(chron_reader *r, uint64_t seq)
     if (status < 0)
         return status;
     if (seq > end)
-        return chron__fail_range(seq, end);
+        return chron__fail_range(r->options.flags & CHRON_DURABLE_ONLY ? "durable " : "", seq, end);
     status = chron__reader_move_to(r, seq, r->seg);
     return status < 0 ? status : 0;
 }

@@ -59,7 +59,7 @@ static int sync_request(chron_writer *w, uint64_t seq)
     int status;
 
     if (seq >= chron__get64(&w->next_seq))
-        return chron__fail_range(seq, chron__get64(&w->next_seq));
+        return chron__fail_range("", seq, chron__get64(&w->next_seq));
     if (chron__get64(&w->durable_next) > seq)
         return 1;
     status = chron__writer_check_sync(w);

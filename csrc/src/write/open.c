@@ -127,7 +127,7 @@ static int open_directory(chron_writer *w, const chron__io *io, const char *path
         return 0; /* another creator was faster */
     if (status == -CHRON_ECORRUPT && (o->flags & CHRON_REPAIR))
         return 0; /* queue.meta is made anew, under the lock */
-    if (status == 0 && (o->flags & CHRON_MUST_EXIST))
+    if ((status == 0 || status == -CHRON_EINVAL) && (o->flags & CHRON_MUST_EXIST))
         return chron__fail(CHRON_ENOQUEUE, "there is no queue at %s: the directory has no queue.meta", path);
     return status;
 }
