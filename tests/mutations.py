@@ -989,6 +989,13 @@ MUTANTS = [
         ("test_faults",),
     ),
     Mutant(
+        "what cannot be read back, or be written anew yet, poisons",
+        "write/sync.c",
+        "    return status < 0 ? unproven(status, name) : 0;",
+        "    return status < 0 ? lost(w, status, name, name) : 0;",
+        ("test_prove",),
+    ),
+    Mutant(
         "what was there before is not proven",
         "write/prove.c",
         "    status = look(q, seg, from, to, buffer);",

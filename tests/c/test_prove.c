@@ -19,7 +19,9 @@
 static char path[TEMPORARY_BYTES + 8];
 static ino_t lost_inode; /* of the file of which the device holds nothing but zeros */
 static int lost_fd = -1;
-static int cannot_tell; /* the device cannot be read past the page cache */
+static int cannot_tell;         /* the device cannot be read past the page cache */
+static int read_fails_with;     /* -errno of the next look at the device; 0: none */
+static int allocate_fails_with; /* the same, of the next file that is made */
 static uint64_t device_reads;
 static enum { STAYS, DELETED_BEFORE, DELETED_BEHIND } fate; /* retention deletes the segment while it is read back */
 static chron__io io;
@@ -39,6 +41,11 @@ static int64_t read_device(const chron__io *self, int dir, const char *name, voi
 
     if (cannot_tell)
         return -ENOTSUP;
+    if (read_fails_with) {
+        n = read_fails_with;
+        read_fails_with = 0;
+        return n;
+    }
     device_reads++;
     if (fate == DELETED_BEFORE)
         CHECK(unlinkat(dir, name, 0) == 0);
@@ -58,6 +65,14 @@ static int64_t read_device(const chron__io *self, int dir, const char *name, voi
     return n;
 }
 
+static int allocate(const chron__io *self, int fd, uint64_t bytes)
+{
+    int status = allocate_fails_with;
+
+    allocate_fails_with = 0;
+    return status ? status : chron__io_posix.allocate(self, fd, bytes);
+}
+
 static int a_disk(const chron__io *self, int fd)
 {
     (void)self;
@@ -73,6 +88,7 @@ static chron_writer *open_writer(uint32_t flags)
 
     io = chron__io_posix;
     io.read_device = read_device;
+    io.allocate = allocate;
     io.fs_kind = a_disk;
     CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
     return w;
@@ -233,6 +249,36 @@ static void test_a_device_that_cannot_be_asked(void)
     check_all(count);
 }
 
+/* No descriptor left, no room for a new file: nothing is known to be lost, and the next sync does it. */
+static void test_what_passes_poisons_nothing(void)
+{
+    static const int reasons[] = {-EMFILE, -ENOMEM, -EIO};
+
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        for (uint64_t count = 30; count <= 300; count += 270) {
+            chron_writer *w;
+
+            CHECK_EQ(lose(count, 0), count);
+            w = open_writer(0);
+            append(w, 1);
+            read_fails_with = reasons[i];
+            CHECK(chron_writer_sync(w) < 0);
+            CHECK_EQ(read_fails_with, 0);
+            CHECK_EQ(chron_writer_durable_seq(w), CHRON_SEQ_NONE);
+            allocate_fails_with = -ENOSPC;
+            CHECK(chron_writer_sync(w) < 0);
+            CHECK_EQ(allocate_fails_with, 0);
+            CHECK_EQ(chron_writer_durable_seq(w), CHRON_SEQ_NONE);
+            append(w, 1);
+            CHECK_EQ(chron_writer_sync(w), 0);
+            CHECK_EQ(chron_writer_durable_seq(w), count + 1u);
+            check_written_anew();
+            CHECK_EQ(chron_writer_close(w), 0);
+            check_all(count + 2u);
+        }
+    }
+}
+
 /* What this writer appends, and what was durable before, is not read back: the open file would have told. */
 static void test_nothing_is_read_without_need(void)
 {
@@ -278,6 +324,7 @@ int main(void)
     RUN(test_retention_deletes_it_meanwhile);
     RUN(test_a_sync_in_the_background_finds_it);
     RUN(test_a_device_that_cannot_be_asked);
+    RUN(test_what_passes_poisons_nothing);
     RUN(test_nothing_is_read_without_need);
     RUN(test_more_than_the_backlog_holds);
     return 0;
