@@ -94,8 +94,8 @@ MUTANTS = [
     Mutant(
         "no room kept for END",
         "write/roll.c",
-        "uint64_t last = w->seg->size - CHRON__RECORD_HEADER; /* END",
-        "uint64_t last = w->seg->size; /* END",
+        "bytes > w->seg->size - CHRON__RECORD_HEADER",
+        "bytes > w->seg->size",
         (WRITER, "test_crash", STATEFUL),
     ),
     Mutant(
@@ -1056,6 +1056,20 @@ MUTANTS = [
         "write/sync.c",
         "    if (status == 0)\n        status = write_anew(w, seg, name);\n",
         "",
+        ("test_prove",),
+    ),
+    Mutant(
+        "who asks for no sync stays in a segment that the device has lost a part of",
+        "write/roll.c",
+        "    int status = chron__writer_leave_lost(w);\n",
+        "    int status = 0;\n",
+        ("test_prove",),
+    ),
+    Mutant(
+        "the segment behind one that was lost is left, too",
+        "write/roll.c",
+        "w->roll_wanted && w->seg->base_seq == w->inherited_base;",
+        "w->roll_wanted;",
         ("test_prove",),
     ),
     Mutant(
