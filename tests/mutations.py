@@ -1647,8 +1647,15 @@ MUTANTS += [
     Mutant(
         "a refusal leaves its line in writer.lock",
         "write/birth.c",
-        "        chron__lock_undo(w);\n",
-        "",
+        "        chron__lock_undo(w);\n        return;\n",
+        "        return;\n",
+        (REPLACED,),
+    ),
+    Mutant(
+        "a refusal leaves its line where queue.meta is lost",
+        "write/birth.c",
+        "what an older creation left */\n        chron__lock_undo(w);",
+        "what an older creation left */\n        (void)io;",
         (REPLACED,),
     ),
     Mutant(
