@@ -128,10 +128,16 @@ def test_an_erased_commit_word_far_from_the_end(queue: Path) -> None:
     refused(queue, "seq 100: nothing stands there")
 
 
+def announce_group(queue: Path, seq: int) -> None:
+    """The writer says that it places a batch from there on."""
+    patch(queue / "queue.meta", 1536 + 16, struct.pack("<I", (DATA + seq * SMALL) // 32))
+
+
 def test_what_a_dying_writer_had_not_published_is_erased(queue: Path) -> None:
     """A batch without its first commit word, within what the writer had announced: nobody has ever seen it."""
     fill(queue, 1000, 60, close=False)
     erase(queue, 998, SMALL, bytes_=4)
+    announce_group(queue, 998)
     with opened(queue) as writer:
         assert writer.next_seq == 998
         assert writer.recovery.unfinished_bytes > 0
@@ -140,12 +146,58 @@ def test_what_a_dying_writer_had_not_published_is_erased(queue: Path) -> None:
     assert Queue.verify(queue).ok
 
 
-def test_what_a_reader_has_read_was_published(queue: Path) -> None:
+@pytest.mark.parametrize("announced", [False, True])
+def test_an_erased_commit_word_close_to_the_end(queue: Path, announced: bool) -> None:
+    """Records that were appended one by one: none of those behind was placed before the one in front could be seen."""
+    fill(queue, 1000, 60, close=False)
+    erase(queue, 990, SMALL, bytes_=4)
+    if announced:
+        announce_group(queue, 980)  # another one, long since published
+    refused(queue, "seq 990: nothing stands there")
+    with opened(queue, warns=True, repair=True) as writer:
+        assert (writer.next_seq, writer.recovery.gap_records) == (1000, 1)
+
+
+@pytest.mark.parametrize("seq", [998, 999])
+def test_what_a_reader_has_read_was_published(queue: Path, seq: int) -> None:
     fill(queue, 1000, 60, close=False)
     with Queue.open_subscriber(queue, "me", start="latest") as reader:
         reader.commit()
-    erase(queue, 998, SMALL, bytes_=4)
-    refused(queue, "seq 998: nothing stands there")
+    erase(queue, seq, SMALL, bytes_=4)
+    announce_group(queue, seq)
+    refused(queue, f"seq {seq}: nothing stands there")
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_reader_has_read_what_left_no_trace(queue: Path, undone: bool) -> None:
+    fill(queue, 100, 60, close=False)
+    with Queue.open_subscriber(queue, "me", start="latest") as reader:
+        reader.commit()
+    patch(segment(queue), DATA + 50 * SMALL, bytes(50 * SMALL))
+    if not undone:
+        refused(queue, "seq 50: nothing stands there")
+        return
+    another_boot(queue)  # a loss of power leaves just that, and the position is marked
+    with opened(queue) as writer:
+        assert writer.append(b"x") == 50
+    fill(queue, 1, 60, close=False)
+    with opened(queue) as writer:
+        assert writer.next_seq == 52
+
+
+def test_pages_without_a_record_behind_them(queue: Path) -> None:
+    """All records from one on are gone, as after a failed write-back; the index tells that there were more."""
+    fill(queue, 1000, 60, close=False)
+    patch(segment(queue), DATA + 600 * SMALL, bytes(400 * SMALL))
+    refused(queue, "seq 600: nothing stands there")
+
+
+@pytest.mark.parametrize(("block", "entry"), [(0, DATA // 32 | 1 << 10), (1, 1 << 12)])
+def test_one_flipped_bit_of_the_index_is_no_entry(queue: Path, block: int, entry: int) -> None:
+    fill(queue, 300, 60, close=False)
+    patch(segment(queue), 4096 + 4 * block, struct.pack("<I", entry))
+    with opened(queue) as writer:
+        assert writer.next_seq == 300
 
 
 def test_a_record_behind_all_that_was_announced(queue: Path) -> None:

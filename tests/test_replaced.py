@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chronicle_ffi import Corrupt, Queue, QueueReader, QueueRemoved, WriterAlreadyActive
+from chronicle_ffi import Corrupt, Interrupted, Queue, QueueReader, QueueRemoved, WriterAlreadyActive
 from tests.damage import SEGMENT, patch
 
 PATIENCE = 20.0  # seconds: none of this takes one
@@ -186,4 +186,19 @@ def test_an_opening_that_is_refused_changes_no_byte(queue: Path) -> None:
     before = content()
     with pytest.raises(Corrupt, match="Nothing was changed"):
         Queue.open_publisher(queue, keeper=False)
+    assert content() == before
+
+
+@pytest.mark.parametrize("lost", [["queue.meta"], ["queue.meta", "writer.lock"], []])
+def test_a_repair_that_is_not_wanted_changes_no_byte(queue: Path, lost: list[str]) -> None:
+    def content() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in queue.iterdir() if file.is_file()}
+
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        writer.append(b"x")
+    for name in lost:
+        (queue / name).unlink()
+    before = content()
+    with pytest.raises(Interrupted):
+        Queue.repair(queue, approve=lambda found: False)
     assert content() == before

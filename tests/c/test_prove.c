@@ -19,8 +19,12 @@
 static char path[TEMPORARY_BYTES + 8];
 static ino_t lost_inode; /* of the file of which the device holds nothing but zeros */
 static int lost_fd = -1;
-static int cannot_tell; /* the device cannot be read past the page cache */
+static int cannot_tell;         /* the device cannot be read past the page cache */
+static int read_fails_with;     /* -errno of the next look at the device; 0: none */
+static int allocate_fails_with; /* the same, of the next file that is made */
 static uint64_t device_reads;
+static uint64_t segment_size = CHRON_SEGMENT_SIZE_MIN;
+static uint32_t durability;
 static enum { STAYS, DELETED_BEFORE, DELETED_BEHIND } fate; /* retention deletes the segment while it is read back */
 static chron__io io;
 
@@ -39,6 +43,11 @@ static int64_t read_device(const chron__io *self, int dir, const char *name, voi
 
     if (cannot_tell)
         return -ENOTSUP;
+    if (read_fails_with) {
+        n = read_fails_with;
+        read_fails_with = 0;
+        return n;
+    }
     device_reads++;
     if (fate == DELETED_BEFORE)
         CHECK(unlinkat(dir, name, 0) == 0);
@@ -58,6 +67,14 @@ static int64_t read_device(const chron__io *self, int dir, const char *name, voi
     return n;
 }
 
+static int allocate(const chron__io *self, int fd, uint64_t bytes)
+{
+    int status = allocate_fails_with;
+
+    allocate_fails_with = 0;
+    return status ? status : chron__io_posix.allocate(self, fd, bytes);
+}
+
 static int a_disk(const chron__io *self, int fd)
 {
     (void)self;
@@ -68,11 +85,12 @@ static int a_disk(const chron__io *self, int fd)
 static chron_writer *open_writer(uint32_t flags)
 {
     const chron_writer_options options = {
-        .struct_size = sizeof options, .segment_size = CHRON_SEGMENT_SIZE_MIN, .flags = flags};
+        .struct_size = sizeof options, .segment_size = segment_size, .flags = flags, .durability = durability};
     chron_writer *w;
 
     io = chron__io_posix;
     io.read_device = read_device;
+    io.allocate = allocate;
     io.fs_kind = a_disk;
     CHECK_EQ(chron__writer_open_with(&io, path, &options, &w), 0);
     return w;
@@ -220,6 +238,52 @@ static void test_a_sync_in_the_background_finds_it(void)
     check_all(count + 1u);
 }
 
+/* A sync that began before the segment was left finds the same once more: the new one, which may be empty, is not left. */
+static void test_only_the_lost_segment_is_left(void)
+{
+    uint64_t count = lose(30, 0);
+    chron_writer *w = open_writer(0);
+    chron_writer_stats stats = {.struct_size = sizeof stats};
+
+    append(w, 1);
+    CHECK_EQ(chron_writer_sync(w), 0);
+    w->roll_wanted = 1;
+    append(w, 1);
+    CHECK_EQ(chron_writer_stats_get(w, &stats), 0);
+    CHECK_EQ(stats.rolls, 1u);
+    CHECK_EQ(chron_writer_close(w), 0);
+    check_all(count + 2u);
+}
+
+/* It appends, and asks for nothing: then the next look at the edge, once per 64 KiB, leaves it. */
+static void test_a_sync_by_the_clock_finds_it(void)
+{
+    chron_writer_stats stats = {.struct_size = sizeof stats};
+    chron_writer *w;
+    uint64_t count;
+
+    segment_size = 16u * CHRON_SEGMENT_SIZE_MIN;
+    count = lose(30, 0);
+    durability = CHRON_DURABILITY_INTERVAL;
+    w = open_writer(CHRON_KEEPER);
+    append(w, 1);
+    for (int i = 0; stats.keeper_errors == 0; i++) {
+        CHECK(i < 4000);
+        (void)chron__sleep_ns(5000000);
+        CHECK_EQ(chron_writer_stats_get(w, &stats), 0);
+    }
+    CHECK_EQ(stats.rolls, 0u);
+    append(w, 200); /* a third of the segment */
+    CHECK_EQ(chron_writer_stats_get(w, &stats), 0);
+    CHECK_EQ(stats.rolls, 1u);
+    count += 201u;
+    CHECK_EQ(chron_writer_close(w), 0);
+    check_written_anew();
+    check_all(count);
+    segment_size = CHRON_SEGMENT_SIZE_MIN;
+    durability = CHRON_DURABILITY_NONE;
+}
+
 static void test_a_device_that_cannot_be_asked(void)
 {
     uint64_t count = lose(300, 0);
@@ -231,6 +295,36 @@ static void test_a_device_that_cannot_be_asked(void)
     check_written_anew();
     CHECK_EQ(chron_writer_close(w), 0);
     check_all(count);
+}
+
+/* No descriptor left, no room for a new file: nothing is known to be lost, and the next sync does it. */
+static void test_what_passes_poisons_nothing(void)
+{
+    static const int reasons[] = {-EMFILE, -ENOMEM, -EIO};
+
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        for (uint64_t count = 30; count <= 300; count += 270) {
+            chron_writer *w;
+
+            CHECK_EQ(lose(count, 0), count);
+            w = open_writer(0);
+            append(w, 1);
+            read_fails_with = reasons[i];
+            CHECK(chron_writer_sync(w) < 0);
+            CHECK_EQ(read_fails_with, 0);
+            CHECK_EQ(chron_writer_durable_seq(w), CHRON_SEQ_NONE);
+            allocate_fails_with = -ENOSPC;
+            CHECK(chron_writer_sync(w) < 0);
+            CHECK_EQ(allocate_fails_with, 0);
+            CHECK_EQ(chron_writer_durable_seq(w), CHRON_SEQ_NONE);
+            append(w, 1);
+            CHECK_EQ(chron_writer_sync(w), 0);
+            CHECK_EQ(chron_writer_durable_seq(w), count + 1u);
+            check_written_anew();
+            CHECK_EQ(chron_writer_close(w), 0);
+            check_all(count + 2u);
+        }
+    }
 }
 
 /* What this writer appends, and what was durable before, is not read back: the open file would have told. */
@@ -277,7 +371,10 @@ int main(void)
     RUN(test_the_current_segment_is_left_and_written_anew);
     RUN(test_retention_deletes_it_meanwhile);
     RUN(test_a_sync_in_the_background_finds_it);
+    RUN(test_only_the_lost_segment_is_left);
+    RUN(test_a_sync_by_the_clock_finds_it);
     RUN(test_a_device_that_cannot_be_asked);
+    RUN(test_what_passes_poisons_nothing);
     RUN(test_nothing_is_read_without_need);
     RUN(test_more_than_the_backlog_holds);
     return 0;

@@ -222,11 +222,14 @@ typedef struct chron__words {
     uint32_t base;     /* low word of the base_seq of the segment that it appends to */
     uint32_t intent;   /* nothing at or behind this offset of it (in units of 32 bytes) was ever touched */
     uint32_t segments; /* segment files that there are */
+    uint32_t
+        group; /* where the batch or claim begins (in the same units) that is not published yet; 0: there is none */
 } chron__words;
 
 _Static_assert(offsetof(chron__words, base) == 4, "format");
 _Static_assert(offsetof(chron__words, intent) == 8, "format");
 _Static_assert(offsetof(chron__words, segments) == 12, "format");
+_Static_assert(offsetof(chron__words, group) == 16, "format");
 
 /* In `gaps`, one after the other behind the file header: seqs that are gone. CRC over bytes 0 to 59. */
 typedef struct chron__gap_entry {

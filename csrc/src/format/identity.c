@@ -84,6 +84,7 @@ int chron__words_load(const uint8_t *base, uint64_t epoch, chron__words *out)
     out->base = chron__load_acquire_le32(at + offsetof(chron__words, base));         /* [INTENT] */
     out->intent = chron__load_acquire_le32(at + offsetof(chron__words, intent));     /* [INTENT] */
     out->segments = chron__load_acquire_le32(at + offsetof(chron__words, segments)); /* [INTENT] */
+    out->group = chron__load_acquire_le32(at + offsetof(chron__words, group));       /* [INTENT] */
     if (out->epoch == (uint32_t)epoch)
         return 1;
     memset(out, 0, sizeof *out);
@@ -98,5 +99,6 @@ void chron__words_store(uint8_t *base, const chron__words *words)
     chron__store_release_le32(at + offsetof(chron__words, base), words->base);
     chron__store_release_le32(at + offsetof(chron__words, intent), words->intent);     /* [INTENT] */
     chron__store_release_le32(at + offsetof(chron__words, segments), words->segments); /* [INTENT] */
+    chron__store_release_le32(at + offsetof(chron__words, group), words->group);       /* [INTENT] */
     chron__store_release_le32(at, words->epoch);                                       /* [INTENT] */
 }

@@ -38,6 +38,16 @@ static inline void chron__intent_store(uint8_t *base, uint64_t intent)
     chron__word_store(base, offsetof(chron__words, intent), (uint32_t)(intent / CHRON__ALIGN));
 }
 
+/*
+ * Several records, or one in the user's hands, are being placed from `offset` on, and none of it is published; 0: no more.
+ * A single record that is appended needs no such word: nothing whole ever stands behind one. Owner's thread.
+ */
+static inline void chron__group_store(uint8_t *base, uint64_t offset)
+{
+    chron__word_store(base, offsetof(chron__words, group), (uint32_t)(offset / CHRON__ALIGN));
+    chron__fence_signal(); /* [INTENT] nothing is placed before it: a process dies between two instructions */
+}
+
 /* What was said last. Owner's thread. */
 static inline uint64_t chron__intent_of(const uint8_t *base)
 {

@@ -37,9 +37,7 @@ int chron__write_anew(const chron__queue *q, const chron__seg *seg, unsigned mod
     if (status == 0)
         status = io->rename(io, q->dir, TEMPORARY, q->dir, name);
     CHRON__STEP("anew: named");
-    if (status == 0)
-        status = io->sync_dir(io, q->dir);
-    else
+    if (status < 0)
         (void)io->unlink(io, q->dir, TEMPORARY);
     return status;
 }

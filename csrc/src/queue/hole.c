@@ -156,16 +156,34 @@ static int was_read(const chron__registered_list *readers, uint64_t seq, uint32_
     return 0;
 }
 
-/* Is there an index entry behind the hole that leads to something? They are stored after what they lead to. */
+/* Has a reader committed past the hole since the machine was started, having read what it commits? */
+static int was_passed(const chron__registered_list *readers, uint64_t seq)
+{
+    for (size_t i = 0; i < readers->count; i++) {
+        const chron__registered *one = &readers->at[i];
+
+        if (!one->damaged && !one->headless && one->value.next_seq > seq && one->value.boot == chron__boot_tag() &&
+            (one->value.flags & CHRON__SLOT_FINGERPRINT)) /* not one that was undone */
+            return 1;
+    }
+    return 0;
+}
+
+/*
+ * Is there an index entry behind the hole? They are stored after what they lead to can be seen. If nothing stands there now,
+ * it counts only if no single flipped bit has made it: of an entry that was right, in the block of the hole, or of none.
+ */
 static int is_indexed(const chron__hole *h)
 {
     const chron__seg *seg = h->seg;
+    const uint64_t first = chron__seg_block_of(seg, h->offset);
 
-    for (uint64_t block = chron__seg_block_of(seg, h->offset); block < chron__seg_blocks(seg); block++) {
+    for (uint64_t block = first; block < chron__seg_blocks(seg); block++) {
         uint64_t offset = chron__seg_index_get(seg, block);
+        int is_entry = block > first && (offset & (offset - 1u)) != 0;
 
         /* [PUBLISH] with chron__rec_publish, of a writer that is dead */
-        if (offset > h->offset && chron__load_acquire_le32(seg->map.base + offset) != 0)
+        if (offset > h->offset && (is_entry || chron__load_acquire_le32(seg->map.base + offset) != 0))
             return 1;
     }
     return 0;
@@ -184,6 +202,7 @@ int chron__hole_is_proven(const chron__log *log, const chron__hole *h, uint64_t 
     status = chron__registered_load(log->q, &readers);
     if (status < 0)
         return status;
+    proven = was_passed(&readers, h->seq);
     /* What was announced may be there in part: a batch without its first commit word. Behind it nothing may. */
     search.limit = chron__seg_end_of_data(h->seg, h->offset);
     while (!proven && chron__seg_resync(&search, search.offset, search.seq)) {

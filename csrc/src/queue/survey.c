@@ -191,7 +191,9 @@ static int is_end(const chron__survey *s, const place *p)
     const chron__log log = chron__log_of(s);
     const chron__hole h = {
         .i = p->i, .seg = p->seg, .offset = p->one.offset, .seq = p->one.next_seq, .epoch = p->one.epoch};
-    uint64_t intent = words->base == (uint32_t)p->one.base_seq ? (uint64_t)words->intent * CHRON__ALIGN : 0;
+    /* Only behind the first record of a batch, and in a claim, may whole records stand that nobody has ever seen. */
+    int is_group = words->base == (uint32_t)p->one.base_seq && (uint64_t)words->group * CHRON__ALIGN == p->one.offset;
+    uint64_t intent = is_group ? (uint64_t)words->intent * CHRON__ALIGN : 0;
     chron__seal_value seal;
     int proven;
 

@@ -92,6 +92,7 @@ static int claim(chron_writer *w, size_t length, void **payload)
     }
     CHRON__ASSERT(chron__get64(&w->tail) + bytes <= w->edge);
     CHRON__ASSERT(chron__load_relaxed_le32(w->base + chron__get64(&w->tail)) == 0); /* [PUBLISH] not before publish */
+    chron__group_store(w->q.meta.base, chron__get64(&w->tail));
     w->claimed = bytes;
     *payload = w->base + chron__get64(&w->tail) + CHRON__RECORD_HEADER;
     return 0;
@@ -134,6 +135,7 @@ static int64_t publish(chron_writer *w, size_t length, uint16_t type_id, uint8_t
     chron__rec_write_crc(at, (uint32_t)length);
     CHRON__STEP("claim: placed");
     chron__rec_publish(at, (uint32_t)length);
+    chron__group_store(w->q.meta.base, 0);
     w->claimed = 0;
     chron__tally_add(&w->tally, timestamp_ns);
     w->payload_bytes += length;
@@ -161,6 +163,7 @@ int chron_writer_abort(chron_writer *w)
         status = chron__fail(CHRON_ECLAIM, "there is no claim to abort");
     } else {
         memset(w->base + chron__get64(&w->tail), 0, (size_t)w->claimed);
+        chron__group_store(w->q.meta.base, 0);
         w->claimed = 0;
     }
     chron__writer_leave(w);

@@ -19,6 +19,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/step.h"
+#include "format/identity.h"
 #include "write/flush.h"
 #include "write/roll.h"
 #include "write/writer.h"

@@ -185,10 +185,13 @@ static inline __attribute__((always_inline)) int64_t append_whole(chron_writer *
             return status;
     }
     offset = chron__get64(&w->tail);
+    chron__group_store(w->q.meta.base, offset);
     length = place_batch(w, (uint64_t)bytes, get, source, from, to);
+    if (length >= 0)
+        chron__rec_publish(w->base + offset, (uint32_t)length);
+    chron__group_store(w->q.meta.base, 0);
     if (length < 0)
         return length;
-    chron__rec_publish(w->base + offset, (uint32_t)length);
     status = chron__finish(w, offset, offset + (uint64_t)bytes, seq, (uint32_t)(to - from));
     if (chron__get64(&w->tail) > w->next_block)
         note_blocks(w, offset + chron__record_bytes((uint64_t)length), seq, get, source, from, to);

@@ -185,4 +185,6 @@ void chron__birth_undo(chron_writer *w, const chron__born *born)
         (void)io->remove_dir(io, w->q.dir, CHRON__DIR_QUARANTINE);
     if (born->lock)
         (void)io->unlink(io, w->q.dir, CHRON__FILE_LOCK);
+    else /* segments whose queue.meta is lost, or what an older creation left */
+        chron__lock_undo(w);
 }

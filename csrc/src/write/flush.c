@@ -10,20 +10,6 @@
 #include "write/roll.h"
 #include "write/sync.h"
 
-/* If a sync has found out that the current segment is to be left: 1, it was left; 0, there is no need; or a failure. */
-static int leave_what_was_lost(chron_writer *w)
-{
-    int status;
-    int wanted;
-
-    pthread_mutex_lock(&w->lock);
-    wanted = w->roll_wanted;
-    w->roll_wanted = 0;
-    pthread_mutex_unlock(&w->lock);
-    status = wanted ? chron__writer_roll(w) : 0;
-    return status < 0 ? status : wanted;
-}
-
 int chron__writer_flush(chron_writer *w)
 {
     int status = chron__writer_sync(w);
@@ -35,7 +21,7 @@ int chron__writer_flush(chron_writer *w)
         w->was_told = 1;
         return status;
     }
-    left = leave_what_was_lost(w);
+    left = chron__writer_leave_lost(w);
     if (left == 0)
         return status;
     return left < 0 ? left : chron__writer_sync(w);
@@ -73,7 +59,7 @@ static int sync_request(chron_writer *w, uint64_t seq)
     if (!w->keeper_running)
         return chron__fail(CHRON_EINVAL, "syncing in the background takes the keeper: open the writer with one, or use "
                                          "sync");
-    status = leave_what_was_lost(w);
+    status = chron__writer_leave_lost(w);
     if (status < 0)
         return status;
     pthread_mutex_lock(&w->lock);

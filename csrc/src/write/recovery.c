@@ -151,6 +151,11 @@ static int make_anew(const chron__survey *s, unsigned mode, chron_recovery *repo
         chron__seg_release(seg);
         report->repaired_files++;
     }
+    if (status == 0 && report->repaired_files) {
+        status = s->q->io->sync_dir(s->q->io, s->q->dir);
+        if (status < 0)
+            status = chron__fail_sys(status, "", "cannot put new files for damaged segments on disk");
+    }
     return status;
 }
 

@@ -199,18 +199,33 @@ int chron__writer_roll(chron_writer *w)
     return status;
 }
 
+int chron__writer_leave_lost(chron_writer *w)
+{
+    int status;
+    int wanted;
+
+    pthread_mutex_lock(&w->lock);
+    wanted = w->roll_wanted && w->seg->base_seq == w->inherited_base; /* else it was left already */
+    w->roll_wanted = 0;
+    pthread_mutex_unlock(&w->lock);
+    status = wanted ? chron__writer_roll(w) : 0;
+    return status < 0 ? status : wanted;
+}
+
 int chron__writer_edge(chron_writer *w, uint64_t bytes)
 {
-    uint64_t last = w->seg->size - CHRON__RECORD_HEADER; /* END has to fit behind every record */
+    uint64_t last;
     uint64_t end;
+    int status = chron__writer_leave_lost(w);
 
-    if (chron__get64(&w->tail) + bytes > last) {
-        int status = chron__writer_roll(w);
-
+    if (status < 0 && chron__get32(&w->poisoned)) /* [STOP] any other failure: the next sync asks for it again */
+        return status;
+    if (chron__get64(&w->tail) + bytes > w->seg->size - CHRON__RECORD_HEADER) {
+        status = chron__writer_roll(w);
         if (status < 0)
             return status;
-        last = w->seg->size - CHRON__RECORD_HEADER;
     }
+    last = w->seg->size - CHRON__RECORD_HEADER; /* END has to fit behind every record */
     end = chron__get64(&w->tail) + bytes;
     chron__writer_prepare_ahead(w, end);
     w->edge = (end / CHRON__EDGE_STEP + 1u) * CHRON__EDGE_STEP;

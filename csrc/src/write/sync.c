@@ -97,8 +97,16 @@ static int write_anew(chron_writer *w, const chron__seg *seg, const char *name)
     pthread_mutex_lock(&w->clean_lock);
     if (w->q.io->same_file(w->q.io, seg->fd, w->q.dir, name))
         status = chron__write_anew(&w->q, seg, w->options.mode);
+    if (status == 0)
+        chron__set32(&w->dir_dirty, 1); /* put on disk before the mark moves */
     pthread_mutex_unlock(&w->clean_lock);
     return status;
+}
+
+/* Nothing is lost by that: it is what the next sync does again. */
+static int unproven(int status, const char *name)
+{
+    return chron__fail_sys(status, name, "cannot make sure that %s is on the device", name);
 }
 
 /* One that was written before this writer came, or too long ago: nobody has heard of all that failed. */
@@ -110,14 +118,17 @@ static int sync_unheard(chron_writer *w, uint64_t base_seq, const char *name)
     if (status < 0)
         return status == -CHRON_EGONE ? 0 : status; /* retention has deleted it: there is nothing to keep */
     status = w->q.io->sync_file(w->q.io, seg->fd);
-    if (status == 0)
-        status = chron__prove(&w->q, seg, 0, seg->size);
+    if (status < 0) {
+        chron__seg_release(seg);
+        return lost(w, status, name, name);
+    }
+    status = chron__prove(&w->q, seg, 0, seg->size);
     if (status == 0)
         status = write_anew(w, seg, name);
     chron__seg_release(seg);
     if (status == -ENOENT)
         return 0;
-    return status < 0 ? lost(w, status, name, name) : 0;
+    return status < 0 ? unproven(status, name) : 0;
 }
 
 static int sync_sealed(chron_writer *w, uint64_t base_seq)
@@ -172,7 +183,7 @@ static int prove_inherited(chron_writer *w, chron__seg *seg, const char *name)
         return 0;
     }
     if (status < 0)
-        return lost(w, status, name, name);
+        return unproven(status, name);
     pthread_mutex_lock(&w->lock);
     w->roll_wanted = 1;
     pthread_mutex_unlock(&w->lock);
