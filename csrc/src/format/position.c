@@ -112,10 +112,11 @@ static int lock_file(const chron__queue *q, chron__position *p, const char *file
         return chron__fail_sys(status, file, "cannot lock the position of reader %s", name);
     }
     /* Whoever removes a reader holds this lock while doing so; now nobody can. */
-    if (io->same_file(io, p->fd, p->dir, file))
+    status = io->same_file(io, p->fd, p->dir, file);
+    if (status > 0)
         return 0;
     io->unlock(io, &p->lock);
-    return -EAGAIN;
+    return status < 0 ? chron__fail_sys(status, file, "cannot look at the position of reader %s", name) : -EAGAIN;
 }
 
 /* The file is ours now: give it its size and a header if it has none, then load. */

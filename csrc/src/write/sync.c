@@ -92,10 +92,13 @@ static int sync_owed(chron_writer *w, int fd, const char *name)
 /* Not if retention deletes it meanwhile: the name would come back. */
 static int write_anew(chron_writer *w, const chron__seg *seg, const char *name)
 {
-    int status = -ENOENT;
+    int status;
 
     pthread_mutex_lock(&w->clean_lock);
-    if (w->q.io->same_file(w->q.io, seg->fd, w->q.dir, name))
+    status = w->q.io->same_file(w->q.io, seg->fd, w->q.dir, name);
+    if (status == 0)
+        status = -ENOENT;
+    if (status > 0)
         status = chron__write_anew(&w->q, seg, w->options.mode);
     if (status == 0)
         chron__set32(&w->dir_dirty, 1); /* put on disk before the mark moves */
