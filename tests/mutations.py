@@ -1672,4 +1672,33 @@ MUTANTS += [
         "        0)\n",
         ("test_lapped",),
     ),
+    # ------------------------------------------------------------------------------- pages written ahead
+    Mutant(
+        "a queue that syncs is written ahead",
+        "write/prepare.c",
+        "w->options.durability == CHRON_DURABILITY_NONE && ",
+        "",
+        ("test_pages",),
+    ),
+    Mutant(
+        "a slow queue is written ahead",
+        "write/prepare.c",
+        "fill_ns > 0 &&\n           fill_ns < SLOW_NS;",
+        "fill_ns > 0;",
+        ("test_pages",),
+    ),
+    Mutant(
+        "any file system is written ahead",
+        "write/prepare.c",
+        " && (w->q.fs & CHRON__FS_LARGE_PAGES)",
+        "",
+        ("test_pages",),
+    ),
+    Mutant(
+        "a roll waits until all is written ahead",
+        "write/keeper.c",
+        "    if (w->rolling || seg != w->seg || (w->next && w->next->map.base)) {",
+        "    if (w->rolling || seg != w->seg || w->next) {",
+        ("test_pages",),
+    ),
 ]

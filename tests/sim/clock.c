@@ -89,6 +89,11 @@ int chron__futex_wake_all(void *word)
     return 0;
 }
 
+uint64_t chron__memory_bytes(void)
+{
+    return (uint64_t)1 << 32;
+}
+
 int chron__membarrier_join(void)
 {
     return -ENOSYS;

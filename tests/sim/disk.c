@@ -543,7 +543,7 @@ static int fs_kind(const chron__io *io, int fd)
 {
     (void)io;
     (void)fd;
-    return 0;
+    return CHRON__FS_LARGE_PAGES; /* so that what is prewritten is tried, too */
 }
 
 /* -------------------------------------------------------------------------- mappings and syncs */

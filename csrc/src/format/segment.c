@@ -247,6 +247,13 @@ int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__
     return 0;
 }
 
+static int discard(const chron__queue *q, chron__seg *seg, const char *temporary, int status)
+{
+    chron__seg_release(seg);
+    (void)q->io->unlink(q->io, q->dir, temporary);
+    return status;
+}
+
 int chron__seg_create(const chron__queue *q, const char *temporary, unsigned mode, chron__seg **out)
 {
     const chron__io *io = q->io;
@@ -264,20 +271,37 @@ int chron__seg_create(const chron__queue *q, const char *temporary, unsigned mod
         io->close_file(io, fd);
         return chron__fail(CHRON_ENOMEM, "no memory for another segment");
     }
+    seg->fd = fd;
     status = io->allocate(io, fd, seg->size);
-    if (status < 0) {
-        status = chron__fail_sys(status, temporary, "cannot allocate a segment of %" PRIu64 " bytes", seg->size);
-        io->close_file(io, fd);
-    } else {
-        status = map_file(seg, fd, 1, temporary);
-    }
-    if (status < 0) {
-        chron__seg_release(seg);
-        (void)io->unlink(io, q->dir, temporary);
-        return status;
-    }
-    chron__set64(&seg->touched, 0);
+    if (status < 0)
+        return discard(q, seg, temporary,
+                       chron__fail_sys(status, temporary, "cannot allocate a segment of %" PRIu64 " bytes", seg->size));
     *out = seg;
+    return 0;
+}
+
+int chron__seg_zero(const chron__queue *q, chron__seg *seg, const char *temporary)
+{
+    static uint8_t zeros[CHRON__ZERO_PIECE]; /* not const: so that it takes no room in the library's file */
+    uint64_t left = seg->size - seg->zeroed;
+    uint64_t bytes = left < sizeof zeros ? left : sizeof zeros;
+    int64_t status;
+
+    CHRON__ASSERT(!seg->map.base); /* a mapped one may have records */
+    status = q->io->write_at(q->io, seg->fd, zeros, (size_t)bytes, seg->zeroed);
+    if (status < 0)
+        return discard(q, seg, temporary, chron__fail_sys((int)status, temporary, "cannot prepare a segment"));
+    seg->zeroed += bytes;
+    return 0;
+}
+
+int chron__seg_map(const chron__queue *q, chron__seg *seg, const char *temporary)
+{
+    int status = map_file(seg, seg->fd, 1, temporary);
+
+    if (status < 0)
+        return discard(q, seg, temporary, status);
+    chron__set64(&seg->touched, 0);
     return 0;
 }
 

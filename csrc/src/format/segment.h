@@ -26,6 +26,7 @@ typedef struct chron__seg {
     uint64_t created_ns;
     uint64_t epoch;
     chron__a64 touched; /* [TOUCH] writer: pages below this offset have been prepared, or are being */
+    uint64_t zeroed;    /* of a new file: bytes that chron__seg_zero() has written */
 } chron__seg;
 
 /* The seal, decoded. */
@@ -56,6 +57,8 @@ static inline void chron__tally_add(chron__tally *tally, uint64_t timestamp_ns)
     tally->last_ts = timestamp_ns;
 }
 
+#define CHRON__ZERO_PIECE (256u * 1024) /* written at once by chron__seg_zero() */
+
 /* flags of chron__seg_open */
 #define CHRON__SEG_WRITE 1     /* map for writing, and keep the descriptor */
 #define CHRON__SEG_KEEP 2      /* keep the descriptor */
@@ -73,8 +76,16 @@ static inline void chron__tally_add(chron__tally *tally, uint64_t timestamp_ns)
  */
 int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__seg **out);
 
-/* Make a new file under the name `temporary`, allocated and mapped for writing. No header yet. */
+/* Make a new file under the name `temporary`, allocated, not mapped. No header yet. */
 int chron__seg_create(const chron__queue *q, const char *temporary, unsigned mode, chron__seg **out);
+
+/*
+ * Write zeros to the next CHRON__ZERO_PIECE bytes: the page cache takes them as pages as large as this, which cost a fraction of
+ * small ones. Only as long as it is not mapped. On failure it is gone, and its file.
+ */
+int chron__seg_zero(const chron__queue *q, chron__seg *seg, const char *temporary);
+/* Map it for writing. On failure it is gone, and its file. */
+int chron__seg_map(const chron__queue *q, chron__seg *seg, const char *temporary);
 
 /* Give it its header: it becomes the segment that begins with base_seq. Not yet renamed. */
 void chron__seg_write_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, uint64_t prev_base,

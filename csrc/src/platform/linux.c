@@ -320,20 +320,22 @@ static const struct {
     uint32_t type;
     int kind;
 } kinds[] = {
-    {0x00006969u, CHRON__FS_NETWORK},  /* NFS */
-    {0x0000517Bu, CHRON__FS_NETWORK},  /* SMB */
-    {0xFF534D42u, CHRON__FS_NETWORK},  /* CIFS */
-    {0xFE534D42u, CHRON__FS_NETWORK},  /* SMB2 */
-    {0x01021997u, CHRON__FS_NETWORK},  /* 9P */
-    {0x00C36400u, CHRON__FS_NETWORK},  /* Ceph */
-    {0x5346414Fu, CHRON__FS_NETWORK},  /* AFS (OpenAFS) */
-    {0x6B414653u, CHRON__FS_NETWORK},  /* AFS (the kernel's) */
-    {0x73757245u, CHRON__FS_NETWORK},  /* Coda */
-    {0x0BD00BD0u, CHRON__FS_NETWORK},  /* Lustre */
-    {0x47504653u, CHRON__FS_NETWORK},  /* GPFS */
-    {0x01021994u, CHRON__FS_VOLATILE}, /* tmpfs */
-    {0x858458F6u, CHRON__FS_VOLATILE}, /* ramfs */
-    {0x958458F6u, CHRON__FS_VOLATILE}, /* hugetlbfs */
+    {0x00006969u, CHRON__FS_NETWORK},     /* NFS */
+    {0x0000517Bu, CHRON__FS_NETWORK},     /* SMB */
+    {0xFF534D42u, CHRON__FS_NETWORK},     /* CIFS */
+    {0xFE534D42u, CHRON__FS_NETWORK},     /* SMB2 */
+    {0x01021997u, CHRON__FS_NETWORK},     /* 9P */
+    {0x00C36400u, CHRON__FS_NETWORK},     /* Ceph */
+    {0x5346414Fu, CHRON__FS_NETWORK},     /* AFS (OpenAFS) */
+    {0x6B414653u, CHRON__FS_NETWORK},     /* AFS (the kernel's) */
+    {0x73757245u, CHRON__FS_NETWORK},     /* Coda */
+    {0x0BD00BD0u, CHRON__FS_NETWORK},     /* Lustre */
+    {0x47504653u, CHRON__FS_NETWORK},     /* GPFS */
+    {0x0000EF53u, CHRON__FS_LARGE_PAGES}, /* ext4 */
+    {0x58465342u, CHRON__FS_LARGE_PAGES}, /* xfs */
+    {0x01021994u, CHRON__FS_VOLATILE},    /* tmpfs */
+    {0x858458F6u, CHRON__FS_VOLATILE},    /* ramfs */
+    {0x958458F6u, CHRON__FS_VOLATILE},    /* hugetlbfs */
 };
 
 int chron__os_fs_kind(int fd)
@@ -471,6 +473,53 @@ int chron__futex_wake_all(void *word)
 #else
     return futex(SYS_futex_time64, word, FUTEX_OP_WAKE, INT_MAX, NULL);
 #endif
+}
+
+/* --------------------------------------------------------------------------------------- memory */
+
+/* A number in a small file; UINT64_MAX if it says "max", or is not there. */
+static uint64_t read_limit(const char *path)
+{
+    char text[32] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = -1;
+
+    if (fd >= 0) {
+        n = read(fd, text, sizeof text - 1u);
+        close(fd);
+    }
+    return n > 0 && text[0] >= '0' && text[0] <= '9' ? strtoull(text, NULL, 10) : UINT64_MAX;
+}
+
+/*
+ * memory.max of the process's group and of those above it, where the unified hierarchy is mounted. In a container the group is
+ * usually the root of what is seen, and the line of /proc/self/cgroup says "/".
+ */
+uint64_t chron__os_memory_limit(void)
+{
+    char path[512] = "/sys/fs/cgroup";
+    size_t root = strlen(path);
+    uint64_t lowest = UINT64_MAX;
+    char line[400] = "";
+    int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        ssize_t n = read(fd, line, sizeof line - 1u);
+
+        close(fd);
+        line[n > 0 ? n : 0] = 0;
+    }
+    if (strncmp(line, "0::/", 4) == 0)
+        (void)snprintf(path + root, sizeof path - root - 16u, "%.*s", (int)strcspn(line + 3, "\n"), line + 3);
+    for (char *end = path + strlen(path); end; end = strrchr(path + root, '/')) {
+        uint64_t limit;
+
+        (void)snprintf(end, sizeof path - (size_t)(end - path), "/memory.max");
+        limit = read_limit(path);
+        *end = 0;
+        lowest = limit < lowest ? limit : lowest;
+    }
+    return lowest;
 }
 
 /* ---------------------------------------------------------------------------------- fences of others */

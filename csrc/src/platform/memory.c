@@ -21,6 +21,16 @@ static size_t page_bytes(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
+uint64_t chron__memory_bytes(void)
+{
+    CHRON__UNCANCELLED;
+    uint64_t limit = chron__os_memory_limit();
+    long pages = sysconf(_SC_PHYS_PAGES);
+    uint64_t physical = pages > 0 ? (uint64_t)pages * page_bytes() : 0;
+
+    return limit < physical ? limit : physical;
+}
+
 int chron__map_blank(chron__map *map, uint64_t offset, uint64_t bytes)
 {
     size_t before = (size_t)(offset % page_bytes());

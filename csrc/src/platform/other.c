@@ -237,6 +237,11 @@ int chron__futex_wake_all(void *word)
     return -ENOSYS;
 }
 
+uint64_t chron__os_memory_limit(void)
+{
+    return UINT64_MAX;
+}
+
 int chron__membarrier_join(void)
 {
     return -ENOSYS;

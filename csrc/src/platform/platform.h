@@ -65,7 +65,8 @@ typedef struct chron__stat {
 
 /* fs_kind bits */
 #define CHRON__FS_NETWORK 1
-#define CHRON__FS_VOLATILE 2 /* keeps nothing over a loss of power: tmpfs, ramfs */
+#define CHRON__FS_VOLATILE 2    /* keeps nothing over a loss of power: tmpfs, ramfs */
+#define CHRON__FS_LARGE_PAGES 4 /* caches what is written in one go as large pages, and writes in place: ext4, xfs */
 
 typedef struct chron__io chron__io;
 struct chron__io {
@@ -228,6 +229,9 @@ int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t c
 int chron__membarrier_join(void); /* this process takes part, from the return on until it ends */
 int chron__membarrier(void);
 
+/* Memory that this process may use, in bytes: of the machine, or what its control group leaves of it. */
+uint64_t chron__memory_bytes(void);
+
 /* Make pages of a writable shared mapping present and writable. Best effort. Never alters content. */
 void chron__populate(void *address, size_t bytes);
 
@@ -257,6 +261,7 @@ int chron__os_sync_map(int fd, void *address, size_t bytes);
 int chron__os_sync_file(int fd);
 int64_t chron__os_next_data(int fd, uint64_t offset); /* -ENOSYS if only reading can tell */
 void chron__os_dont_fork(void *address, size_t bytes);
+uint64_t chron__os_memory_limit(void);                               /* of the control group; UINT64_MAX: none */
 int chron__os_rename_new(int dir, const char *from, const char *to); /* -ENOSYS: link and unlink will do */
 void chron__os_place(int fd, chron__place *out);                     /* boot, birth_ns, disk_seq: what it can */
 void chron__os_boot(uint8_t *boot);                                  /* 16 bytes; zeros: it has no name */

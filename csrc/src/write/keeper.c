@@ -43,7 +43,7 @@ static int touch_ahead(chron_writer *w, chron__seg *seg)
         return 1; /* rolled meanwhile */
     }
     tail = chron__get64(&w->tail);
-    next = w->next ? chron__seg_retain(w->next) : NULL;
+    next = w->next && w->next->map.base ? chron__seg_retain(w->next) : NULL;
     pthread_mutex_unlock(&w->lock);
     goal = tail + chron__get64(&w->window);
     done = chron__writer_touch(w, seg, goal, TOUCH_SLICE);
@@ -53,24 +53,34 @@ static int touch_ahead(chron_writer *w, chron__seg *seg)
     return done > 0;
 }
 
-/* The next segment, once the current one is half full. 1 if it was made now. */
+/* Bytes of the next segment that may be zeroed when there are `left` to fill in this one. */
+static uint64_t lead_of(const chron_writer *w, uint64_t left)
+{
+    return w->lead_max > left ? w->lead_max - left : 0;
+}
+
+/* A step towards the next segment, once the current one is half full, or fills fast. 1 if something was done. */
 static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, uint64_t now)
 {
-    chron__seg *next = NULL;
-    int status;
+    uint64_t tail = chron__get64(&w->tail);
+    chron__seg *next;
+    int status = 1;
 
-    if (now < state->retry_ns || chron__get64(&w->tail) < seg->size / 2u)
+    if (now < state->retry_ns || (tail < seg->size / 2u && !chron__writer_prewrites(w)))
         return 0;
     pthread_mutex_lock(&w->lock);
-    if (w->next || w->rolling || seg != w->seg) {
+    if (w->rolling || seg != w->seg || (w->next && w->next->map.base)) {
         pthread_mutex_unlock(&w->lock);
         return 0;
     }
-    w->preparing = 1; /* from here on a roll waits for us */
+    next = w->next;
+    w->next = NULL;
+    w->preparing = next ? 2 : 1; /* from here on a roll waits for us, for one step */
     pthread_mutex_unlock(&w->lock);
-    status = chron__writer_has_room(w);
+    if (!next)
+        status = chron__writer_has_room(w);
     if (status == 1)
-        status = chron__writer_make_next(w, &next);
+        status = chron__writer_step_next(w, lead_of(w, seg->size - tail), &next);
     pthread_mutex_lock(&w->lock);
     CHRON__ASSERT(w->preparing && !w->rolling && !w->next);
     w->next = next;
@@ -81,7 +91,7 @@ static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, ui
         chron__writer_note_failure(w, status);
     if (!next)
         state->retry_ns = now + RETRY_NS;
-    return next != NULL;
+    return next && status > 0;
 }
 
 static void clean_if_due(chron_writer *w, chron__seg *seg, round_state *state, uint64_t now)

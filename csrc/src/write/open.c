@@ -38,6 +38,8 @@
 
 #define DEFAULT_MODE 0600u
 #define OPEN_TRIES 100
+#define LEAD_SHARE 32u                /* prewritten pages take this part of the memory at most, */
+#define LEAD_MAX (128u * 1024 * 1024) /* and so many bytes */
 #define DEFAULT_INTERVAL_MS 100u
 #define DEFAULT_BATCH 1000u
 
@@ -318,6 +320,9 @@ static void set_up(chron_writer *w)
         w->max_payload = CHRON_PAYLOAD_MAX;
     w->checked = (o->flags & CHRON_CHECKED) != 0;
     w->coarse_clock = o->clock == CHRON_CLOCK_COARSE;
+    w->lead_max = chron__memory_bytes() / LEAD_SHARE;
+    if (w->lead_max > LEAD_MAX)
+        w->lead_max = LEAD_MAX;
     w->sync_every = o->durability == CHRON_DURABILITY_ALWAYS  ? 1u
                     : o->durability == CHRON_DURABILITY_BATCH ? o->durability_n
                                                               : 0u;

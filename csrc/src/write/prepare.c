@@ -3,7 +3,8 @@
  * prepare.c - making things ready before they are needed: pages ahead of the tail, and the file of the next segment.
  * By the keeper's thread where there is one, else by the owner's, a slice at a time.
  *
- * Invariant: preparing a page never changes a byte of it.
+ * Invariant: preparing a page never changes a byte of it. Zeros are written to a file that nobody has mapped yet, and that has no
+ * segment's name.
  */
 #include "write/prepare.h"
 
@@ -11,6 +12,7 @@
 
 #define INLINE_SLICE 65536u            /* prepared in one go by the owner's thread: 16 pages */
 #define WINDOW_MAX (16u * 1024 * 1024) /* prepared ahead at most; 6 ms at 2.5 GB/s */
+#define SLOW_NS 30000000000u           /* a segment that takes longer to fill is not written ahead */
 #define WINDOW_GROWTH \
     (4u * CHRON__EDGE_STEP) /* so it is four times what was appended: a queue of a few records stays small */
 
@@ -60,5 +62,43 @@ void chron__writer_prepare_ahead(chron_writer *w, uint64_t end)
 
 int chron__writer_make_next(chron_writer *w, chron__seg **out)
 {
-    return chron__seg_create(&w->q, CHRON__FILE_NEXT, w->options.mode, out);
+    int status = chron__seg_create(&w->q, CHRON__FILE_NEXT, w->options.mode, out);
+
+    if (status == 0)
+        status = chron__seg_map(&w->q, *out, CHRON__FILE_NEXT);
+    if (status < 0)
+        *out = NULL;
+    return status;
+}
+
+/*
+ * Every sync of a record writes its whole page, and zeros that reach the disk before records do are written twice: so only where
+ * nobody syncs, and a segment is full before the kernel begins to write it (30 s by default).
+ */
+int chron__writer_prewrites(const chron_writer *w)
+{
+    uint64_t fill_ns = chron__get64(&w->fill_ns);
+
+    return w->options.durability == CHRON_DURABILITY_NONE && (w->q.fs & CHRON__FS_LARGE_PAGES) && fill_ns > 0 &&
+           fill_ns < SLOW_NS;
+}
+
+int chron__writer_step_next(chron_writer *w, uint64_t lead, chron__seg **next)
+{
+    int status;
+
+    if (!*next) {
+        status = chron__seg_create(&w->q, CHRON__FILE_NEXT, w->options.mode, next);
+        return status < 0 ? status : 1;
+    }
+    if (chron__writer_prewrites(w) && (*next)->zeroed < (*next)->size) {
+        if ((*next)->zeroed + CHRON__ZERO_PIECE > lead)
+            return 0;
+        status = chron__seg_zero(&w->q, *next, CHRON__FILE_NEXT);
+    } else {
+        status = chron__seg_map(&w->q, *next, CHRON__FILE_NEXT);
+    }
+    if (status < 0)
+        *next = NULL;
+    return status < 0 ? status : 1;
 }

@@ -11,7 +11,14 @@
 uint64_t chron__writer_touch(chron_writer *w, chron__seg *seg, uint64_t goal, uint64_t limit);
 /* The owner is about to write up to `end`: have pages prepared. */
 void chron__writer_prepare_ahead(chron_writer *w, uint64_t end);
-/* Make the next segment's file. Any thread; stores nothing in w. */
+/* Make the next segment's file, mapped. Any thread; stores nothing in w. */
 int chron__writer_make_next(chron_writer *w, chron__seg **out);
+/* Does it pay to write zeros to the next segment's file? Any thread. */
+int chron__writer_prewrites(const chron_writer *w);
+/*
+ * One step of the same: the file, then zeros in it, piece by piece where that pays, then the mapping. `lead`: bytes that may be
+ * zeroed now. 1: there may be more to do; 0: not now; or a failure, and *next is NULL again. Any thread; stores nothing in w.
+ */
+int chron__writer_step_next(chron_writer *w, uint64_t lead, chron__seg **next);
 
 #endif

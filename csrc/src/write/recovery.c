@@ -199,6 +199,8 @@ static int begin_again(const chron__survey *s, unsigned mode, chron__recovered *
     chron__seg *seg;
     int status = chron__seg_create(s->q, temporary, mode, &seg);
 
+    if (status == 0)
+        status = chron__seg_map(s->q, seg, temporary);
     if (status < 0)
         return status;
     out->seg = seg;

@@ -69,8 +69,12 @@ static int get_next(chron_writer *w, chron__seg **out)
     int status;
 
     *out = take_next(w);
-    if (*out)
+    if (*out && (*out)->map.base)
         return 0;
+    if (*out) { /* half prepared: the rest is done as it is filled */
+        w->rolls_unprepared++;
+        return chron__seg_map(&w->q, *out, CHRON__FILE_NEXT);
+    }
     status = chron__writer_make_room(w, w->options.block_ns, give_up);
     if (status < 0)
         return status;
@@ -82,9 +86,14 @@ static int get_next(chron_writer *w, chron__seg **out)
 
 void chron__writer_enter_segment(chron_writer *w, chron__seg *seg, uint64_t tail, const chron__tally *tally)
 {
+    uint64_t now = chron__monotonic_ns();
+
     CHRON__ASSERT(tail % CHRON__ALIGN == 0 && tail >= seg->data_offset && tail <= seg->size - CHRON__RECORD_HEADER);
     CHRON__ASSERT(seg->fd >= 0 && seg->io == w->q.io);
     CHRON__ASSERT(chron__load_relaxed_le32(seg->map.base + tail) == 0); /* [PUBLISH] the word at the tail */
+    if (w->seg && w->seg != seg)
+        chron__set64(&w->fill_ns, now - w->entered_ns); /* [COUNT] advice for the keeper */
+    w->entered_ns = now;
     pthread_mutex_lock(&w->lock);
     w->seg = seg;
     chron__set64(&w->tail, tail);

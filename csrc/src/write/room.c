@@ -190,7 +190,7 @@ int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns)
         return status;
     /* As long as the current segment has room for another record, or a next one is there, nothing waits. */
     pthread_mutex_lock(&w->lock);
-    status = w->next != NULL;
+    status = w->next != NULL || w->preparing == 2;
     pthread_mutex_unlock(&w->lock);
     if (!status)
         status = chron__writer_make_room(w, timeout_ns, leave);

@@ -76,6 +76,9 @@ struct chron_writer {
     uint64_t full_waits;
     uint64_t wakes;
     chron__a64 window;           /* [TOUCH] bytes ahead of the tail that are worth preparing */
+    chron__a64 fill_ns;          /* [COUNT] how long the segment before took to fill; 0: not known */
+    uint64_t entered_ns;         /* when the current one was begun, monotonic */
+    uint64_t lead_max;           /* bytes in front of the tail that may be prewritten: they are dirty, in memory */
     chron__a64 touched_bytes;    /* [COUNT] */
     chron__a64 syncs;            /* [COUNT] */
     chron__a64 deleted_segments; /* [COUNT] */
@@ -83,7 +86,7 @@ struct chron_writer {
     pthread_mutex_t lock;
     chron__seg *seg;     /* the current segment */
     chron__seg *next;    /* prepared, or NULL */
-    int preparing;       /* the keeper is making one: a roll waits for it */
+    int preparing;       /* the keeper is making one: a roll waits for it. 2: its file is there */
     int rolling;         /* the owner has taken, or is making, one: the keeper keeps its hands off next.tmp */
     uint32_t segments;   /* files that there are */
     chron__seg *retired; /* left by a roll, for the keeper to unmap */
