@@ -770,7 +770,7 @@ MUTANTS = [
     Mutant(
         "the keeper does not say that it prepares",
         "write/keeper.c",
-        "    w->preparing = 1;",
+        "    w->preparing = next ? 2 : 1;",
         "    w->preparing = 0;",
         ("test_keeper", "test_threads", "test_stress"),
     ),
