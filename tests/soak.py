@@ -31,7 +31,7 @@ MAX_SEGMENTS = 40  # of back-pressure: the bound on disk use
 READERS = ("a", "b", "c")
 PATIENCE_SECONDS = 60.0
 MEMORY_GROWTH_MAX = 16 << 20
-DESCRIPTORS_MAX = 30
+DESCRIPTORS_MAX = 30 + 64  # of sealed segments that wait for a sync (write/backlog.h)
 MAPPINGS_MAX = 12
 
 
