@@ -14,7 +14,7 @@ import pytest
 
 from chronicle_ffi import Queue, QueueFull, Retention
 from chronicle_ffi.cli import main
-from tests.children import in_child
+from tests.children import in_child, let_others_pass
 from tests.damage import SEGMENT, make, patch, segment
 
 NOBODY, STRANGER = 65534, 1234
@@ -30,8 +30,7 @@ def as_user(user: int, path: Path) -> None:
 @pytest.fixture
 def shared(queue: Path) -> Path:
     """A queue of NOBODY's, with a reader of STRANGER's whose position nobody else may read."""
-    for parent in list(queue.parents)[:-2]:
-        parent.chmod(0o755)
+    let_others_pass(queue)
     queue.parent.chmod(0o777)
     os.umask(0)
 

@@ -13,7 +13,7 @@ import pytest
 
 import chronicle_ffi as c
 from chronicle_ffi import Queue
-from tests.children import in_child
+from tests.children import in_child, let_others_pass
 from tests.damage import restart
 
 SEGMENT = 1 << 16
@@ -208,8 +208,7 @@ def test_permissions(queue: Path) -> None:
         writer.append(b"x")
     assert stat.S_IMODE(queue.stat().st_mode) == 0o755
     assert {stat.S_IMODE(file.stat().st_mode) for file in queue.iterdir() if file.is_file()} == {0o644}
-    for parent in list(queue.parents)[:-2]:
-        parent.chmod(0o755)
+    let_others_pass(queue)
 
     def as_nobody() -> None:
         os.setuid(65534)

@@ -13,6 +13,7 @@ import pytest
 
 import chronicle_ffi as c
 from chronicle_ffi import Queue
+from tests.children import in_child, let_others_pass
 
 SEGMENT = 1 << 16
 
@@ -82,16 +83,38 @@ def test_a_large_payload_does_not_lift_what_is_fetched_ahead(queue: Path) -> Non
     assert peak < 1 << 20
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_sealed_segments_that_nobody_may_write(queue: Path) -> None:
     """As a careful operator leaves them. It is no failed sync, and poisons nobody."""
+
+    def as_nobody() -> None:
+        os.setgid(65534)
+        os.setuid(65534)
+        with Queue.open_publisher(queue / "q", segment_size=SEGMENT, keeper=False, durability="none") as writer:
+            writer.append_many([bytes(1000)] * 200)
+            for segment in sorted((queue / "q").glob("*.seg"))[:-1]:
+                segment.chmod(0o444)
+            writer.append_many([bytes(1000)] * 200)
+            writer.sync()
+            assert writer.durable_seq == 399
+        assert Queue.verify(queue / "q").ok
+
+    let_others_pass(queue)
+    queue.mkdir()
+    queue.chmod(0o777)
+    in_child(as_nobody)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_descriptors_of_segments_that_wait_for_a_sync_are_bounded(queue: Path) -> None:
+    """As the guide says: 64, and a few for the queue itself."""
+    before = len(os.listdir("/proc/self/fd"))
     with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False, durability="none") as writer:
-        writer.append_many([bytes(1000)] * 200)
-        for segment in sorted(queue.glob("*.seg"))[:-1]:
-            segment.chmod(0o444)
-        writer.append_many([bytes(1000)] * 200)
-        writer.sync()
-        assert writer.durable_seq == 399
-    assert Queue.verify(queue).ok
+        for _ in range(100):
+            writer.append_many([bytes(1000)] * 60)
+        assert writer.stats().rolls >= 90
+        assert len(os.listdir("/proc/self/fd")) - before <= 64 + 10
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_relative_path_and_another_directory(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
