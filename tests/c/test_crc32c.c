@@ -206,7 +206,7 @@ static void put_sums_up_what_it_wrote(void)
             check_impl(impl, "put of data that changes", bytes, 0,
                        (uint32_t)place[4] | (uint32_t)place[5] << 8 | (uint32_t)place[6] << 16 |
                            (uint32_t)place[7] << 24,
-                       impl->record(bytes + 1u, place, place + 32, bytes));
+                       record_of(impl->record, bytes + 1u, place, place + 32, bytes));
         }
     }
 }
