@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Turns what was measured into a page with plots in bench/report/: ``python bench/report.py JSON [NAME]``.
 
-Reads the JSON of the native benchmark and, for native.md, that of pytest-benchmark beside it (python.json) if there is one.
-Curves go into files of their own as well, NAME-CURVE.hgrm, as HdrHistogram writes percentiles and its plotters read them.
+Reads the JSON of the native benchmark and, for native.md, that of pytest-benchmark beside it (python.json) if there is
+one. Curves go into files of their own as well, NAME-CURVE.hgrm, as HdrHistogram writes percentiles and its plotters
+read them.
 """
 
 from __future__ import annotations
