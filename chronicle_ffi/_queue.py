@@ -49,7 +49,11 @@ _DURABILITY = {
     "always": lib.CHRON_DURABILITY_ALWAYS,
 }
 _TORN = {"ask": 0, "cut": lib.CHRON_TORN_CUT, "skip": lib.CHRON_TORN_SKIP}
-_CLOCK = {"realtime": lib.CHRON_CLOCK_REALTIME, "coarse": lib.CHRON_CLOCK_COARSE}
+_CLOCK = {
+    "realtime": lib.CHRON_CLOCK_REALTIME,
+    "coarse": lib.CHRON_CLOCK_COARSE,
+    "counter": lib.CHRON_CLOCK_COUNTER,
+}
 _START = {
     "resume": lib.CHRON_START_RESUME,
     "earliest": lib.CHRON_START_EARLIEST,
@@ -82,7 +86,7 @@ class Queue:
         max_segments: SupportsIndex | None = None,
         backpressure: Literal["fail"] | Duration = "fail",
         retention: Retention | None = None,
-        clock: Literal["realtime", "coarse"] = "realtime",
+        clock: Literal["realtime", "coarse", "counter"] = "realtime",
         mode: SupportsIndex | None = None,
         torn: Literal["ask", "cut", "skip"] = "ask",
         repair: bool = False,
@@ -102,7 +106,9 @@ class Queue:
             many seconds for readers first.
         :param retention: what the keeper deletes by itself, and `QueueWriter.cleanup` on request. None: nothing is
             deleted before a call of cleanup(), which then deletes what all readers have consumed.
-        :param clock: for timestamps: "coarse" is cheaper and 1 to 4 ms rough.
+        :param clock: for timestamps: "coarse" is cheaper and 1 to 4 ms rough; "counter" carries the clock on by the
+            processor's counter where the kernel does so itself, at half the cost and within 5 us; elsewhere it is
+            "realtime".
         :param mode: permission bits of new files, default 0o600.
         :param torn: what to do about a hole that a loss of power may have left, with more good records behind it than
             in front of it since the last sync: "ask" raises Corrupt, "cut" sets aside what is behind, "skip" keeps it
