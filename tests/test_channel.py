@@ -373,12 +373,12 @@ def test_a_full_disk(small_disk: Path) -> None:
                 while True:
                     file.write(bytes(4096))
             threading.Timer(0.4, ballast.unlink).start()
-        return bytes(60_000)
+        return bytes(50_000)
 
     with served(small_disk / "channel", handler):
         with Channel.open(small_disk / "channel", "client", segment_size=1 << 16) as client:
             for _ in range(4):
-                assert client.call(b"x", timeout=PATIENCE) == bytes(60_000)
+                assert client.call(b"x", timeout=PATIENCE) == bytes(50_000)
     assert len(ran) == len(set(ran)) == 4
 
 
