@@ -23,12 +23,12 @@ class ChronicleHandler(logging.Handler):
     """Each log record is a record of the queue: JSON, its level as `type_id`, its time as timestamp.
 
     What `emit` returned for survives the death of the process; `flush` puts it on disk. A record that cannot be stored
-    (a full disk, a queue that somebody else writes to) goes to `handleError`, as with every good handler: the program
+    (a full disk, a queue that somebody else writes to) goes to ``handleError``, as with every good handler: the program
     goes on, and so does the handler when the cause has gone.
 
-    `path` may hold "{pid}": a queue for each process, so that forked children, and several processes of one program,
+    ``path`` may hold "{pid}": a queue for each process, so that forked children, and several processes of one program,
     log too. Without it, a queue is one process's, unless this package has shared writers; a child then meets
-    WriterAlreadyActive in `handleError`. `options` are those of `Queue.open_publisher`.
+    WriterAlreadyActive in ``handleError``. ``options`` are those of `chronicle_ffi.Queue.open_publisher`.
     """
 
     def __init__(self, path: str | os.PathLike[str], level: int | str = logging.NOTSET, **options: Any) -> None:
@@ -47,7 +47,7 @@ class ChronicleHandler(logging.Handler):
         return self._path.replace("{pid}", str(os.getpid()))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append it. Called with the handler's lock, by `handle`."""
+        """Append it. Called with the handler's lock, by ``handle``."""
         try:
             if self._ended or self._is_opening:  # a warning of the opening, that came by `captureWarnings`
                 raise InvalidArgument("the handler is closed" if self._ended else "the handler is being opened")
@@ -102,13 +102,13 @@ class ChronicleHandler(logging.Handler):
                     raise
 
     def flush(self) -> None:
-        """Put all on disk. Raises as `QueueWriter.sync`."""
+        """Put all on disk. Raises as `chronicle_ffi.QueueWriter.sync`."""
         with self._mutex():
             if self._writer is not None and self._pid == os.getpid():
                 self._writer.sync()
 
     def close(self) -> None:
-        """Close the queue; what is logged later goes to `handleError`."""
+        """Close the queue; what is logged later goes to ``handleError``."""
         with self._mutex():
             self._ended = True
             self._drop()
@@ -123,7 +123,7 @@ _PLAIN: Final = logging.Formatter()
 
 
 def log_record(message: Message) -> logging.LogRecord:
-    """The log record that a message of the handler's is, for `logging.Logger.handle` of whoever reads the queue.
+    """The log record that a message of the handler's is, for ``logging.Logger.handle`` of whoever reads the queue.
 
     Raises ValueError for a message that is none.
     """

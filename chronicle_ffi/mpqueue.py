@@ -104,7 +104,7 @@ class Queue:
     # ------------------------------------------------------------------------------------------- items
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Put it at the end; Full if there are `maxsize` for `timeout` seconds, or now without `block`."""
+        """Put it at the end; Full if there are ``maxsize`` for `timeout` seconds, or now without ``block``."""
         self._check_open()
         data = ForkingPickler.dumps(obj)
         deadline = _deadline(block, timeout)
@@ -123,7 +123,7 @@ class Queue:
                 raise Full
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Take the first; Empty if there was none for `timeout` seconds, or now without `block`."""
+        """Take the first; Empty if there was none for `timeout` seconds, or now without ``block``."""
         self._check_open()
         deadline = _deadline(block, timeout)
         if not self._getting.acquire(timeout=-1 if deadline is None else max(deadline - time.monotonic(), 0)):

@@ -32,7 +32,7 @@ class Channel:
     def open(path: Any, role: str, **options: Any) -> Client | Server:
         """One end of the channel in this directory, which is made if it is not there: a `Client` or the `Server`.
 
-        `options` are the keywords of those two. Either end may come first, die, and come back.
+        ``options`` are the keywords of those two. Either end may come first, die, and come back.
         """
         if role == "client":
             return Client(path, **options)

@@ -38,8 +38,8 @@ class Client:
     :param name: which pair of queues is this client's: one process has it at a time (else WriterAlreadyActive). None
         makes one that the server removes when this client has gone.
     :param segment_size: of the queues when they are made; a payload, or a reply, can be nearly as long.
-    :param durability: of the requests, as in `Queue.open_publisher`. By default calls survive the death of every
-        process, but not a loss of power.
+    :param durability: of the requests, as in `chronicle_ffi.Queue.open_publisher`. By default calls survive the death
+        of every process, but not a loss of power.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Client:
         """Send a request and wait for its reply: its payload. Without a server it waits until one comes.
 
         `timeout` is in seconds; None waits without limit. A server that comes to a request after that does not do it.
-        Ctrl-C works; the request stays sent. Raises CallTimedOut, RemoteError, ServerDied, and as `append` (then
+        Ctrl-C works; the request stays sent. Raises CallTimedOut, RemoteError, ServerDied, and as ``append`` (then
         nothing was sent).
         """
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from chronicle_ffi import (
     ChronicleError,
@@ -47,9 +47,6 @@ TEXT_MAX: Final = 8192  # bytes of what an exception says: fits any segment
 AGAIN_SECONDS: Final = 1.0  # after a client's queues failed
 BACK: Final = 256  # how far behind the committed request one may be that was begun: most tasks of a client at a time
 
-Handler: TypeAlias = "Callable[[Request], Buffer]"
-AsyncHandler: TypeAlias = "Callable[[Request], Awaitable[Buffer]]"
-
 log = logging.getLogger("chronicle_ffi.channel")
 
 
@@ -84,8 +81,8 @@ class Server:
 
     # ---------------------------------------------------------------------------------------- serving
 
-    def serve(self, handler: Handler) -> None:
-        """Answer with what `handler(request)` returns, bytes or another buffer, until `stop` or Ctrl-C.
+    def serve(self, handler: Callable[[Request], Buffer]) -> None:
+        """Answer with what ``handler(request)`` returns, bytes or another buffer, until `stop` or Ctrl-C.
 
         Each client has a thread: its requests are done one after the other, those of several clients at the same time.
         What the handler raises goes to the client as `RemoteError`, and to the log. When this ends, the requests that
@@ -105,10 +102,10 @@ class Server:
             for thread in threads:
                 thread.join()
 
-    async def serve_async(self, handler: AsyncHandler, *, concurrency: int = 64) -> None:
+    async def serve_async(self, handler: Callable[[Request], Awaitable[Buffer]], *, concurrency: int = 64) -> None:
         """`serve` on the running event loop, until `stop`, or the task is cancelled: then so are handlers.
 
-        Up to `concurrency` requests of each client are under way at a time, at most 256; replies come as they are
+        Up to ``concurrency`` requests of each client are under way at a time, at most 256; replies come as they are
         ready.
         """
         if not 1 <= concurrency <= BACK:
@@ -161,7 +158,7 @@ class Server:
         self._not_before[name] = time.monotonic() + seconds
         self._known.discard(name)
 
-    def _attend(self, name: str, handler: Handler) -> None:
+    def _attend(self, name: str, handler: Callable[[Request], Buffer]) -> None:
         pair = self._opened(name)
         if pair is None:
             return
@@ -180,7 +177,7 @@ class Server:
             pair.close()
             self._leave(name, AGAIN_SECONDS)
 
-    async def _attend_async(self, name: str, handler: AsyncHandler, concurrency: int) -> None:
+    async def _attend_async(self, name: str, handler: Callable[[Request], Awaitable[Buffer]], concurrency: int) -> None:
         pair = self._opened(name)
         if pair is None:
             return
@@ -359,7 +356,7 @@ def _requests_of(path: Path) -> QueueReader:
         return Queue.open_subscriber(path, "server", on_gap="oldest", start=problem.next_seq or 0)
 
 
-def _done(handler: Handler, request: Request) -> tuple[Any, int]:
+def _done(handler: Callable[[Request], Buffer], request: Request) -> tuple[Any, int]:
     if _is_late(request):
         return b"", Outcome.EXPIRED
     try:
@@ -368,7 +365,7 @@ def _done(handler: Handler, request: Request) -> tuple[Any, int]:
         return _failed(request, problem)
 
 
-async def _done_async(handler: AsyncHandler, request: Request) -> tuple[Any, int]:
+async def _done_async(handler: Callable[[Request], Awaitable[Buffer]], request: Request) -> tuple[Any, int]:
     if _is_late(request):
         return b"", Outcome.EXPIRED
     try:
