@@ -14,7 +14,7 @@ from chronicle_ffi import Queue, QueueReader
 from chronicle_ffi.channel import Channel, Request
 
 ROUNDS = 9
-CALLS = 20_000
+CALLS = 5_000
 SIZE = 64
 
 

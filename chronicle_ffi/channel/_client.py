@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 from chronicle_ffi import ClosedHandle, Corrupt, InvalidArgument, Message, Queue, QueueNotFound, QueueReader, Retention
 from chronicle_ffi import WriterAlreadyActive as Active
 from chronicle_ffi.channel._wire import (
+    DONE,
+    FAILED,
     HEAD,
     KEY_BYTES,
+    LOST,
     SEGMENT_SIZE,
     TEMPORARY,
     CallTimedOut,
-    Outcome,
     RemoteError,
     ServerDied,
 )
@@ -208,10 +210,10 @@ def _replies_of(path: Path, options: dict[str, Any]) -> QueueReader:
 
 def _result(message: Message) -> bytes:
     body = message.payload[KEY_BYTES:]
-    if message.flags == Outcome.DONE:
+    if message.flags == DONE:
         return body
-    if message.flags == Outcome.FAILED:
+    if message.flags == FAILED:
         raise RemoteError(body.decode("utf-8", "replace"))
-    if message.flags == Outcome.LOST:
+    if message.flags == LOST:
         raise ServerDied("the server died while it was at this: whether it was done is not known")
     raise CallTimedOut("the server came to this request after its time")

@@ -30,10 +30,13 @@ from chronicle_ffi import (
     WriterAlreadyActive,
 )
 from chronicle_ffi.channel._wire import (
+    DONE,
+    EXPIRED,
+    FAILED,
     HEAD,
     KEY_BYTES,
+    LOST,
     TEMPORARY,
-    Outcome,
     Request,
     records,
 )
@@ -234,6 +237,7 @@ class _Pair:
 
     def __init__(self, place: Path, once: bool, options: dict[str, Any]) -> None:
         self._place = place
+        self._name = place.name
         self._once = once
         self.requests = _requests_of(place / "requests")
         try:
@@ -266,7 +270,7 @@ class _Pair:
             answered = {message.payload[:KEY_BYTES] for message in records(reader)}
         for key in begun:
             if key not in answered and len(key) == KEY_BYTES:
-                self.replies.append(key, flags=Outcome.LOST)
+                self.replies.append(key, flags=LOST)
         return coming & answered
 
     def next(self) -> Message | None:
@@ -290,7 +294,7 @@ class _Pair:
             if self._once:
                 self.requests.commit()
             deadline_ns = HEAD.unpack_from(payload)[2]
-            return Request(payload[HEAD.size :], message.type_id, key, self._place.name, deadline_ns)
+            return Request(payload[HEAD.size :], message.type_id, key, self._name, deadline_ns)
         self._finish(message.seq)
         return None
 
@@ -301,7 +305,7 @@ class _Pair:
                 self.replies.append(b"".join((key, body)), 0, None, outcome)
                 break
             except PayloadTooLarge as problem:
-                body, outcome = _text(problem), Outcome.FAILED
+                body, outcome = _text(problem), FAILED
             except NoSpace as problem:
                 log.error("a reply waits for room on the disk: %s", problem)
                 if stopping.wait(AGAIN_SECONDS / 10):
@@ -314,7 +318,7 @@ class _Pair:
                 await self.replies.append_async(b"".join((key, body)), 0, None, outcome)
                 break
             except PayloadTooLarge as problem:
-                body, outcome = _text(problem), Outcome.FAILED
+                body, outcome = _text(problem), FAILED
             except NoSpace as problem:
                 log.error("a reply waits for room on the disk: %s", problem)
                 await asyncio.sleep(AGAIN_SECONDS / 10)
@@ -332,7 +336,7 @@ class _Pair:
 
     def has_gone(self) -> bool:
         """A client that does not come back, with nothing left to do: its queues are removed."""
-        if not self._place.name.startswith(TEMPORARY) or self.requests.writer_alive() or self.requests.lag:
+        if not self._name.startswith(TEMPORARY) or self.requests.writer_alive() or self.requests.lag:
             return False
         self.close()
         shutil.rmtree(self._place, ignore_errors=True)  # what stays is found by the next server
@@ -345,7 +349,7 @@ class _Pair:
         except ConcurrentUse:
             raise
         except ChronicleError:
-            log.exception("the replies to %s could not be closed properly", self._place.name)
+            log.exception("the replies to %s could not be closed properly", self._name)
 
 
 def _requests_of(path: Path) -> QueueReader:
@@ -358,7 +362,7 @@ def _requests_of(path: Path) -> QueueReader:
 
 def _done(handler: Callable[[Request], Buffer], request: Request) -> tuple[Any, int]:
     if _is_late(request):
-        return b"", Outcome.EXPIRED
+        return b"", EXPIRED
     try:
         return _answer(handler(request))
     except Exception as problem:
@@ -367,7 +371,7 @@ def _done(handler: Callable[[Request], Buffer], request: Request) -> tuple[Any, 
 
 async def _done_async(handler: Callable[[Request], Awaitable[Buffer]], request: Request) -> tuple[Any, int]:
     if _is_late(request):
-        return b"", Outcome.EXPIRED
+        return b"", EXPIRED
     try:
         return _answer(await handler(request))
     except Exception as problem:
@@ -381,12 +385,12 @@ def _is_late(request: Request) -> bool:
 def _answer(found: Any) -> tuple[Any, int]:
     if type(found) is not bytes:
         memoryview(found).release()  # a TypeError here is the handler's
-    return found, Outcome.DONE
+    return found, DONE
 
 
 def _failed(request: Request, problem: Exception) -> tuple[Any, int]:
     log.error("the handler of a request of client %s raised", request.client, exc_info=problem)
-    return _text(problem), Outcome.FAILED
+    return _text(problem), FAILED
 
 
 def _text(problem: Exception) -> bytes:

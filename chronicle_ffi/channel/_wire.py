@@ -25,6 +25,13 @@ class Outcome(IntEnum):
     EXPIRED = 3  #: the client had given up before the server came to it
 
 
+# As plain numbers: an append with one of an enum's takes three times as long.
+DONE: Final = int(Outcome.DONE)
+FAILED: Final = int(Outcome.FAILED)
+LOST: Final = int(Outcome.LOST)
+EXPIRED: Final = int(Outcome.EXPIRED)
+
+
 class Request(NamedTuple):
     """What a handler gets."""
 
