@@ -153,7 +153,13 @@ class Queue:
             options.retention = limits
         wait_seconds = _backpressure(backpressure)
         where = path_bytes(path)
-        writer = QueueWriter(_arguments.path(path), wait_seconds)
+        writer = QueueWriter(
+            _arguments.path(path),
+            wait_seconds,
+            has_keeper=bool(keeper),
+            append_may_wait=durability in ("batch", "always"),
+            cleanup_may_wait=durability != "none",
+        )
         open_it = partial(open_into, writer, lambda out: lib.chron_writer_open(where, options, out))
         try:
             _retry(open_it, lib.CHRON_EWRITER, wait)

@@ -115,7 +115,7 @@ def link_exceptions(app: Sphinx, what: str, name: str, thing: Any, options: Any,
     """``Raises QueueFull`` is a link, and is written without marks."""
     for number, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...", "Traceback", "chronicle_ffi.errors.")):
-            lines[number] = EXCEPTION.sub(r"`\1`", line)
+            lines[number] = EXCEPTION.sub(r"`~chronicle_ffi.\1`", line)
 
 
 def keep_builtins(app: Sphinx, doctree: nodes.document) -> None:
