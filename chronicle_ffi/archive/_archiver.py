@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 from chronicle_ffi import (
     Batch,
@@ -268,6 +268,7 @@ class _Run:
         self._waiting: list[tuple[int, str]] = []
         self._missed: list[tuple[int, int]] = []
         self._swept: list[str] = []
+        self._files: set[IO[bytes]] = set()
 
     def __enter__(self) -> _Run:
         info = Queue.info(self._queue)
@@ -285,6 +286,8 @@ class _Run:
 
     def __exit__(self, *why: object) -> None:
         self._reader.close()
+        for file in self._files:  # of a segment that was not written, since the one before it could not be
+            file.close()
 
     def _register(self) -> QueueReader:
         """From the first moment on retention waits for what is not archived."""
@@ -389,6 +392,7 @@ class _Run:
 
     def _anew(self, segment: SegmentInfo, seen: Seen) -> Callable[[], Entry]:
         made = Packed(seen.segment, segment.bytes, self._frame_bytes, self._level)
+        self._files.add(made.file)
         made.finish(segment.base_seq, seen.marks)
         seen.check()
         entry = Entry(
@@ -411,6 +415,7 @@ class _Run:
         )
 
         def work() -> Entry:
+            self._files.discard(made.file)
             with made.file as file:
                 file.seek(0)
                 step("before the object is written")

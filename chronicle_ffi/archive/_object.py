@@ -79,7 +79,7 @@ def seek_table(stored: Sequence[tuple[int, int]]) -> bytes:
 def read_index(data: bytes | None, segment_size: int, base_seq: int) -> list[Frame]:
     """What `index_frame` made; raises Malformed."""
     if data is None:
-        raise Malformed("it is not there")
+        raise Malformed("it is missing")
     least = _SKIPPABLE.size + _HEAD.size + _DIGEST
     if len(data) < least or _SKIPPABLE.unpack_from(data) != (_INDEX_MAGIC, len(data) - _SKIPPABLE.size):
         raise Malformed("its index is cut off, or none")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import astuple, fields
 from typing import Final
 
-from chronicle_ffi import ClosedHandle, Queue, QueueReader, ReaderStats, SegmentGone
+from chronicle_ffi import ClosedHandle, ForkedHandle, Queue, QueueReader, ReaderStats, SegmentGone
 from chronicle_ffi.archive._cache import Cache, Piece
 from chronicle_ffi.archive._errors import ArchiveDamaged, ArchiveError
 from chronicle_ffi.archive._manifest import Entry, Manifest
@@ -51,6 +51,7 @@ class Place:
         self._run = 1  # frames to fetch at once
         self._at = 0  # where it stands, if no reader does
         self._closed = False
+        self._pid = os.getpid()
         self._past = [0] * len(fields(ReaderStats))  # of inner readers that are closed, and of gaps
 
     # -------------------------------------------------------------------------------------- where it stands
@@ -66,6 +67,8 @@ class Place:
         alone."""
         if self._closed:
             raise ClosedHandle("this reader is closed")
+        if self._pid != os.getpid():
+            raise ForkedHandle("this reader was opened before a fork, by the parent process: open a new one")
         if self._in_queue:
             return self._local
         if self._limit:
@@ -80,6 +83,8 @@ class Place:
             if found is None or isinstance(found, QueueReader):
                 return found
             self._pass_gap(found)
+            if self._in_queue:
+                return self._local
 
     def _find(self, at: int) -> QueueReader | SegmentGone | None:
         """Who has record `at`; or, if nobody has, what is to be said about it."""

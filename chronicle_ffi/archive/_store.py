@@ -19,6 +19,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
+from chronicle_ffi import ForkedHandle
 from chronicle_ffi.archive._errors import ArchiveError
 
 CONNECT: Final = timedelta(seconds=5)
@@ -43,6 +44,8 @@ KINDS: Final = {
     "PermissionDeniedError": ADVICE["AccessDenied"],
     "UnauthenticatedError": "it takes nobody without credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 }
+
+_owners: list[int] = []  # the process that was the first to use the client, which has threads
 
 
 def _advice(error: BaseException) -> str:
@@ -96,6 +99,13 @@ class Store:
 
     @contextmanager
     def _telling(self, what: str, key: str) -> Iterator[None]:
+        if not _owners:
+            _owners.append(os.getpid())
+        if _owners[0] != os.getpid():
+            raise ForkedHandle(
+                "this process was forked from one that had used an archive: the threads of the store's client are not"
+                " in here, and it would wait for ever. Use the archive in the child only, or start a program"
+            )
         try:
             yield
         except (BaseError, OSError, ValueError) as error:
