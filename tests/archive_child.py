@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from typing import Any
 
 KILLED = signal.SIGKILL.value
@@ -48,6 +49,9 @@ def child(what: str, step: int, arguments: list[str]) -> None:
     from chronicle_ffi import archive
     from chronicle_ffi.archive import _archiver, _export, _store
 
+    modules: Any = _archiver, _export
+    store: Any = _store.Store
+
     count = 0
 
     def kill(*_: object) -> None:
@@ -57,14 +61,14 @@ def child(what: str, step: int, arguments: list[str]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if what == "archive":
-        _archiver.step = kill
+        modules[0].step = kill
         archive.Archive(arguments[0], arguments[1], frame_bytes=65536).run()
     elif what == "read":
         reader: Any = archive.open_subscriber(None, arguments[0])
         reader.next()
         kill()
     else:
-        real_put, real_create = _store.Store.put, _store.Store.create
+        real_put, real_create = store.put, store.create
 
         def put(self: Any, *rest: Any) -> Any:
             kill()
@@ -78,8 +82,8 @@ def child(what: str, step: int, arguments: list[str]) -> None:
             kill()
             return done
 
-        _store.Store.put, _store.Store.create = put, create  # type: ignore[method-assign]
-        _export.CHUNK_ROWS = int(arguments[2])  # type: ignore[misc]
+        store.put, store.create = put, create
+        modules[1].CHUNK_ROWS = int(arguments[2])
         archive.export(arguments[0], arguments[1])
 
 
@@ -102,7 +106,7 @@ def main() -> None:
                 status = 0
             finally:
                 if status:
-                    sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                    traceback.print_exc()
                 os._exit(status)
         print(os.waitpid(pid, 0)[1], flush=True)
 

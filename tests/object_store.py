@@ -87,7 +87,8 @@ class ObjectServer:
                 f"-master.port={master}", f"-master.port.grpc={master_grpc}", "-master.volumeSizeLimitMB=64",
                 f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=8",
                 f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}",
-                "-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", f"-s3.config={self._config}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+                "-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", f"-s3.config={self._config}",
+                "-s3.port.iceberg=0", "-s3.port.lance=0",
             ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._where,
         )  # fmt: skip

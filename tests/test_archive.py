@@ -15,7 +15,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,17 +178,14 @@ def test_reading_is_as_if_everything_were_local(queue: Path, place: Path, tmp_pa
             seq = rng.randrange(end + 20)
             kind = rng.randrange(6)
             if kind == 0:
-                together(lambda reader, seq=seq: reader.seek(seq))  # type: ignore[attr-defined]
+                together(methodcaller("seek", seq))
             elif kind == 1:
-                together(lambda reader, seq=seq: reader.seek_time(START_NS + seq * 10**9 - 1))  # type: ignore[attr-defined]
-            elif kind == 2:
+                together(methodcaller("seek_time", START_NS + seq * 10**9 - 1))
+            elif kind in (2, 3):
                 for _ in range(rng.randrange(30)):
-                    together(lambda reader: reader.previous())  # type: ignore[attr-defined]
-            elif kind == 3:
-                for _ in range(rng.randrange(30)):
-                    together(lambda reader: reader.next())  # type: ignore[attr-defined]
+                    together(methodcaller("previous" if kind == 2 else "next"))
             elif kind == 4:
-                together(lambda reader, seq=seq: take(reader, seq % 50))
+                together(partial(take, count=seq % 50))
             else:
                 wanted = local.read_batch(seq)
                 found: list[Message] = []
@@ -327,7 +327,8 @@ def test_arguments(queue: Path, place: Path) -> None:
     with pytest.raises(ArchiveError, match="there is no archive"):
         open_subscriber(None, place)
     fill(queue, 20)
-    for wrong in ({"level": 0}, {"level": 23}, {"frame_bytes": 1000}, {"frame_bytes": 0}):
+    wrongs: list[dict[str, Any]] = [{"level": 0}, {"level": 23}, {"frame_bytes": 1000}, {"frame_bytes": 0}]
+    for wrong in wrongs:
         with pytest.raises(InvalidArgument):
             Archive(queue, place, **wrong)
     archive = Archive(queue, place)
@@ -568,7 +569,7 @@ def test_half_an_entry(queue: Path, place: Path) -> None:
         with open_subscriber(queue, place, start="earliest") as reader:  # the queue has it
             assert [message.payload for message in reader] == payloads
         with open_subscriber(None, place) as reader:
-            seen = []
+            seen: list[Message] = []
             with pytest.raises(ArchiveDamaged, match=path.name):
                 seen.extend(reader)
             assert reader.position == entries[1].base_seq

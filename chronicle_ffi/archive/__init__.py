@@ -39,3 +39,7 @@ __all__ = [
     "export",
     "open_subscriber",
 ]
+
+for _name in __all__:  # tracebacks name what users import
+    globals()[_name].__module__ = __name__
+del _name

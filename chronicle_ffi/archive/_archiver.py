@@ -182,6 +182,11 @@ class Archive:
         A segment that is not durable yet waits; where no writer has the queue open, this one syncs it. What is
         damaged is an error: repair the queue first. Raises ArchiveError, ArchiveMismatch, ArchiveDamaged,
         ReaderAlreadyActive (another archiver is at work), and as `Queue.open_subscriber`.
+
+        >>> first, count = writer.append_many([bytes(1000)] * 100)
+        >>> writer.sync()
+        >>> Archive("q", "archive").run(older=timedelta(days=1)).waiting
+        [(0, 'it was sealed too short a time ago')]
         """
         if self._queue is None:
             raise InvalidArgument("this Archive was made without a queue: there is nothing to archive")
@@ -199,6 +204,10 @@ class Archive:
         """Fetch everything and check it: every digest, every frame, every record's CRC; and what no entry names.
 
         `progress` is as in `run`. Raises ArchiveError if the store cannot be reached.
+
+        >>> report = Archive("q", "archive").run()
+        >>> Archive("q", "archive").verify().ok
+        True
         """
         self._manifest.reload()
         entries = self._manifest.all()
@@ -243,6 +252,10 @@ class Archive:
 
         It can be read as a queue. To go on writing to it, `Queue.repair` makes its queue.meta, first. Raises
         ArchiveDamaged, ArchiveError, and FileExistsError if `path` is there.
+
+        >>> report = Archive("q", "archive").run()
+        >>> Archive("q", "archive").restore("again")
+        0
         """
         self._manifest.reload()
         return restore(self._manifest, Path(path), progress)

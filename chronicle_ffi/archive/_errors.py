@@ -11,7 +11,7 @@ class ArchiveError(ChronicleError, OSError):
 
     >>> Queue.open_subscriber("q", archive="nowhere")
     Traceback (most recent call last):
-    chronicle_ffi.archive._errors.ArchiveError: there is no archive at nowhere: ...
+    chronicle_ffi.archive.ArchiveError: there is no archive at nowhere: ...
     """
 
 
