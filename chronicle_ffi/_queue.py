@@ -243,7 +243,7 @@ class Queue:
         *,
         start: Literal["earliest"] | Time = "earliest",
         stop: Time | None = None,
-        batch_records: SupportsIndex = 65536,
+        batch_records: SupportsIndex = 16384,
         durable_only: bool = False,
         archive: Any = None,
     ) -> Scan:
