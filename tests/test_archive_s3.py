@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from chronicle_ffi import Queue
+from tests.archived import FRAME, fill
 from tests.interop import need
 from tests.object_store import ObjectServer
-from tests.test_archive import FRAME, fill
 from tests.test_cli import run
 
 need("obstore")
