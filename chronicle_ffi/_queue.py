@@ -218,8 +218,8 @@ class Queue:
             may read the queue: retention has to.
         :param wait: seconds to wait for the queue to exist; None: without limit. Ctrl-C ends it.
         :param archive: where `chronicle_ffi.archive` has put what is older, "s3://bucket/prefix" or a directory: the
-            reader is an `ArchivedReader`, which goes on there for what the queue has not. With it `path` may be None,
-            and the archive is all there is. Needs ``pip install 'chronicle-ffi[archive]'``.
+            reader is a `chronicle_ffi.archive.ArchivedReader`, which goes on there for what the queue has not. With it
+            `path` may be None, and the archive is all there is. Needs ``pip install 'chronicle-ffi[archive]'``.
 
         Raises QueueNotFound, ReaderAlreadyActive, SegmentGone, SeqOutOfRange, HistoryRewritten, Corrupt,
         UnsupportedFormat, AccessDenied, InvalidArgument.
