@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal, SupportsIndex, TypeAlias
@@ -54,6 +54,7 @@ _START = {
     "resume": lib.CHRON_START_RESUME,
     "earliest": lib.CHRON_START_EARLIEST,
     "latest": lib.CHRON_START_LATEST,
+    "snapshot": lib.CHRON_START_SNAPSHOT,
 }
 _ON_GAP = {"error": lib.CHRON_GAP_ERROR, "oldest": lib.CHRON_GAP_OLDEST, "latest": lib.CHRON_GAP_LATEST}
 _WAIT = {"hybrid": lib.CHRON_WAIT_HYBRID, "spin": lib.CHRON_WAIT_SPIN, "sleep": lib.CHRON_WAIT_SLEEP}
@@ -163,7 +164,8 @@ class Queue:
         path: Path,
         name: str | None = None,
         *,
-        start: Literal["resume", "earliest", "latest"] | Time = "resume",
+        start: Literal["resume", "earliest", "latest", "snapshot"] | Time = "resume",
+        types: Iterable[SupportsIndex] | SupportsIndex | None = None,
         on_gap: Literal["error", "oldest", "latest"] = "error",
         durable_only: bool = False,
         waiting: Literal["hybrid", "spin", "sleep"] = "hybrid",
@@ -175,7 +177,10 @@ class Queue:
         :param name: [A-Za-z0-9._-]{1,64}, not beginning with a dot: registers the reader; it gets a stored position,
             and retention waits for it. None: nothing is stored, and read permission suffices.
         :param start: "resume" (at the committed position; at the oldest record if there is none), "earliest", "latest",
-            a seq, or a datetime (a naive one is local time) or datetime64 of numpy.
+            "snapshot" (at the newest record that `QueueWriter.snapshot` appended, of `types` if they are given; at the
+            oldest record if there is none), a seq, or a datetime (a naive one is local time) or datetime64 of numpy.
+        :param types: only records of these type_ids. Blocks of 64 KiB that have none of them are not read; seqs have
+            holes then, and `QueueReader.lag` goes on counting all records.
         :param on_gap: what to do if the record wanted next was deleted: raise SegmentGone, or go on at the "oldest" or
             "latest" one; `QueueReader.stats` counts what was skipped.
         :param durable_only: see only records that survive a loss of power.
@@ -207,11 +212,15 @@ class Queue:
         else:
             options.start = lib.CHRON_START_SEQ
             options.start_value = number("start", start)
+        wanted = _arguments.types(types)
+        if wanted is not None:
+            listed = ffi.new("uint16_t[]", sorted(wanted))
+            options.types, options.type_count = listed, len(wanted)
         options.on_gap = _choice("on_gap", _ON_GAP, on_gap)
         options.wait = _choice("waiting", _WAIT, waiting)
         options.mode = 0 if mode is None else number("mode", mode, _MODE_MAX)
         where = path_bytes(path)
-        reader = QueueReader(_arguments.path(path), name)
+        reader = QueueReader(_arguments.path(path), name, wanted)
         open_it = partial(open_into, reader, lambda out: lib.chron_reader_open(where, options, out))
         try:
             _retry(open_it, lib.CHRON_ENOQUEUE, wait)
@@ -228,6 +237,9 @@ class Queue:
         stop: Time | None = None,
         batch_records: SupportsIndex = 65536,
         durable_only: bool = False,
+        type_id: Iterable[SupportsIndex] | SupportsIndex | None = None,
+        columns: Iterable[str] | None = None,
+        key: Any = None,
     ) -> Scan:
         """Records as columns: those from `start` up to, not including, `stop`, both settled now; see `Scan`.
 
@@ -239,6 +251,11 @@ class Queue:
         :param start: "earliest", a seq, or a datetime (the first record not older than it).
         :param stop: a seq, a datetime (up to the first record not older than it), or None: the end as it is now.
         :param batch_records: at most so many in one batch; a batch never leaves its segment.
+        :param type_id: only records of this type, or of these; blocks without them are not read. Of one type with a schema
+            (see `chronicle_ffi.schema`), Arrow and all that takes it get the schema's columns.
+        :param columns: some of those only, by name; "seq" and "timestamp" may be among them.
+        :param key: only records whose field that the schema names as its key has this value. With `columns` it needs
+            one `type_id`.
 
         Raises as `open_subscriber`.
 
@@ -248,6 +265,7 @@ class Queue:
         [[b'two', b'three']]
         """
         batch_records = number("batch_records", batch_records, least=1)
+        wanted = _arguments.types(type_id)
         path = os.path.abspath(_arguments.path(path))  # it may be gone through from another working directory
         with Queue.open_subscriber(path, start=start, durable_only=durable_only) as reader:
             begin = reader.position
@@ -259,7 +277,11 @@ class Queue:
             else:
                 end = number("stop", stop)
         return Scan(
-            lambda at: Queue.open_subscriber(path, start=at, durable_only=durable_only), begin, end, batch_records
+            lambda at: Queue.open_subscriber(path, start=at, durable_only=durable_only, types=wanted),
+            begin,
+            end,
+            batch_records,
+            None,
         )
 
     @staticmethod
@@ -495,5 +517,6 @@ def _limits(retention: Retention) -> Any:
     struct.reader_ttl_ms = _milliseconds("reader_ttl", retention.reader_ttl)
     struct.max_reader_lag = limit("max_reader_lag", retention.max_reader_lag)
     struct.quarantine_max_bytes = limit("quarantine_max_bytes", retention.quarantine_max_bytes)
+    struct.keep_snapshot = bool(retention.keep_snapshot)
     struct.quarantine_max_age_ms = _milliseconds("quarantine_max_age", retention.quarantine_max_age)
     return struct

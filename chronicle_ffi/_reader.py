@@ -40,10 +40,11 @@ class QueueReader(Handle, Taker):
     >>> reader.commit()  # the next one named "me" resumes here
     """
 
-    def __init__(self, path: str, name: str | None) -> None:
+    def __init__(self, path: str, name: str | None, types: frozenset[int] | None = None) -> None:
         super().__init__("chron_reader", lib.chron_reader_bell, path)
         self._name = name
-        self._bind(Message, BY_NEW)
+        self._types = types
+        self._bind(Message, BY_NEW, types is not None)
 
     def _in_use(self) -> NoReturn:
         """Called by what is written in C, when another thread is in there: the library would say the same."""
@@ -286,8 +287,18 @@ class QueueReader(Handle, Taker):
         return self._name
 
     @property
+    def types(self) -> frozenset[int] | None:
+        """The type_ids that it was opened for; None: all.
+
+        >>> with Queue.open_subscriber("q", types={1, 3}) as some:
+        ...     sorted(some.types)
+        [1, 3]
+        """
+        return self._types
+
+    @property
     def position(self) -> int:
-        """seq of the record that `next` returns next.
+        """seq of the record that `next` returns next; of a reader of some types: or of one before it.
 
         >>> first, count = writer.append_many([b"one", b"two"])
         >>> message = reader.next()

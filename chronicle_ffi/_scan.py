@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chronicle_ffi._batch import Batch, arrow_schema
 from chronicle_ffi._reader import QueueReader
+
+if TYPE_CHECKING:
+    from chronicle_ffi.schema import Table
 
 
 class Scan:
@@ -27,8 +31,16 @@ class Scan:
     [b'three']
     """
 
-    def __init__(self, open_at: Callable[[int], QueueReader], start: int, stop: int, batch_records: int) -> None:
+    def __init__(
+        self,
+        open_at: Callable[[int], QueueReader],
+        start: int,
+        stop: int,
+        batch_records: int,
+        table: Table | None = None,
+    ) -> None:
         self._open_at = open_at
+        self._table = table  # of columns by name; None: payloads as they are
         self._batch_records = batch_records
         self.start = start  #: the first seq
         self.stop = stop  #: behind the last one; the scan ends before, if the log does
@@ -42,6 +54,10 @@ class Scan:
             try:
                 while (left := self.stop - reader.position) > 0:
                     batch = reader.read_batch(min(left, self._batch_records))
+                    if len(batch) and batch.seq[-1] >= self.stop:  # of some types only: seqs have holes
+                        batch = batch[: bisect_left(batch.seq, self.stop)]
+                    if self._table:
+                        batch = self._table.pick(batch)
                     if not len(batch):
                         return
                     yield batch

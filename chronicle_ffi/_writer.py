@@ -235,6 +235,32 @@ class QueueWriter(Handle, Appender):
         if status < 0 and status != -lib.CHRON_EINTR:
             raise error(status)
 
+    def snapshot(
+        self,
+        type_id: SupportsIndex,
+        payload: Buffer,
+        *,
+        timestamp_ns: Time | None = None,
+        flags: SupportsIndex = 0,
+    ) -> int:
+        """Append a record that holds a whole state, and mark it as one that reading may begin with; returns its seq.
+
+        ``Queue.open_subscriber(path, start="snapshot")`` begins at the newest one, so that who comes late need not read
+        what led to it. ``Retention(keep_snapshot=True)`` keeps it. Raises as `append`.
+
+        >>> first, count = writer.append_many([b"+1", b"+1"], type_id=1)
+        >>> seq = writer.snapshot(2, b"2")
+        >>> seq = writer.append(b"+1", type_id=1)
+        >>> with Queue.open_subscriber("q", start="snapshot") as late:
+        ...     [message.payload for message in late]
+        [b'2', b'+1']
+        """
+        kind, stamp, marks = _options(type_id, timestamp_ns, flags)
+        with buffer_of(payload) as buffer:
+            return self._retried(
+                partial(lib.chron_writer_snapshot, self._handle, buffer, len(buffer), kind, marks, stamp)
+            )
+
     def claim(
         self,
         size: SupportsIndex,

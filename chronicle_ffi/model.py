@@ -80,6 +80,7 @@ class Retention:
     #: max_bytes and the other limits on all of it, if there are any
     quarantine_max_bytes: int | None = None
     quarantine_max_age: float | timedelta | None = None  #: delete what was put there longer ago than this (seconds)
+    keep_snapshot: bool = False  #: keep the newest snapshot, and all behind it, whatever the limits say
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class ReaderStats:
     >>> first, count = writer.append_many([b"one", b"two"])
     >>> message = reader.next()
     >>> reader.stats()
-    ReaderStats(records=1, payload_bytes=3, skipped=0, gaps=0, rolls=0, sleeps=0)
+    ReaderStats(records=1, payload_bytes=3, skipped=0, gaps=0, rolls=0, sleeps=0, filtered=0, unread=0)
     """
 
     records: int  #: returned
@@ -174,6 +175,8 @@ class ReaderStats:
     gaps: int  #: how often that happened
     rolls: int  #: segments entered
     sleeps: int  #: waits that went to sleep
+    filtered: int  #: records passed over because they are of other types than the reader wants
+    unread: int  #: how many of those without being looked at: they lie in blocks that have none of its types
 
 
 @dataclass(frozen=True)

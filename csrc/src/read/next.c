@@ -18,6 +18,7 @@
 #include "queue/gaps.h"
 #include "read/around.h"
 #include "read/attach.h"
+#include "read/sift.h"
 
 #define HOLE_LOOKS_MASK 0xFFFFu /* empty looks between two listings of the directory */
 
@@ -229,15 +230,15 @@ int chron__reader_check(const chron_reader *r, const chron__rec *rec, const void
     return check(r, rec, payload);
 }
 
-/* What chron__reader_peek says when nothing is the matter, without a call. */
+/* What chron__reader_look says when nothing is the matter, without a call. */
 static inline int peek(chron_reader *r, chron__rec *rec)
 {
-    if (__builtin_expect(r->seg && r->next_seq < r->visible, 1) &&
+    if (__builtin_expect(r->seg && r->next_seq < r->visible && !r->sift, 1) &&
         __builtin_expect(chron__rec_load(r->base, r->size, r->offset, rec) == CHRON__REC_DATA, 1) &&
         __builtin_expect(chron__rec_seq(rec) == r->next_seq, 1)) {
         return 1;
     }
-    return chron__reader_peek(r, rec);
+    return chron__reader_look(r, rec);
 }
 
 static inline int next(chron_reader *r, chron_view *out)
@@ -354,6 +355,24 @@ static size_t take_plain(chron_reader *r, chron_view *out, size_t count)
     return n;
 }
 
+/* As take_plain(), of those that are wanted. */
+static size_t take_wanted(chron_reader *r, chron_view *out, size_t count)
+{
+    chron__cursor at = chron__cursor_of(r);
+    uint64_t payload_bytes = 0;
+    chron__rec rec;
+    size_t n = 0;
+
+    while (n < count && chron__sift_plain(r, &at, r->epoch, &rec, CHRON__SIFT_BYTES) &&
+           chron__rec_crc_ok(&rec, rec.payload)) {
+        chron__reader_view(&rec, rec.payload, &out[n++]);
+        payload_bytes += rec.length;
+        chron__cursor_pass(&at, &rec);
+    }
+    chron__sift_settle(r, &at, n, payload_bytes);
+    return n;
+}
+
 static int64_t next_batch(chron_reader *r, chron_view *out, size_t count)
 {
     const chron__seg *seg;
@@ -367,7 +386,7 @@ static int64_t next_batch(chron_reader *r, chron_view *out, size_t count)
         return status;
     seg = r->seg;
     if (r->next_seq < r->visible)
-        n += take_plain(r, out + 1, count - 1u);
+        n += r->sift ? take_wanted(r, out + 1, count - 1u) : take_plain(r, out + 1, count - 1u);
     if (chron__map_faulted(&seg->map)) /* [FAULT] then the views lead to zeros */
         return chron__reader_damaged(r, "");
     return (int64_t)n;
