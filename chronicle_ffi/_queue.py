@@ -7,13 +7,13 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, Literal, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, SupportsIndex, TypeAlias
 
 from chronicle_ffi import _arguments
-from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, seconds, time_ns
+from chronicle_ffi._arguments import TYPE_ID_MAX, Duration, Path, Time, is_time, limit, number, seconds, time_ns
 from chronicle_ffi._binding import check, ffi, lib, new_struct, optional_seq, path_bytes, string
 from chronicle_ffi._handle import open_into
 from chronicle_ffi._reader import QueueReader
@@ -35,6 +35,9 @@ from chronicle_ffi.model import (
     SegmentInfo,
     VerifyReport,
 )
+
+if TYPE_CHECKING:
+    from chronicle_ffi.schema import Table
 
 SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment file unless told otherwise: 64 MiB
 
@@ -84,6 +87,7 @@ class Queue:
         backpressure: Literal["fail"] | Duration = "fail",
         retention: Retention | None = None,
         clock: Literal["realtime", "coarse"] = "realtime",
+        schema: Mapping[int, Any] | None = None,
         mode: SupportsIndex | None = None,
         torn: Literal["ask", "cut", "skip"] = "ask",
         repair: bool = False,
@@ -104,6 +108,10 @@ class Queue:
         :param retention: what the keeper deletes by itself, and `QueueWriter.cleanup` on request. None: nothing is
             deleted before a call of cleanup(), which then deletes what all readers have consumed.
         :param clock: for timestamps: "coarse" is cheaper and 1 to 4 ms rough.
+        :param schema: what the payloads of each type_id hold: a dtype of numpy, a Struct of msgspec, a Schema of
+            pyarrow, a message class of protobuf, the text of a C struct, the name of a codec ("json", "msgpack",
+            "bytes"), or a `chronicle_ffi.schema.Schema`. Stored in the queue, on disk, before this returns; what
+            contradicts a stored one raises SchemaError, with the field. See `Message.decode`, `scan`.
         :param mode: permission bits of new files, default 0o600.
         :param torn: what to do about a hole that a loss of power may have left, with more good records behind it than
             in front of it since the last sync: "ask" raises Corrupt, "cut" sets aside what is behind, "skip" keeps it
@@ -146,6 +154,7 @@ class Queue:
             limits = _limits(retention)
             limits.automatic = 1
             options.retention = limits
+        _check_schemas(schema)  # before anything is there
         wait_seconds = _backpressure(backpressure)
         where = path_bytes(path)
         writer = QueueWriter(_arguments.path(path), wait_seconds)
@@ -154,6 +163,8 @@ class Queue:
             _retry(open_it, lib.CHRON_EWRITER, wait)
             if loss := writer.recovery.loss():
                 warnings.warn(f"{_arguments.path(path)}: {loss}", RecoveryWarning, stacklevel=2)
+            if schema:
+                writer.describe(schema)
         except BaseException:  # the filter may make it an exception; or a signal came
             writer.close()
             raise
@@ -224,6 +235,10 @@ class Queue:
         open_it = partial(open_into, reader, lambda out: lib.chron_reader_open(where, options, out))
         try:
             _retry(open_it, lib.CHRON_ENOQUEUE, wait)
+            if os.path.isdir(os.path.join(_arguments.path(path), "schema")):
+                from chronicle_ffi.schema import Schemas
+
+                reader.describe(Schemas(path))
         except BaseException:
             reader.close()
             raise
@@ -281,7 +296,7 @@ class Queue:
             begin,
             end,
             batch_records,
-            None,
+            _table(path, wanted, columns, key),
         )
 
     @staticmethod
@@ -468,6 +483,31 @@ class Queue:
 
 
 # ------------------------------------------------------------------------------------------- arguments
+
+
+def _check_schemas(schema: Mapping[int, Any] | None) -> None:
+    if schema:
+        from chronicle_ffi.schema import Schema
+
+        for one, what in schema.items():
+            number("a type_id", one, TYPE_ID_MAX)
+            Schema.of(what)
+
+
+def _table(path: str, types: frozenset[int] | None, columns: Iterable[str] | None, key: Any) -> Table | None:
+    """Of one type that has a schema; None: there is none, and nobody asks for its columns."""
+    asked = columns is not None or key is not None
+    if types is None or len(types) != 1:
+        if asked:
+            raise InvalidArgument("columns and key are of one type: say which, by type_id")
+        return None
+    if not asked and not os.path.isdir(os.path.join(path, "schema")):
+        return None
+    from chronicle_ffi.schema import Schemas, Table
+
+    (one,) = types
+    schemas = Schemas(path)
+    return Table(schemas, one, None if columns is None else list(columns), key) if asked or schemas.of(one) else None
 
 
 def _choice(what: str, choices: dict[str, int], value: str) -> int:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
-from typing import Any, Final, Literal, NoReturn, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, SupportsIndex, overload
 
 from chronicle_ffi._arguments import Duration, Time, number, time_ns
 from chronicle_ffi._batch import Batch, batch_of
@@ -18,6 +18,9 @@ from chronicle_ffi._handle import Handle
 from chronicle_ffi._structs import fields_of
 from chronicle_ffi.errors import ConcurrentUse
 from chronicle_ffi.model import Event, Message, ReaderStats
+
+if TYPE_CHECKING:
+    from chronicle_ffi.schema import Schemas
 
 BY_NEW: Final = sys.version_info >= (3, 14)  # how messages are made: _fetch.c knows what a tuple is made of before that
 RECORDS_AT_ONCE: Final = 256  # that a loop on an event loop takes before other tasks get their turn
@@ -44,7 +47,18 @@ class QueueReader(Handle, Taker):
         super().__init__("chron_reader", lib.chron_reader_bell, path)
         self._name = name
         self._types = types
+        self._schemas: Schemas | None = None
         self._bind(Message, BY_NEW, types is not None)
+
+    def describe(self, schemas: Schemas) -> None:
+        """Have what it hands out know its schemas: `open_subscriber` does so, if the queue has some then.
+
+        >>> from chronicle_ffi.schema import Schemas
+        >>> reader.describe(Schemas("q"))  # stored since it was opened
+        """
+        self._settle()
+        self._schemas = schemas
+        self._bind(schemas.message_type(), BY_NEW, self._types is not None)
 
     def _in_use(self) -> NoReturn:
         """Called by what is written in C, when another thread is in there: the library would say the same."""
@@ -87,7 +101,7 @@ class QueueReader(Handle, Taker):
         wanted = number("max_records", max_records, least=1)
         while True:
             segment = Segment()
-            batch = batch_of(segment, *self._peek(segment, wanted))
+            batch = batch_of(segment, *self._peek(segment, wanted), self._schemas)
             handed_out = self._hand_out(batch, len(batch))
             if handed_out is not None:  # else a signal handler has moved the reader meanwhile
                 return handed_out

@@ -67,7 +67,7 @@ class Scan:
     def to_arrow(self, *, packed: bool = False) -> Any:
         """A pyarrow.RecordBatchReader over `Batch.to_arrow` of each batch.
 
-        Payloads lie in the mapped segments, which stay mapped as long as needed; with `packed` they are copies.
+        Of one type with a schema: seq, timestamp and the schema's columns. Else payloads lie in the mapped segments, which stay mapped as long as needed; with `packed` they are copies.
 
         >>> import pyarrow
         >>> first, count = writer.append_many([b"one", b"two", b"three"], type_id=7)
@@ -76,6 +76,10 @@ class Scan:
         """
         import pyarrow as pa
 
+        if self._table and self._table.has_columns:
+            table = self._table
+            found = (columns for batch in self for columns in table.to_arrow(batch))
+            return pa.RecordBatchReader.from_batches(table.arrow_schema(), found)
         batches = (batch.to_arrow(packed=packed) for batch in self)
         return pa.RecordBatchReader.from_batches(arrow_schema(packed), batches)
 
@@ -83,7 +87,7 @@ class Scan:
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def __arrow_c_schema__(self) -> object:
-        return arrow_schema().__arrow_c_schema__()
+        return self.to_arrow().schema.__arrow_c_schema__()
 
     def close(self) -> None:
         """End what goes through it at the moment; batches that were handed out stay good.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -16,7 +16,7 @@ from chronicle_ffi._fast import Appender, Claim
 from chronicle_ffi._handle import Handle
 from chronicle_ffi._sources import Columns, Runs, buffer_of
 from chronicle_ffi._structs import cleanup_report, fields_of
-from chronicle_ffi.errors import PayloadTooLarge, TimedOut
+from chronicle_ffi.errors import PayloadTooLarge, SchemaError, TimedOut
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from chronicle_ffi._arguments import Duration, Time
     from chronicle_ffi._sources import Column, Stamps
+    from chronicle_ffi.schema import Schema
 
 
 class QueueWriter(Handle, Appender):
@@ -44,6 +45,8 @@ class QueueWriter(Handle, Appender):
     def __init__(self, path: str, wait_seconds: float) -> None:
         super().__init__("chron_writer", lib.chron_writer_bell, path)
         self._wait_seconds = wait_seconds
+        self._schemas: dict[int, Schema] = {}
+        self._classes: dict[type, int] = {}  # that were given as schemas
 
     # ------------------------------------------------------------------------------------ appending
 
@@ -151,6 +154,7 @@ class QueueWriter(Handle, Appender):
         >>> writer.append_array(b"aabbcc", row_bytes=2)
         (1000, 3)
         """
+        self._must_fit(rows, type_id)
         with ExitStack() as lent:
             made = _sources.of_rows(lent, rows, row_bytes, Columns(lent, type_id, timestamp_ns, flags))
             return self._append_source(made, atomic)
@@ -202,6 +206,13 @@ class QueueWriter(Handle, Appender):
             first = self.next_seq
             return first, sum([self._append_source(one, atomic)[1] for one in made])
 
+    def _must_fit(self, rows: Any, type_id: Column) -> None:
+        """Rows of an array, for a type that has a fixed layout, are as long as that says."""
+        schema = self._schemas.get(type_id) if self._schemas and type(type_id) is int else None
+        size = getattr(rows, "itemsize", None) if getattr(rows, "ndim", 0) == 1 else None
+        if schema is not None and schema.size and size is not None and size != schema.size:
+            raise SchemaError(f"the rows have {size} bytes, type {type_id} has {schema.size}")
+
     def _append_source(self, made: _sources.Source, atomic: bool) -> tuple[int, int]:
         handle, struct, count = self._handle, made.struct, made.count
         if atomic:
@@ -234,6 +245,45 @@ class QueueWriter(Handle, Appender):
         status = lib.chron_writer_wait_room(self._handle, ns)
         if status < 0 and status != -lib.CHRON_EINTR:
             raise error(status)
+
+    def describe(self, schema: Mapping[int, Any]) -> None:
+        """Store what the payloads of these types hold, from now on; as ``open_publisher(schema=...)`` does.
+
+        Raises SchemaError if one contradicts what is stored, and then none is; AccessDenied, NoSpace, StorageError.
+
+        >>> writer.describe({1: "struct point { double x, y; };"})
+        >>> writer.append_object({"x": 1.0, "y": 2.0}, type_id=1)
+        0
+        """
+        from chronicle_ffi.schema import Schema, store
+
+        described = {kind: Schema.of(what) for kind, what in schema.items()}
+        store(self._path, described, self.next_seq)
+        self._schemas.update(described)
+        self._classes.update({what: kind for kind, what in schema.items() if isinstance(what, type)})
+
+    def append_object(
+        self,
+        value: Any,
+        type_id: SupportsIndex | None = None,
+        timestamp_ns: Time | None = None,
+        flags: SupportsIndex = 0,
+    ) -> int:
+        """Append a value, written by the schema of its type: a dict or a row for a fixed layout, a Struct of msgspec, a
+        RecordBatch of pyarrow, what JSON or msgpack can say. Returns its seq.
+
+        `type_id` may be left out for an object of a class that was given as a schema. Raises SchemaError if there is no
+        schema, or the value does not fit; NotSupported if a library is missing; and as `append`.
+
+        >>> with Queue.open_publisher("orders", schema={2: "json"}) as orders:
+        ...     orders.append_object({"side": "buy"}, type_id=2)
+        0
+        """
+        kind = self._classes.get(type(value)) if type_id is None else number("type_id", type_id, TYPE_ID_MAX)
+        schema = self._schemas.get(kind) if kind is not None else None
+        if kind is None or schema is None:
+            raise SchemaError(f"no schema was given to this writer for {type(value).__name__ if kind is None else kind}")
+        return self.append(schema.encode(value), kind, timestamp_ns, flags)
 
     def snapshot(
         self,

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from chronicle_ffi import Corrupt, Message, Queue, QueueReader, SegmentGone
 from chronicle_ffi.cli.options import Subparsers, add_command, count, place, type_id
@@ -29,7 +29,8 @@ EXAMPLES = """\
   chronicle tail Q -f --reader audit            as the reader "audit": resume, and commit what was printed
 
 Formats: text is the payload, ended by a newline unless it has one; json is one object a line, with the
-payload under "text" if it is UTF-8 and else under "base64"; hex is a dump under a line of description.
+fields by name under "fields" if the queue has a schema of its type, else its payload under "text" if it
+is UTF-8, or "base64"; hex is a dump under a line of description.
 
 With --reader, a record counts as consumed when it has been written to stdout: one that was printed just
 before a crash may be printed again. Times without a zone are local.
@@ -41,19 +42,32 @@ def as_text(message: Message) -> bytes:
 
 
 def as_json(message: Message) -> bytes:
-    """One line; "text" and "base64" both give back the exact bytes of the payload."""
-    fields: dict[str, int | str] = {
+    """One line; "text" and "base64" both give back the exact bytes of the payload, "fields" what its schema says."""
+    fields: dict[str, Any] = {
         "seq": message.seq,
         "time": utc(message.timestamp_ns),
         "timestamp_ns": message.timestamp_ns,
         "type_id": message.type_id,
         "flags": message.flags,
     }
+    if message.schema is not None and message.schema.codec in ("fixed", "json", "msgpack"):
+        fields["fields"] = message.decode()
+        return json.dumps(fields, ensure_ascii=False, default=as_plain).encode() + b"\n"
     try:
         fields["text"] = message.payload.decode()
     except UnicodeDecodeError:
         fields["base64"] = base64.b64encode(message.payload).decode()
     return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
+
+
+def as_plain(value: object) -> object:
+    """What JSON has no word for."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"base64": base64.b64encode(value).decode()}
+    return str(value)
 
 
 def as_hex(message: Message) -> bytes:
@@ -92,7 +106,7 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--reader", metavar="NAME", help="resume at the position committed under this name, and commit")
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="(default: %(default)s)")
-    parser.add_argument("--type", type=type_id, metavar="N", help="only records with this type_id")
+    parser.add_argument("--type", type=type_id, metavar="N", help="only records with this type_id: others are not read")
     parser.add_argument(
         "--skip-damaged",
         action="store_true",
@@ -104,7 +118,7 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     on_gap: Literal["error", "oldest"] = "oldest" if args.skip_damaged else "error"
     try:
-        with Queue.open_subscriber(args.queue, args.reader, start=start_of(args), on_gap=on_gap) as reader:
+        with Queue.open_subscriber(args.queue, args.reader, start=start_of(args), on_gap=on_gap, types=args.type) as reader:
             tell_skipped(reader.stats().skipped)
             if args.from_ is not None and args.from_.time_ns is not None:
                 reader.seek_time(args.from_.time_ns)
@@ -134,8 +148,8 @@ def start_of(args: argparse.Namespace) -> Literal["resume", "earliest", "latest"
 def step_back(reader: QueueReader, count: int, type_id: int | None) -> None:
     """Move back over `count` records (of one type, if given), or to the oldest there is."""
     if type_id is not None:
-        while count and (message := reader.previous()):
-            count -= message.type_id == type_id
+        while count and reader.previous():
+            count -= 1
         return
     try:
         reader.seek(max(0, reader.position - count))
@@ -197,8 +211,10 @@ def print_records(reader: QueueReader, args: argparse.Namespace, limit: int | No
             reader.wait(None)
             continue
         unsettled += 1
-        tell_skipped(message.seq - expected)
-        if args.type is None or message.type_id == args.type:
-            out.write(render(message))
-            left -= 1
+        if args.type is None:  # else seqs have holes
+            tell_skipped(message.seq - expected)
+        if message.seq >= end:
+            break
+        out.write(render(message))
+        left -= 1
     settle()
