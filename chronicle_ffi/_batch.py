@@ -87,11 +87,15 @@ class Batch(Sequence[Message]):
         begin = self.offset[index]
         payload = bytes(self.segment[begin : begin + self.length[index]])
         self.check()
-        return Message(self.seq[index], self.timestamp_ns[index], self.type_id[index], self.flags[index], payload)
+        return self._message(self.seq[index], self.timestamp_ns[index], self.type_id[index], self.flags[index], payload)
 
     def __iter__(self) -> Iterator[Message]:
         columns = (self.seq, self.timestamp_ns, self.type_id, self.flags, self.payloads())
-        return map(Message, *columns)
+        return map(self._message, *columns)
+
+    @property
+    def _message(self) -> type[Message]:
+        return Message if self._schemas is None else self._schemas.message_type()
 
     def take(self, places: Sequence[int]) -> Batch:
         """Some of the records, by their places in this batch: a batch over the same memory, with columns of its own.
@@ -114,8 +118,9 @@ class Batch(Sequence[Message]):
         [b'one', b'three']
         """
         wanted = number("type_id", type_id, TYPE_ID_MAX)
-        places = [place for place, found in enumerate(self.type_id) if found == wanted]
-        return self if len(places) == len(self) else self.take(places)
+        if self.type_id.tobytes() == wanted.to_bytes(2, sys.byteorder) * len(self):
+            return self
+        return self.take([place for place, found in enumerate(self.type_id) if found == wanted])
 
     def payloads(self) -> list[bytes]:
         """A copy of each payload.
@@ -210,7 +215,10 @@ class Batch(Sequence[Message]):
                 raise InvalidArgument(f"a payload cannot hold {kind}: objects of Python live in one process only")
             if count and (wrong := np.flatnonzero(np.asarray(self.length) != kind.itemsize)).size:
                 at = int(wrong[0])
-                raise SchemaError(f"the payload of record {self.seq[at]} has {self.length[at]} bytes, {kind} has {kind.itemsize}")
+                told = "differ in length: that" if len(wrong) < count else f"have {size} bytes: that"
+                raise SchemaError(
+                    f"the payloads {told} of record {self.seq[at]} has {self.length[at]}, {kind} has {kind.itemsize}"
+                )
         fields = {"seq": "<u8", "timestamp_ns": "<u8", "type_id": "<u2", "flags": "u1"}  # the low byte of flags
         record = np.dtype(
             {

@@ -266,8 +266,8 @@ class Queue:
         :param start: "earliest", a seq, or a datetime (the first record not older than it).
         :param stop: a seq, a datetime (up to the first record not older than it), or None: the end as it is now.
         :param batch_records: at most so many in one batch; a batch never leaves its segment.
-        :param type_id: only records of this type, or of these; blocks without them are not read. Of one type with a schema
-            (see `chronicle_ffi.schema`), Arrow and all that takes it get the schema's columns.
+        :param type_id: only records of this type, or of these; blocks without them are not read. Of one type with a
+            schema (see `chronicle_ffi.schema`), Arrow and all that takes it get the schema's columns.
         :param columns: some of those only, by name; "seq" and "timestamp" may be among them.
         :param key: only records whose field that the schema names as its key has this value. With `columns` it needs
             one `type_id`.

@@ -67,7 +67,8 @@ class Scan:
     def to_arrow(self, *, packed: bool = False) -> Any:
         """A pyarrow.RecordBatchReader over `Batch.to_arrow` of each batch.
 
-        Of one type with a schema: seq, timestamp and the schema's columns. Else payloads lie in the mapped segments, which stay mapped as long as needed; with `packed` they are copies.
+        Of one type with a schema: seq, timestamp and the schema's columns. Else payloads lie in the mapped segments,
+        which stay mapped as long as needed; with `packed` they are copies.
 
         >>> import pyarrow
         >>> first, count = writer.append_many([b"one", b"two", b"three"], type_id=7)

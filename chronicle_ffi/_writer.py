@@ -282,7 +282,9 @@ class QueueWriter(Handle, Appender):
         kind = self._classes.get(type(value)) if type_id is None else number("type_id", type_id, TYPE_ID_MAX)
         schema = self._schemas.get(kind) if kind is not None else None
         if kind is None or schema is None:
-            raise SchemaError(f"no schema was given to this writer for {type(value).__name__ if kind is None else kind}")
+            raise SchemaError(
+                f"no schema was given to this writer for {type(value).__name__ if kind is None else kind}"
+            )
         return self.append(schema.encode(value), kind, timestamp_ns, flags)
 
     def snapshot(

@@ -88,7 +88,7 @@ class SchemaError(InvalidArgument):
 
     >>> Queue.open_publisher("other", schema={1: "struct p { double *x; };"})
     Traceback (most recent call last):
-    chronicle_ffi.errors.SchemaError: the member 'double *x' is not understood ...
+    chronicle_ffi.errors.SchemaError: the member 'double *x' is not understood: ...
     """
 
 

@@ -67,8 +67,8 @@ class Message(NamedTuple):
         schema = self.schema
         if schema is None:
             raise SchemaError(
-                f"type {self.type_id} has no schema in this queue (or had none when the reader was opened): give one to "
-                "open_publisher(schema=...)"
+                f"type {self.type_id} has no schema in this queue (or had none when the reader was opened): give one "
+                "to open_publisher(schema=...)"
             )
         try:
             return schema.decode(self.payload)

@@ -18,7 +18,7 @@ from chronicle_ffi import Queue, RecoveryWarning, Retention, __version__
 from chronicle_ffi.cli import main
 from tests.damage import restart
 
-COMMANDS = ("append", "record", "tail", "inspect", "verify", "repair", "quarantine", "cleanup", "forget", "demo")
+COMMANDS = tuple("append record tail inspect verify repair quarantine cleanup forget schema demo".split())
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Readers that want some types only: the answers are those of reading all and leaving out the rest, whatever became of types/."""
+"""Readers of some types only: the answers are those of reading all and leaving out the rest, whatever is in types/."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RARE, COMMON, LONG, ABSENT = 1, 2, 3, 9
 
 
 def fill(path: Path, seed: int = 1, count: int = COUNT) -> list[Message]:
-    """Mostly COMMON, RARE in clusters, some LONG ones over several blocks, a snapshot now and then; what a reader gets."""
+    """Mostly COMMON, RARE in clusters, some LONG ones over several blocks, snapshots; what a reader gets."""
     rng = random.Random(seed)
     with Queue.open_publisher(path, segment_size=SEGMENT, keeper=False) as writer:
         for i in range(count):
@@ -205,7 +205,7 @@ def test_what_is_not_read_is_not_met(queue: Path) -> None:
     everything = fill(queue)
     with Queue.open_subscriber(queue, types=ABSENT) as reader:
         assert list(reader) == []
-    common = next(m for m in everything if m.type_id == COMMON and 100 < m.seq and len(m.payload) > 50)
+    common = next(m for m in everything if m.type_id == COMMON and m.seq > 100 and len(m.payload) > 50)
     file = segment(queue)
     patch(file, file.read_bytes().index(common.payload), b"!" * 40)
     with Queue.open_subscriber(queue, types=ABSENT) as reader:

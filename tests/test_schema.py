@@ -50,7 +50,9 @@ def test_a_payload_that_does_not_fit(queue: Path) -> None:
         writer.append(point(0.5)[:-1], 1)
         writer.append(b"{", 2)
     with Queue.open_subscriber(queue) as reader:
-        for message, said in zip(reader, ("record 0, type 1: the payload has 23 bytes, point has 24", "record 1"), strict=True):
+        for message, said in zip(
+            reader, ("record 0, type 1: the payload has 23 bytes, point has 24", "record 1"), strict=True
+        ):
             with pytest.raises(SchemaError, match=said):
                 message.decode()
 
@@ -93,8 +95,9 @@ def test_a_record_grows(queue: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["struct p { double *x; };", "struct p { int a:3; };", "struct p { struct q b; };", "union u { int a; };", "hello", "",
-     "struct p { };", "struct p { int a; int a; };", "struct p { char a[0]; };", "struct p { int a[999999999][999]; };"],
+    ["struct p { double *x; };", "struct p { int a:3; };", "struct p { struct q b; };", "union u { int a; };", "hello",
+     "", "struct p { };", "struct p { int a; int a; };", "struct p { char a[0]; };",
+     "struct p { int a[999999999][999]; };"],
 )  # fmt: skip
 def test_what_is_no_struct(queue: Path, text: str) -> None:
     with pytest.raises(SchemaError):
@@ -118,7 +121,7 @@ def test_structs_lie_as_the_compiler_lays_them_out(tmp_path: Path) -> None:
     for text in LAYOUTS:
         schema = Schema.of(text)
         kind = schema.name if text.startswith("typedef") else f"struct {schema.name}"
-        lines += [text, f"_Static_assert(sizeof({kind}) == {schema.size}, \"size\");"]
+        lines += [text, f'_Static_assert(sizeof({kind}) == {schema.size}, "size");']
         lines += [f'_Static_assert(offsetof({kind}, {f.name}) == {f.offset}, "{f.name}");' for f in schema.fields]
     source = tmp_path / "layouts.c"
     source.write_text("#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n" + "\n".join(lines))
@@ -128,7 +131,7 @@ def test_structs_lie_as_the_compiler_lays_them_out(tmp_path: Path) -> None:
 @given(data=st.one_of(st.binary(max_size=200), st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(
-        st.sampled_from(["chronicle_schema", "codec", "name", "fields", "type", "offset", "shape", "size", "key"]), inner)),
+        st.sampled_from("chronicle_schema codec name fields type offset shape size key".split()), inner)),
 ).map(lambda value: json.dumps(value).encode())))  # fmt: skip
 def test_any_bytes_in_place_of_a_schema(data: bytes) -> None:
     with pytest.raises(SchemaError, match="some file"):
@@ -160,7 +163,8 @@ def test_a_schema_that_lies() -> None:
     good: dict[str, Any] = json.loads(Schema.of(POINT).to_bytes())
     for change in (
         {"size": 23}, {"size": 1 << 40}, {"size": -1}, {"codec": "pickle"}, {"key": "z"}, {"chronicle_schema": 2},
-        {"fields": [{"name": "x", "type": "<f8", "offset": 20}]}, {"fields": [{"name": "x", "type": "|O", "offset": 0}]},
+        {"fields": [{"name": "x", "type": "<f8", "offset": 20}]},
+        {"fields": [{"name": "x", "type": "|O", "offset": 0}]},
         {"fields": [{"name": "x", "type": "<f8", "offset": -8}]},
         {"fields": [{"name": "x", "type": "|u1", "offset": 0, "shape": [1 << 40, 0]}]},
     ):  # fmt: skip
@@ -223,7 +227,9 @@ def test_mixed_batches(queue: Path) -> None:
 
 def test_columns(queue: Path) -> None:
     pa, np = need("pyarrow"), need("numpy")
-    kind = np.dtype([("bid", "f8"), ("at", "<M8[ns]"), ("ok", "?"), ("sym", "S4"), ("v", "<i2", (2,)), ("in", [("a", ">u4")])])
+    kind = np.dtype(
+        [("bid", "f8"), ("at", "<M8[ns]"), ("ok", "?"), ("sym", "S4"), ("v", "<i2", (2,)), ("in", [("a", ">u4")])]
+    )
     rows = np.zeros(5, kind)
     rows["bid"], rows["sym"], rows["v"] = range(5), [b"a", b"b", b"a", b"c", b"a"], [[i, -i] for i in range(5)]
     rows["in"]["a"] = 7
@@ -248,7 +254,9 @@ def test_columns(queue: Path) -> None:
 
 def test_structs_of_msgspec(queue: Path) -> None:
     msgspec, _ = need("msgspec"), need("pyarrow")
-    order = msgspec.defstruct("Order", [("side", str), ("size", int), ("tags", list, msgspec.field(default_factory=list))])
+    order = msgspec.defstruct(
+        "Order", [("side", str), ("size", int), ("tags", list, msgspec.field(default_factory=list))]
+    )
     short = msgspec.defstruct("Short", [("a", int), ("b", float)], array_like=True)
     with Queue.open_publisher(queue, schema={1: order, 2: Schema.of(short, codec="json")}) as writer:
         writer.append_object(order("buy", 100, ["x"]))

@@ -118,7 +118,9 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     on_gap: Literal["error", "oldest"] = "oldest" if args.skip_damaged else "error"
     try:
-        with Queue.open_subscriber(args.queue, args.reader, start=start_of(args), on_gap=on_gap, types=args.type) as reader:
+        with Queue.open_subscriber(
+            args.queue, args.reader, start=start_of(args), on_gap=on_gap, types=args.type
+        ) as reader:
             tell_skipped(reader.stats().skipped)
             if args.from_ is not None and args.from_.time_ns is not None:
                 reader.seek_time(args.from_.time_ns)

@@ -11,11 +11,13 @@ A publisher says what each type_id holds; that is stored in the queue's director
         reader.next().decode()  # {'bid': 1.0, 'ask': 1.5}
     polars.DataFrame(Queue.scan("q", type_id=1))  # columns seq, timestamp, bid, ask
 
-It stands on the public API, as a program of anybody's could. numpy, msgspec and pyarrow are imported where they are asked for.
+It stands on the public API, as a program of anybody's could. numpy, msgspec and pyarrow are imported where they are
+asked for.
 """
 
 from chronicle_ffi.errors import SchemaError
-from chronicle_ffi.schema.described import Codec, Field, Schema
+from chronicle_ffi.schema.described import Codec, Schema
+from chronicle_ffi.schema.layout import Field
 from chronicle_ffi.schema.store import Schemas, store
 from chronicle_ffi.schema.table import Table
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`Schema`: what the payloads of one type hold. How it is written down, how payloads are read by it, what may follow it."""
+"""`Schema`: what the payloads of one type hold; how it is written down, and read; what may follow it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Schema:
 
     @staticmethod
     def of(what: Any, *, key: str | None = None, codec: Literal["json", "msgpack"] = "msgpack") -> Schema:
-        """From a dtype of numpy, a Struct of msgspec, a Schema of pyarrow, a message class of protobuf, a C struct as text,
-        or the name of a codec ("bytes", "json", "msgpack").
+        """From a dtype of numpy, a Struct of msgspec, a Schema of pyarrow, a message class of protobuf, a C struct as
+        text, or the name of a codec ("bytes", "json", "msgpack").
 
         :param key: the name of the field that `Queue.scan` compares with its `key`.
         :param codec: how Structs of msgspec are written.
@@ -74,7 +74,9 @@ class Schema:
             }
             for field in self.fields
         ]
-        told.update({name: getattr(self, name) for name in ("size", "key", "is_array", "source") if getattr(self, name)})
+        told.update(
+            {name: getattr(self, name) for name in ("size", "key", "is_array", "source") if getattr(self, name)}
+        )
         return json.dumps(told, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
 
     @staticmethod
@@ -110,7 +112,7 @@ class Schema:
     # --------------------------------------------------------------------------------------- payloads
 
     def decode(self, payload: bytes) -> Any:
-        """Fixed layouts, JSON and msgpack: a dict of the fields, if they are known. Arrow: a RecordBatch. Else the bytes.
+        """Fixed layouts, JSON, msgpack: a dict of the fields, if they are known. Arrow: a RecordBatch. Else the bytes.
 
         Raises SchemaError if the payload does not fit, NotSupported if a library is missing.
         """
@@ -180,9 +182,9 @@ class Schema:
     # -------------------------------------------------------------------------------------- changes
 
     def must_allow(self, later: Schema) -> None:
-        """Raise SchemaError, with the field, if records of `later` could be taken for something else by readers of this one.
+        """Raise SchemaError, with the field, if readers of this one could take records of `later` for something else.
 
-        Fields stay as they are, and where they are. New ones may come: at the end of a fixed layout; else optional ones.
+        Fields stay as they are, and where they are. New ones may come: at the end of a fixed layout; else optional.
         """
         if self.codec != later.codec or self.is_array != later.is_array:
             raise SchemaError(f"the codec was {self.codec}, and would be {later.codec}: use another type_id")
@@ -198,15 +200,21 @@ class Schema:
             same = (field.type, field.offset, field.shape) == (other.type, other.offset, other.shape)
             if not same or (self.is_array and later.fields[place].name != field.name):
                 raise SchemaError(
-                    f"field {field.name!r} was {field.type} {field.shape or ''} at {field.offset}, and would be {other.type} "
-                    f"{other.shape or ''} at {other.offset}: use another name, or another type_id"
+                    f"field {field.name!r} was {field.type} {field.shape or ''} at {field.offset}, and would be "
+                    f"{other.type} {other.shape or ''} at {other.offset}: use another name, or another type_id"
                 )
             if other.optional and not field.optional:
                 raise SchemaError(f"field {field.name!r} would be optional: readers rely on it")
         for field in later.fields:
             known = field.name in {one.name for one in self.fields}
-            if not known and (field.offset < self.size if self.codec == "fixed" else not field.optional) and self.fields:
-                raise SchemaError(f"field {field.name!r} is new: it has to be {'at the end' if self.size else 'optional'}")
+            if (
+                not known
+                and (field.offset < self.size if self.codec == "fixed" else not field.optional)
+                and self.fields
+            ):
+                raise SchemaError(
+                    f"field {field.name!r} is new: it has to be {'at the end' if self.size else 'optional'}"
+                )
         if later.size < self.size:
             raise SchemaError(f"the record had {self.size} bytes, and would have {later.size}")
         if self.codec == "arrow" and later.source != self.source:
@@ -256,7 +264,9 @@ def _of(what: Any, codec: Literal["json", "msgpack"]) -> Schema:
     try:
         dtype = needs("numpy", "arrow").dtype(what)
     except TypeError:
-        raise SchemaError(f"{what!r} is no schema: a dtype, a Struct, an Arrow schema, a C struct, or a codec") from None
+        raise SchemaError(
+            f"{what!r} is no schema: a dtype, a Struct, an Arrow schema, a C struct, or a codec"
+        ) from None
     fields, size = layout.of_dtype(dtype)
     return Schema("fixed", fields=fields, size=size)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixed layouts: fields at offsets, from a dtype of numpy or the text of a C struct; one record of them as values of Python."""
+"""Fixed layouts: fields at offsets, from a dtype of numpy or the text of a C struct; one record as values of Python."""
 
 from __future__ import annotations
 
@@ -55,14 +55,18 @@ def check_layout(fields: tuple[Field, ...], size: int) -> None:
         if any(length < 1 for length in field.shape) or len(field.shape) > 32:
             raise SchemaError(f"field {field.name!r} has the shape {field.shape}")
         if field.offset < 0 or field.size < 1 or field.offset + field.size > size:
-            raise SchemaError(f"field {field.name!r} lies at {field.offset}, {field.size} bytes long: the record has {size}")
+            raise SchemaError(
+                f"field {field.name!r} lies at {field.offset}, {field.size} bytes long: the record has {size}"
+            )
 
 
 def values(field: Field, payload: bytes) -> Any:
     """The field in one payload, which is long enough."""
     count = prod(field.shape)
     step = _item_size(field)
-    found = [_value(field.type, payload[at : at + step]) for at in range(field.offset, field.offset + count * step, step)]
+    found = [
+        _value(field.type, payload[at : at + step]) for at in range(field.offset, field.offset + count * step, step)
+    ]
     for length in field.shape[:0:-1]:
         found = [found[i : i + length] for i in range(0, len(found), length)]
     return found if field.shape else found[0]
@@ -130,12 +134,15 @@ _STRUCT: Final = re.compile(
     r"\s*(?:typedef\s+)?struct\s*(?P<packed>__attribute__\s*\(\(\s*packed\s*\)\))?\s*(?P<name>\w*)\s*\{(?P<body>[^{}]*)\}"
     r"\s*(?P<late>__attribute__\s*\(\(\s*packed\s*\)\))?\s*(?P<typedef>\w*)\s*;?\s*"
 )
-_MEMBER: Final = re.compile(r"(?P<type>[A-Za-z_][\w\s]*?)\s*\b(?P<name>[A-Za-z_]\w*)\s*(?P<shape>(?:\[\s*\d{1,9}\s*\]\s*)*)")
+_MEMBER: Final = re.compile(
+    r"(?P<type>[A-Za-z_][\w\s]*?)\s*\b(?P<name>[A-Za-z_]\w*)\s*(?P<shape>(?:\[\s*\d{1,9}\s*\]\s*)*)"
+)
 
 
 def of_c(text: str) -> tuple[str, tuple[Field, ...], int]:
-    """Name, fields and size of ``struct name { type member[n]; ... };`` as C compilers lay it out on 64-bit Linux and macOS."""
+    """Name, fields and size of ``struct name { type member[n]; ... };`` as 64-bit Linux and macOS lay it out."""
     plain = re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
+    plain = re.sub(r"^\s*#\s*(?:include|pragma\s+once)\b[^\n]*", "", plain, flags=re.MULTILINE)
     found = _STRUCT.fullmatch(plain)
     if found is None:
         raise SchemaError("this is no C struct that can be read: one struct, without structs, unions or macros in it")
@@ -147,7 +154,9 @@ def of_c(text: str) -> tuple[str, tuple[Field, ...], int]:
         member = _MEMBER.fullmatch(first.strip())
         kind = " ".join(member["type"].replace("const ", "").split()) if member else ""
         if member is None or kind not in _C_TYPES:
-            raise SchemaError(f"the member {line!r} is not understood: use numbers of a fixed width, char[n], and arrays of them")
+            raise SchemaError(
+                f"the member {line!r} is not understood: use numbers of a fixed width, char[n], and arrays of them"
+            )
         for one in [first.strip(), *(f"{kind} {name.strip()}" for name in more)]:
             field, align = _member(line, one, kind)
             at = end if packed else -(-end // align) * align

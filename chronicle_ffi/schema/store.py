@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Schemas in a queue's directory: ``schema/TTTTT-SSSSSSSSSSSSSSSSSSSS-HASH.json`` (docs/FORMAT.md, section 17).
+"""Schemas in a queue's directory: ``schema/TTTTT-SSSSSSSSSSSSSSSSSSSS-HASH.json`` (docs/FORMAT.md, section 18).
 
-One file for each schema of a type: T is the type_id, S the seq that it holds from, HASH the SHA-256 of the content. A file is
-made whole, synced, and then gets its name: what has a name and another hash is damaged.
+One file for each schema of a type: T is the type_id, S the seq that it holds from, HASH the SHA-256 of the content. A
+file is made whole, synced, and then gets its name: what has a name and another hash is damaged.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Schemas:
         self._directory = Path(os.path.abspath(path)) / DIRECTORY
         self._files: dict[int, list[tuple[int, str]]] = {}  # of each type: (from which seq on, hash), ascending
         self._read: dict[str, Schema] = {}
+        self._message_type: type[Message] | None = None
         self.refresh()
 
     def refresh(self) -> None:
@@ -64,7 +65,7 @@ class Schemas:
         return [(since, self._load(type_id, since, digest)) for since, digest in self._files.get(type_id, [])]
 
     def of(self, type_id: int, seq: int | None = None) -> Schema | None:
-        """What records of this type hold: at `seq`, or the newest one. None: it has none. Raises SchemaError (damaged)."""
+        """What records of this type hold: at `seq`, or the newest; None: it has none. Raises SchemaError: damaged."""
         if type_id not in self._files:
             self.refresh()
         files = self._files.get(type_id)
@@ -79,12 +80,16 @@ class Schemas:
             file = self._directory / f"{type_id:05}-{since:020}-{digest}.json"
             content = _content(file)
             if hashlib.sha256(content).hexdigest() != digest:
-                raise SchemaError(f"{file} is damaged: it is not what its name says. Restore it from a copy of the queue")
+                raise SchemaError(
+                    f"{file} is damaged: it is not what its name says. Restore it from a copy of the queue"
+                )
             self._read[digest] = Schema.from_bytes(content, str(file))
         return self._read[digest]
 
     def message_type(self) -> type[Message]:
         """Of messages that know what they hold."""
+        if self._message_type is not None:
+            return self._message_type
         schemas = self
 
         class Described(Message):
@@ -99,6 +104,7 @@ class Schemas:
 
         Described.__name__, Described.__qualname__ = Message.__name__, Message.__qualname__
         Described.__module__, Described.__doc__ = Message.__module__, Message.__doc__
+        self._message_type = Described
         return Described
 
 
@@ -174,5 +180,7 @@ def _content(file: Path) -> bytes:
 
 
 def _failure(failed: OSError, file: Path) -> Exception:
-    kind = {13: AccessDenied, 1: AccessDenied, 30: AccessDenied, 28: NoSpace, 122: NoSpace}.get(failed.errno or 0, StorageError)
+    kind = {13: AccessDenied, 1: AccessDenied, 30: AccessDenied, 28: NoSpace, 122: NoSpace}.get(
+        failed.errno or 0, StorageError
+    )
     return kind(f"{file}: {failed.strerror}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`Table`: the records of one type as columns, by their schema: what `Queue.scan` gives to polars, DuckDB and pandas."""
+"""`Table`: the records of one type as columns, by their schema: what `Queue.scan` gives to polars, DuckDB, pandas."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Table:
             raise SchemaError(f"type {type_id} has no schema in this queue: its payloads have no columns")
         self.schema: Schema = self._versions[-1][1]
         self._key = key
+        self._type_id = type_id
         if key is not None and self.schema.key is None:
             raise SchemaError(f"the schema of type {type_id} has no key: name one, Schema.of(..., key=...)")
         known = [*_HEAD, *(field.name for field in self.schema.fields)]
@@ -54,8 +55,10 @@ class Table:
         keep: list[bool] = []
         for schema, part in self._parts(batch):
             if schema.codec == "fixed" and len(part):
-                found = part.to_numpy(schema.dtype())[schema.key]
-                keep += (found == (wanted.encode() if isinstance(wanted, str) and found.dtype.kind == "S" else wanted)).tolist()
+                found = part.to_numpy(schema.dtype(), type_id=self._type_id)[schema.key]
+                keep += (
+                    found == (wanted.encode() if isinstance(wanted, str) and found.dtype.kind == "S" else wanted)
+                ).tolist()
             else:
                 keep += [schema.decode(payload).get(schema.key) == wanted for payload in part.payloads()]
         return batch if all(keep) else batch.take(list(compress(range(len(batch)), keep)))
@@ -68,14 +71,12 @@ class Table:
         return pa.schema([(name, self._type(name)) for name in self.columns])
 
     def to_arrow(self, batch: Batch) -> Iterator[Any]:
-        """Record batches. One copy of each column that is wanted: Arrow's columns lie together, those of the log do not."""
+        """Record batches. One copy of each wanted column: Arrow's columns lie together, those of the log do not."""
         pa = needs("pyarrow", "arrow")
         for schema, part in self._parts(batch):
             rows = self._rows(schema, part)
             count = len(rows["seq"])
-            arrays = [
-                rows[name] if name in rows else pa.nulls(count, self._type(name)) for name in self.columns
-            ]
+            arrays = [rows[name] if name in rows else pa.nulls(count, self._type(name)) for name in self.columns]
             yield pa.RecordBatch.from_arrays(arrays, schema=self.arrow_schema())
 
     def _parts(self, batch: Batch) -> Iterator[tuple[Schema, Batch]]:
@@ -115,14 +116,16 @@ class Table:
         pa = needs("pyarrow", "arrow")
         found = part.numpy()
         if (found["timestamp_ns"] >> 63).any():
-            raise InvalidArgument("a timestamp lies beyond 2262-04-11, which Arrow cannot say: use the columns of batches")
+            raise InvalidArgument(
+                "a timestamp lies beyond 2262-04-11, which Arrow cannot say: use the columns of batches"
+            )
         head = {
             "seq": pa.array(found["seq"]),
             "timestamp": pa.array(found["timestamp_ns"]).view(pa.timestamp("ns", "UTC")),
         }
         names = [field.name for field in schema.fields if field.name in self.columns]
         if schema.codec == "fixed":
-            rows = part.to_numpy(schema.dtype())
+            rows = part.to_numpy(schema.dtype(), type_id=self._type_id)
             part.check()
             return head | {name: self._fixed(rows[name], name) for name in names}
         decoded = [schema.decode(payload) for payload in part.payloads()]
@@ -137,7 +140,9 @@ class Table:
     def _fixed(self, column: Any, name: str) -> Any:
         pa, np = needs("pyarrow", "arrow"), needs("numpy", "arrow")
         if column.dtype.kind in "SVU":
-            return pa.array(column.astype(object).tolist() if column.dtype.kind != "V" else column.tolist(), self._type(name))
+            return pa.array(
+                column.astype(object).tolist() if column.dtype.kind != "V" else column.tolist(), self._type(name)
+            )
         flat = np.ascontiguousarray(column, column.dtype.newbyteorder("=")).reshape(-1)
         made = pa.array(flat)
         for length in reversed(column.shape[1:]):

@@ -789,7 +789,7 @@ CHRON_API int chron_reader_wait(chron_reader *r, int64_t timeout_ns);
  * (or previous()) has it at once, or answers an error; 0: there is none (yet); CHRON_NOT_READY: none was found so far, and
  * the position lies that much further on (or back): call again. For who must not be away for long, such as a
  * program that Ctrl-C should end. Without `types` only that: 1, or 0.
- * Errors: with `back` as chron_reader_previous(); else none of its own.
+ * Errors: EFORMAT and those of the system, with `back`, as chron_reader_previous().
  */
 CHRON_API int chron_reader_sift(chron_reader *r, int back);
 

@@ -391,6 +391,15 @@ int chron__sift_to_snapshot(chron_reader *r)
 
 /* --------------------------------------------------------------------------- the public function */
 
+/* 1 also for a failure: next() answers that. */
+static int look_ahead(chron_reader *r)
+{
+    chron__rec rec;
+    int status = r->sift ? chron__reader_sift(r, &rec, CHRON__SIFT_BYTES) : chron__reader_peek(r, &rec);
+
+    return status < 0 && status != CHRON_NOT_READY ? 1 : status;
+}
+
 static int sift(chron_reader *r, int back)
 {
     chron__seg *seg;
@@ -398,10 +407,8 @@ static int sift(chron_reader *r, int back)
     uint64_t offset;
     int status;
 
-    if (!back) {
-        status = r->sift ? chron__reader_sift(r, &rec, CHRON__SIFT_BYTES) : chron__reader_peek(r, &rec);
-        return status < 0 && status != CHRON_NOT_READY ? 1 : status; /* next() answers that, in its own words */
-    }
+    if (!back)
+        return look_ahead(r);
     status = r->sift ? chron__reader_sift_back(r, &seg, &offset, &rec, CHRON__SIFT_BYTES)
                      : chron__reader_find_before(r, r->next_seq, &seg, &offset, &rec);
     if (status != 1)
