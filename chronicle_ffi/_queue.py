@@ -250,7 +250,7 @@ class Queue:
         *,
         start: Literal["earliest"] | Time = "earliest",
         stop: Time | None = None,
-        batch_records: SupportsIndex = 65536,
+        batch_records: SupportsIndex = 16384,
         durable_only: bool = False,
         type_id: Iterable[SupportsIndex] | SupportsIndex | None = None,
         columns: Iterable[str] | None = None,
