@@ -362,9 +362,7 @@ def arrow_schema(packed: bool = False) -> Any:
     )
 
 
-def batch_of(
-    segment: Segment, columns: Columns, count: int, room: int, schemas: Schemas | None = None
-) -> Batch:
+def batch_of(segment: Segment, columns: Columns, count: int, room: int, schemas: Schemas | None = None) -> Batch:
     """What a peek has found, in columns that have room for more."""
     lent = memoryview(columns)
     views = {}

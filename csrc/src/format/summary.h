@@ -55,8 +55,8 @@ void chron__summary_free(chron__summary *s);
 chron__summary *chron__summary_load(const chron__queue *q, const chron__seg *seg);
 /* Keep a whole one, where this process may, and the queue is its user's. Best effort. */
 void chron__summary_store(const chron__queue *q, const chron__seg *seg, const chron__summary *s);
-/* The segment goes, or is gone. */
-void chron__summary_remove(const chron__queue *q, uint64_t base_seq);
+/* These segments are gone. Best effort. */
+void chron__summaries_remove(const chron__queue *q, const uint64_t *bases, size_t count);
 /* The kept one, or else a new one, for which all of the segment is read, and which is kept. NULL: it cannot be had. */
 chron__summary *chron__summary_get(const chron__queue *q, const chron__seg *seg);
 

@@ -243,14 +243,20 @@ void chron__summary_store(const chron__queue *q, const chron__seg *seg, const ch
     free(file);
 }
 
-void chron__summary_remove(const chron__queue *q, uint64_t base_seq)
+void chron__summaries_remove(const chron__queue *q, const uint64_t *bases, size_t count)
 {
-    char name[NAME_BYTES];
+    int dir = q->io->open_dir(q->io, q->dir, CHRON__DIR_TYPES);
 
-    char temporary[NAME_BYTES];
+    if (dir < 0)
+        return; /* nobody has made one */
+    q->io->close_file(q->io, dir);
+    for (size_t i = 0; i < count; i++) {
+        char name[NAME_BYTES];
+        char temporary[NAME_BYTES];
 
-    name_of(base_seq, name);
-    temporary_of(name, temporary);
-    (void)q->io->unlink(q->io, q->dir, name);
-    (void)q->io->unlink(q->io, q->dir, temporary); /* of a process that was killed */
+        name_of(bases[i], name);
+        temporary_of(name, temporary);
+        (void)q->io->unlink(q->io, q->dir, name);
+        (void)q->io->unlink(q->io, q->dir, temporary); /* of a process that was killed */
+    }
 }

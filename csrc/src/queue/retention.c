@@ -226,7 +226,6 @@ static int delete_segment(const look *l, uint64_t base_seq)
     chron__segment_name(base_seq, name);
     CHRON__STEP("retention: before unlink");
     status = l->q->io->unlink(l->q->io, l->q->dir, name);
-    chron__summary_remove(l->q, base_seq);
     if (status == -ENOENT)
         return 0;
     return status < 0 ? chron__fail_sys(status, name, "cannot delete %s", name) : 0;
@@ -348,6 +347,8 @@ static int carry_out(const look *l, size_t gone, chron_cleanup *out)
             out->oldest_seq = l->bases.at[i + 1u];
         }
     }
+    if (out->deleted_segments > 0)
+        chron__summaries_remove(l->q, l->bases.at, (size_t)out->deleted_segments);
     if (out->deleted_segments == 0 || l->q->fs & CHRON__FS_VOLATILE)
         return status;
     synced = l->q->io->sync_dir(l->q->io, l->q->dir);
