@@ -153,29 +153,6 @@ int chron__builder_step(chron__builder *b, uint64_t bytes)
     return chron__map_faulted(&b->seg->map) ? chron__seg_fail_fault(b->seg, "") : 0;
 }
 
-chron__summary *chron__summary_get(const chron__queue *q, const chron__seg *seg)
-{
-    chron__summary *s = chron__summary_load(q, seg);
-    chron__builder *b;
-    int status;
-
-    if (s)
-        return s;
-    b = malloc(sizeof *b);
-    if (!b)
-        return NULL;
-    status = chron__builder_begin(b, seg);
-    while (status == 0)
-        status = chron__builder_step(b, seg->size);
-    if (status == 1)
-        s = chron__builder_take(b);
-    if (s)
-        chron__summary_store(q, seg, s);
-    chron__builder_end(b);
-    free(b);
-    return s;
-}
-
 /* --------------------------------------------------------------------------------------- searching */
 
 static int lists(const chron__summary *s, uint64_t block, uint16_t type)

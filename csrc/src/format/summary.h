@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * summary.h - which types of records begin in each block of a segment: types/<base_seq>.sum, so that who wants some types
- * only need not read the other blocks (summary.c).
+ * only need not read the other blocks (summary.c; summary_file.c keeps them).
  *
  * A summary is advice. It belongs to one state of one sealed segment, whose header's CRC and whose seal it repeats; what does not
  * check out counts as not there, and is made anew from the records. So it may be deleted at any time.
@@ -50,15 +50,6 @@ chron__summary *chron__builder_take(chron__builder *b);
 void chron__builder_end(chron__builder *b);
 
 void chron__summary_free(chron__summary *s);
-
-/* That of a sealed segment, as it was kept: NULL if there is none that can be believed. */
-chron__summary *chron__summary_load(const chron__queue *q, const chron__seg *seg);
-/* Keep a whole one, where this process may, and the queue is its user's. Best effort. */
-void chron__summary_store(const chron__queue *q, const chron__seg *seg, const chron__summary *s);
-/* These segments are gone. Best effort. */
-void chron__summaries_remove(const chron__queue *q, const uint64_t *bases, size_t count);
-/* The kept one, or else a new one, for which all of the segment is read, and which is kept. NULL: it cannot be had. */
-chron__summary *chron__summary_get(const chron__queue *q, const chron__seg *seg);
 
 /* Does it know that this record begins in the block? */
 int chron__summary_has(const chron__summary *s, uint64_t block, const chron__rec *rec);

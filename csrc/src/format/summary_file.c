@@ -9,7 +9,7 @@
  *  - Nothing depends on its being kept: it is renamed into its place and never synced, and what a loss of power
  *    leaves of it has a wrong CRC.
  */
-#include "format/summary.h"
+#include "format/summary_file.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -241,6 +241,29 @@ void chron__summary_store(const chron__queue *q, const chron__seg *seg, const ch
     if (put_file(q, name, file, bytes, st.mode) == 0 && io->stat_name(io, q->dir, segment, &st) < 0)
         (void)io->unlink(io, q->dir, name); /* retention came in between */
     free(file);
+}
+
+chron__summary *chron__summary_get(const chron__queue *q, const chron__seg *seg)
+{
+    chron__summary *s = chron__summary_load(q, seg);
+    chron__builder *b;
+    int status;
+
+    if (s)
+        return s;
+    b = malloc(sizeof *b);
+    if (!b)
+        return NULL;
+    status = chron__builder_begin(b, seg);
+    while (status == 0)
+        status = chron__builder_step(b, seg->size);
+    if (status == 1)
+        s = chron__builder_take(b);
+    if (s)
+        chron__summary_store(q, seg, s);
+    chron__builder_end(b);
+    free(b);
+    return s;
 }
 
 void chron__summaries_remove(const chron__queue *q, const uint64_t *bases, size_t count)

@@ -8,6 +8,7 @@
 #include "queue/newest.h"
 
 #include "base/error.h"
+#include "format/summary_file.h"
 
 /* 1: this segment has one, or may; 0; or a failure. */
 static int has_snapshot(const chron__queue *q, uint64_t base_seq)

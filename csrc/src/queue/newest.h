@@ -3,7 +3,7 @@
 #ifndef CHRON_NEWEST_H
 #define CHRON_NEWEST_H
 
-#include "format/summary.h"
+#include "format/queue.h"
 
 /*
  * Look for the newest snapshot in those segments of `bases` that begin at `from` or behind. 1 with *base_seq, that of its segment,

@@ -30,6 +30,7 @@
 #include "format/moment.h"
 #include "format/position.h"
 #include "format/segment.h"
+#include "format/summary_file.h"
 #include "queue/kept.h"
 #include "queue/newest.h"
 #include "queue/rebuild.h"

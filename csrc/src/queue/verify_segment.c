@@ -12,7 +12,7 @@
 #include <inttypes.h>
 
 #include "base/error.h"
-#include "format/summary.h"
+#include "format/summary_file.h"
 
 /* One segment's walk. */
 typedef struct check {

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "format/summary.h"
+#include "format/summary_file.h"
 #include "read/attach.h"
 
 struct chron__sift {
