@@ -255,8 +255,7 @@ typedef struct chron_retention {
     uint64_t quarantine_max_bytes;  /* keep at most this much in quarantine/, and always what the newest opening has put there;
                                        0: a quarter of the limits above, and of those of back-pressure, if there are any */
     uint64_t quarantine_max_age_ms; /* delete what was put there longer ago than this */
-    uint64_t keep_snapshot;  /* 1: keep the segment of the newest record that chron_writer_snapshot() appended, and all behind it,
-                                whatever the limits say; and all of them where a segment cannot be read in which it may be */
+    uint64_t keep_snapshot;  /* 1: keep the newest snapshot's segment, and all behind it; and from one that cannot be read */
 } chron_retention;
 
 typedef struct chron_writer_options {
