@@ -243,6 +243,17 @@ def test_a_place_that_is_none(made: Made, block: int, seq: int, offset: int) -> 
         assert list(reader) == made.wanted({RARE, LONG})
 
 
+def test_a_summary_without_its_crc(made: Made) -> None:
+    """A list that was changed, and nothing else: it would have blocks passed over that have what is wanted."""
+    made.restore()
+    for name, content in made.summaries.items():
+        (blocks,) = struct.unpack_from("<I", content, 128 + 68)
+        (listed,) = struct.unpack_from("<I", content, 128 + 72)
+        patch(made.path / "types" / name, 208 + 16 * blocks, struct.pack(f"<{listed}H", *[ABSENT] * listed))
+    with Queue.open_subscriber(made.path, types={RARE, LONG}) as reader:
+        assert list(reader) == made.wanted({RARE, LONG})
+
+
 def test_another_state_of_the_segment(queue: Path) -> None:
     """What a copy went on with under the same names is not what the summaries of the other one tell of."""
     with Queue.open_publisher(queue, segment_size=1 << 16, keeper=False) as writer:
