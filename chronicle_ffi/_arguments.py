@@ -9,6 +9,7 @@ datetime64. Durations: seconds, as any real number or a timedelta. A refusal nam
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex, TypeAlias
@@ -66,6 +67,16 @@ def limit(what: str, value: SupportsIndex | None) -> int:
     if number(what, value) == 0:
         raise InvalidArgument(f"{what} is 0: use None for no limit")
     return index(value)
+
+
+def types(value: Iterable[SupportsIndex] | SupportsIndex | None) -> frozenset[int] | None:
+    """Some type_ids, or one; None: all."""
+    if value is None:
+        return None
+    found = frozenset(number("types", one, TYPE_ID_MAX) for one in (value if isinstance(value, Iterable) else (value,)))
+    if not found:
+        raise InvalidArgument("types is empty: such a reader would get nothing; None is for all types")
+    return found
 
 
 def is_time(value: object) -> bool:

@@ -8,12 +8,16 @@ from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from struct import calcsize
-from typing import Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
 
+from chronicle_ffi._arguments import TYPE_ID_MAX, number
 from chronicle_ffi._binding import ffi, lib
 from chronicle_ffi._fast import Columns, Segment
-from chronicle_ffi.errors import InvalidArgument, StorageError
+from chronicle_ffi.errors import InvalidArgument, SchemaError, StorageError
 from chronicle_ffi.model import Message
+
+if TYPE_CHECKING:
+    from chronicle_ffi.schema import Schemas
 
 HEADER: Final = ffi.typeof("chron__record_header")  # of a record, in front of its payload
 HEADER_BYTES: Final[int] = ffi.sizeof(HEADER)
@@ -52,7 +56,7 @@ class Batch(Sequence[Message]):
     Message(seq=2, timestamp_ns=..., type_id=7, flags=0, payload=b'three')
     """
 
-    __slots__ = ("_handle", "flags", "length", "offset", "segment", "seq", "timestamp_ns", "type_id")
+    __slots__ = ("_handle", "_schemas", "flags", "length", "offset", "segment", "seq", "timestamp_ns", "type_id")
 
     seq: memoryview  #: of 8 bytes each
     timestamp_ns: memoryview  #: of 8 bytes each
@@ -62,8 +66,11 @@ class Batch(Sequence[Message]):
     length: memoryview  #: of each payload, 4 bytes each
     segment: memoryview  #: the whole segment file, read-only
 
-    def __init__(self, handle: Segment, segment: memoryview, columns: dict[str, memoryview]) -> None:
+    def __init__(
+        self, handle: Segment, segment: memoryview, columns: dict[str, memoryview], schemas: Schemas | None = None
+    ) -> None:
         self._handle = handle
+        self._schemas = schemas
         self.segment = segment
         for name, _ in COLUMNS:
             setattr(self, name, columns[name])
@@ -78,15 +85,44 @@ class Batch(Sequence[Message]):
     def __getitem__(self, index: int | slice) -> Message | Batch:
         if isinstance(index, slice):
             columns = {name: _packed(getattr(self, name)[index], form) for name, form in COLUMNS}
-            return Batch(self._handle, self.segment, columns)
+            return Batch(self._handle, self.segment, columns, self._schemas)
         begin = self.offset[index]
         payload = bytes(self.segment[begin : begin + self.length[index]])
         self.check()
-        return Message(self.seq[index], self.timestamp_ns[index], self.type_id[index], self.flags[index], payload)
+        return self._message(self.seq[index], self.timestamp_ns[index], self.type_id[index], self.flags[index], payload)
 
     def __iter__(self) -> Iterator[Message]:
         columns = (self.seq, self.timestamp_ns, self.type_id, self.flags, self.payloads())
-        return map(Message, *columns)
+        return map(self._message, *columns)
+
+    @property
+    def _message(self) -> type[Message]:
+        return Message if self._schemas is None else self._schemas.message_type()
+
+    def take(self, places: Sequence[int]) -> Batch:
+        """Some of the records, by their places in this batch: a batch over the same memory, with columns of its own.
+
+        >>> first, count = writer.append_many([b"one", b"two", b"three"])
+        >>> reader.read_batch().take([0, 2]).payloads()
+        [b'one', b'three']
+        """
+        columns = {}
+        for name, form in COLUMNS:
+            column = getattr(self, name)
+            columns[name] = memoryview(array(form, [column[place] for place in places])).toreadonly()
+        return Batch(self._handle, self.segment, columns, self._schemas)
+
+    def of_type(self, type_id: SupportsIndex) -> Batch:
+        """The records of one type: itself, if all are.
+
+        >>> first, count = writer.append_many([b"one", b"two", b"three"], type_id=[1, 2, 1])
+        >>> reader.read_batch().of_type(1).payloads()
+        [b'one', b'three']
+        """
+        wanted = number("type_id", type_id, TYPE_ID_MAX)
+        if self.type_id.tobytes() == wanted.to_bytes(2, sys.byteorder) * len(self):
+            return self
+        return self.take([place for place, found in enumerate(self.type_id) if found == wanted])
 
     def payloads(self) -> list[bytes]:
         """A copy of each payload.
@@ -137,11 +173,16 @@ class Batch(Sequence[Message]):
 
         return {name: np.asarray(getattr(self, name)) for name, _ in COLUMNS}
 
-    def to_numpy(self, dtype: Any = None, *, header: bool = False) -> Any:
+    def to_numpy(self, dtype: Any = None, *, header: bool = False, type_id: SupportsIndex | None = None) -> Any:
         """Records of one length as a numpy array over the mapped segment: read-only, and without a copy.
 
-        `dtype` describes a payload; None gives rows of bytes. With `header` the elements are structured, with the
-        fields seq, timestamp_ns, type_id, flags and payload. Raises InvalidArgument if lengths differ, or do not fit.
+        `dtype` describes a payload; None gives what the schema of `type_id` says, if there is one, else rows of bytes.
+        With `header` the elements are structured, with the fields seq, timestamp_ns, type_id, flags and payload. With
+        `type_id` only records of this type are taken: where others lie in between, so that the distances differ, they
+        are copied once. Without it a `dtype` for records of several types is refused, for it describes one.
+
+        Raises InvalidArgument if lengths differ, or do not fit; SchemaError, an InvalidArgument, if they do not fit the
+        schema.
 
         >>> import numpy
         >>> quote = numpy.dtype([("bid", "f8"), ("ask", "f8")])
@@ -152,6 +193,20 @@ class Batch(Sequence[Message]):
         """
         import numpy as np
 
+        if type_id is not None:
+            dtype = self._dtype_of(number("type_id", type_id, TYPE_ID_MAX)) if dtype is None else dtype
+            return self.of_type(type_id)._rows(dtype, header, copies=True)
+        if dtype is not None and len(self) and (np.asarray(self.type_id) != self.type_id[0]).any():
+            raise InvalidArgument("the records are of several types, and a dtype describes one: say which, by type_id")
+        return self._rows(dtype, header)
+
+    def _dtype_of(self, type_id: int) -> Any:
+        schema = self._schemas.of(type_id, self.seq[0] if len(self) else None) if self._schemas else None
+        return schema.dtype() if schema is not None and schema.codec == "fixed" else None
+
+    def _rows(self, dtype: Any, header: bool, copies: bool = False) -> Any:
+        import numpy as np
+
         count = len(self)
         size = self.length[0] if count else 0
         if dtype is None:
@@ -160,8 +215,12 @@ class Batch(Sequence[Message]):
             kind = np.dtype(dtype)
             if kind.hasobject:
                 raise InvalidArgument(f"a payload cannot hold {kind}: objects of Python live in one process only")
-            if count and kind.itemsize != size:
-                raise InvalidArgument(f"the payloads have {size} bytes, {kind} has {kind.itemsize}")
+            if count and (wrong := np.flatnonzero(np.asarray(self.length) != kind.itemsize)).size:
+                at = int(wrong[0])
+                told = "differ in length: that" if len(wrong) < count else f"have {size} bytes: that"
+                raise SchemaError(
+                    f"the payloads {told} of record {self.seq[at]} has {self.length[at]}, {kind} has {kind.itemsize}"
+                )
         fields = {"seq": "<u8", "timestamp_ns": "<u8", "type_id": "<u2", "flags": "u1"}  # the low byte of flags
         record = np.dtype(
             {
@@ -174,11 +233,33 @@ class Batch(Sequence[Message]):
         if count:
             # From an array, not from the memoryview, behind which ndarray() would find memory that looks writable.
             segment = np.frombuffer(self.segment, np.uint8)
-            rows = np.ndarray((count,), record, segment, self.offset[0] - HEADER_BYTES, (self._step(record),))
+            if copies and not self._is_even():
+                rows = self._gathered(segment, record)
+            else:
+                rows = np.ndarray((count,), record, segment, self.offset[0] - HEADER_BYTES, (self._step(record),))
         else:
             rows = np.zeros(0, record)
             rows.flags.writeable = False
         return rows if header else rows["payload"]
+
+    def _is_even(self) -> bool:
+        import numpy as np
+
+        steps = np.diff(np.asarray(self.offset).astype(np.int64))
+        return bool(len(self) < 3 or (steps == steps[0]).all())
+
+    def _gathered(self, segment: Any, record: Any) -> Any:
+        """A copy of records of one length, headers included, wherever they lie: all begin at multiples of 32."""
+        import numpy as np
+
+        if not (np.asarray(self.length) == self.length[0]).all():
+            raise InvalidArgument("the payloads differ in length: use the columns and views()")
+        units = segment[: segment.size // ALIGNMENT * ALIGNMENT].reshape(-1, ALIGNMENT)
+        first = (np.asarray(self.offset).astype(np.int64) - HEADER_BYTES) // ALIGNMENT
+        rows = units[first[:, None] + np.arange(record.itemsize // ALIGNMENT)].reshape(-1).view(record)
+        rows.flags.writeable = False
+        self.check()
+        return rows
 
     def _step(self, record: Any) -> int:
         """Bytes from one record to the next, if that is the same for all, and their lengths are. No loop in Python."""
@@ -281,7 +362,7 @@ def arrow_schema(packed: bool = False) -> Any:
     )
 
 
-def batch_of(segment: Segment, columns: Columns, count: int, room: int) -> Batch:
+def batch_of(segment: Segment, columns: Columns, count: int, room: int, schemas: Schemas | None = None) -> Batch:
     """What a peek has found, in columns that have room for more."""
     lent = memoryview(columns)
     views = {}
@@ -289,7 +370,7 @@ def batch_of(segment: Segment, columns: Columns, count: int, room: int) -> Batch
     for (name, form), size in zip(COLUMNS, COLUMN_BYTES, strict=True):
         views[name] = lent[begin : begin + count * size].cast(form)
         begin += room * size
-    return Batch(segment, memoryview(segment), views)
+    return Batch(segment, memoryview(segment), views, schemas)
 
 
 def _packed(column: memoryview, form: Any) -> memoryview:

@@ -52,6 +52,7 @@ typedef struct {
     X(chron_reader_close)         \
     X(chron_reader_peek_columns)  \
     X(chron_reader_advance)       \
+    X(chron_reader_sift)          \
     X(chron_reader_position)      \
     X(chron_reader_commit)        \
     X(chron_reader_commit_upto)   \

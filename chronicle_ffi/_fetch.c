@@ -203,8 +203,27 @@ static int fetch(taker *t)
     return make_items(t, (Py_ssize_t)found, NULL);
 }
 
+int taker_sift(taker *t, int back)
+{
+    int status;
+
+    do {
+        if (taker_enter(t) < 0)
+            return -1;
+        t->moves++;
+        OUTSIDE(t, status = library.chron_reader_sift(t->o.pointer, back));
+        if (status == CHRON_NOT_READY && PyErr_CheckSignals() < 0)
+            return -1;
+        if (t->at < t->count)
+            return 1;
+    } while (status == CHRON_NOT_READY);
+    return status < 0 ? failed((PyObject *)t, status) : status;
+}
+
 int taker_fill(taker *t, int payloads_only)
 {
+    int status;
+
     if (taker_enter(t) < 0)
         return -1;
     if (t->at < t->count && t->payloads_only == payloads_only)
@@ -214,6 +233,11 @@ int taker_fill(taker *t, int payloads_only)
     if (t->at < t->count)
         taker_forget(t);
     t->count = t->told = t->at = 0;
+    if (t->sifts) {
+        status = taker_sift(t, 0);
+        if (status <= 0 || t->at < t->count)
+            return status <= 0 ? status : taker_fill(t, payloads_only);
+    }
     t->payloads_only = payloads_only;
     return fetch(t);
 }

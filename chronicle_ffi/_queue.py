@@ -3,20 +3,32 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import time
 import uuid
 import warnings
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, SupportsIndex, TypeAlias, overload
 
 from chronicle_ffi import _arguments
-from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, seconds, time_ns
-from chronicle_ffi._binding import check, ffi, lib, new_struct, optional_seq, path_bytes, string
+from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, time_ns
+from chronicle_ffi._binding import check, lib, new_struct, optional_seq, path_bytes, string
 from chronicle_ffi._handle import open_into
+from chronicle_ffi._opening import (
+    CLOCK,
+    DURABILITY,
+    MODE_MAX,
+    TORN,
+    U32_MAX,
+    archives,
+    backpressure_seconds,
+    check_schemas,
+    choice,
+    limits_of,
+    open_local,
+    retry,
+    table_of,
+)
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
 from chronicle_ffi._structs import all_of, cleanup_report, fields_of, quarantine_file
@@ -44,28 +56,6 @@ SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment
 
 Durability: TypeAlias = 'Literal["none", "interval", "batch", "always"]'
 
-_MODE_MAX = 0o777
-_U32_MAX = 0xFFFFFFFF
-_DURABILITY = {
-    "none": lib.CHRON_DURABILITY_NONE,
-    "interval": lib.CHRON_DURABILITY_INTERVAL,
-    "batch": lib.CHRON_DURABILITY_BATCH,
-    "always": lib.CHRON_DURABILITY_ALWAYS,
-}
-_TORN = {"ask": 0, "cut": lib.CHRON_TORN_CUT, "skip": lib.CHRON_TORN_SKIP}
-_CLOCK = {
-    "realtime": lib.CHRON_CLOCK_REALTIME,
-    "coarse": lib.CHRON_CLOCK_COARSE,
-    "counter": lib.CHRON_CLOCK_COUNTER,
-}
-_START = {
-    "resume": lib.CHRON_START_RESUME,
-    "earliest": lib.CHRON_START_EARLIEST,
-    "latest": lib.CHRON_START_LATEST,
-}
-_ON_GAP = {"error": lib.CHRON_GAP_ERROR, "oldest": lib.CHRON_GAP_OLDEST, "latest": lib.CHRON_GAP_LATEST}
-_WAIT = {"hybrid": lib.CHRON_WAIT_HYBRID, "spin": lib.CHRON_WAIT_SPIN, "sleep": lib.CHRON_WAIT_SLEEP}
-
 
 class Queue:
     """A directory that holds a log. Never instantiated: each function takes the path.
@@ -91,6 +81,7 @@ class Queue:
         backpressure: Literal["fail"] | Duration = "fail",
         retention: Retention | None = None,
         clock: Literal["realtime", "coarse", "counter"] = "realtime",
+        schema: Mapping[int, Any] | None = None,
         mode: SupportsIndex | None = None,
         torn: Literal["ask", "cut", "skip"] = "ask",
         repair: bool = False,
@@ -113,6 +104,10 @@ class Queue:
         :param clock: for timestamps: "coarse" is cheaper and 1 to 4 ms rough; "counter" carries the clock on by the
             processor's counter where the kernel does so itself, at half the cost and within 5 us; elsewhere it is
             "realtime".
+        :param schema: what the payloads of each type_id hold: a dtype of numpy, a Struct of msgspec, a Schema of
+            pyarrow, a message class of protobuf, the text of a C struct, the name of a codec ("json", "msgpack",
+            "bytes"), or a `chronicle_ffi.schema.Schema`. Stored in the queue, on disk, before this returns; what
+            contradicts a stored one raises SchemaError, with the field. See `Message.decode`, `scan`.
         :param mode: permission bits of new files, default 0o600.
         :param torn: what to do about a hole that a loss of power may have left, with more good records behind it than
             in front of it since the last sync: "ask" raises Corrupt, "cut" sets aside what is behind, "skip" keeps it
@@ -138,24 +133,25 @@ class Queue:
             options.flags |= lib.CHRON_KEEPER
         if repair:
             options.flags |= lib.CHRON_REPAIR
-        options.flags |= _choice("torn", _TORN, torn)
+        options.flags |= choice("torn", TORN, torn)
         if not create:
             options.flags |= lib.CHRON_MUST_EXIST
         options.segment_size = number("segment_size", segment_size)
         if not options.segment_size:  # in C that is the default; here it is a mistake
             raise InvalidArgument("segment_size is 0: the smallest is 65536 bytes, the default SEGMENT_SIZE")
-        options.durability = _choice("durability", _DURABILITY, durability)
+        options.durability = choice("durability", DURABILITY, durability)
         if durability_n is not None:
-            options.durability_n = number("durability_n", durability_n, _U32_MAX)
-        options.clock = _choice("clock", _CLOCK, clock)
-        options.mode = 0 if mode is None else number("mode", mode, _MODE_MAX)
+            options.durability_n = number("durability_n", durability_n, U32_MAX)
+        options.clock = choice("clock", CLOCK, clock)
+        options.mode = 0 if mode is None else number("mode", mode, MODE_MAX)
         options.max_bytes = limit("max_bytes", max_bytes)
         options.max_segments = limit("max_segments", max_segments)
         if retention is not None:
-            limits = _limits(retention)
+            limits = limits_of(retention)
             limits.automatic = 1
             options.retention = limits
-        wait_seconds = _backpressure(backpressure)
+        check_schemas(schema)  # before anything is there
+        wait_seconds = backpressure_seconds(backpressure)
         where = path_bytes(path)
         writer = QueueWriter(
             _arguments.path(path),
@@ -166,9 +162,11 @@ class Queue:
         )
         open_it = partial(open_into, writer, lambda out: lib.chron_writer_open(where, options, out))
         try:
-            _retry(open_it, lib.CHRON_EWRITER, wait)
+            retry(open_it, lib.CHRON_EWRITER, wait)
             if loss := writer.recovery.loss():
                 warnings.warn(f"{_arguments.path(path)}: {loss}", RecoveryWarning, stacklevel=2)
+            if schema:
+                writer.describe(schema)
         except BaseException:  # the filter may make it an exception; or a signal came
             writer.close()
             raise
@@ -180,7 +178,8 @@ class Queue:
         path: Path,
         name: str | None = None,
         *,
-        start: Literal["resume", "earliest", "latest"] | Time = "resume",
+        start: Literal["resume", "earliest", "latest", "snapshot"] | Time = "resume",
+        types: Iterable[SupportsIndex] | SupportsIndex | None = None,
         on_gap: Literal["error", "oldest", "latest"] = "error",
         durable_only: bool = False,
         waiting: Literal["hybrid", "spin", "sleep"] = "hybrid",
@@ -194,7 +193,8 @@ class Queue:
         path: Path | None,
         name: str | None = None,
         *,
-        start: Literal["resume", "earliest", "latest"] | Time = "resume",
+        start: Literal["resume", "earliest", "latest", "snapshot"] | Time = "resume",
+        types: Iterable[SupportsIndex] | SupportsIndex | None = None,
         on_gap: Literal["error", "oldest", "latest"] = "error",
         durable_only: bool = False,
         waiting: Literal["hybrid", "spin", "sleep"] = "hybrid",
@@ -207,7 +207,8 @@ class Queue:
         path: Path | None,
         name: str | None = None,
         *,
-        start: Literal["resume", "earliest", "latest"] | Time = "resume",
+        start: Literal["resume", "earliest", "latest", "snapshot"] | Time = "resume",
+        types: Iterable[SupportsIndex] | SupportsIndex | None = None,
         on_gap: Literal["error", "oldest", "latest"] = "error",
         durable_only: bool = False,
         waiting: Literal["hybrid", "spin", "sleep"] = "hybrid",
@@ -220,7 +221,10 @@ class Queue:
         :param name: [A-Za-z0-9._-]{1,64}, not beginning with a dot: registers the reader; it gets a stored position,
             and retention waits for it. None: nothing is stored, and read permission suffices.
         :param start: "resume" (at the committed position; at the oldest record if there is none), "earliest", "latest",
-            a seq, or a datetime (a naive one is local time) or datetime64 of numpy.
+            "snapshot" (at the newest record that `QueueWriter.snapshot` appended, of `types` if they are given; at the
+            oldest record if there is none), a seq, or a datetime (a naive one is local time) or datetime64 of numpy.
+        :param types: only records of these type_ids. Blocks of 64 KiB that have none of them are not read; seqs have
+            holes then, and `QueueReader.lag` goes on counting all records.
         :param on_gap: what to do if the record wanted next was deleted: raise SegmentGone, or go on at the "oldest" or
             "latest" one; `QueueReader.stats` counts what was skipped.
         :param durable_only: see only records that survive a loss of power.
@@ -242,12 +246,14 @@ class Queue:
         b'two'
         """
         if archive is not None:
+            if types is not None:
+                raise InvalidArgument("readers of an archive see all types: leave out types, or archive")
             choices = {"durable_only": durable_only, "waiting": waiting, "mode": mode, "wait": wait}
-            reader: ArchivedReader = _archives().open_subscriber(
+            reader: ArchivedReader = archives().open_subscriber(
                 path, archive, name, start=start, on_gap=on_gap, **choices
             )
             return reader
-        return _open_local(path, name, start, on_gap, durable_only, waiting, mode, wait)
+        return open_local(path, name, start, _arguments.types(types), on_gap, durable_only, waiting, mode, wait)
 
     @staticmethod
     def scan(
@@ -258,6 +264,9 @@ class Queue:
         batch_records: SupportsIndex = 16384,
         durable_only: bool = False,
         archive: Any = None,
+        type_id: Iterable[SupportsIndex] | SupportsIndex | None = None,
+        columns: Iterable[str] | None = None,
+        key: Any = None,
     ) -> Scan:
         """Records as columns: those from `start` up to, not including, `stop`, both settled now; see `Scan`.
 
@@ -270,6 +279,11 @@ class Queue:
         :param stop: a seq, a datetime (up to the first record not older than it), or None: the end as it is now.
         :param batch_records: at most so many in one batch; a batch never leaves its segment.
         :param archive: what the queue has not any more, as for `open_subscriber`; `path` may then be None.
+        :param type_id: only records of this type, or of these; blocks without them are not read. Of one type with a
+            schema (see `chronicle_ffi.schema`), Arrow and all that takes it get the schema's columns.
+        :param columns: some of those only, by name; "seq" and "timestamp" may be among them.
+        :param key: only records whose field that the schema names as its key has this value. With `columns` it needs
+            one `type_id`.
 
         Raises as `open_subscriber`.
 
@@ -279,13 +293,14 @@ class Queue:
         [[b'two', b'three']]
         """
         batch_records = number("batch_records", batch_records, least=1)
+        wanted = _arguments.types(type_id)
         if path is not None:
             path = os.path.abspath(_arguments.path(path))  # it may be gone through from another working directory
         if isinstance(archive, (str, os.PathLike)) and "://" not in os.fspath(archive):
             archive = os.path.abspath(archive)
 
         def open_at(at: Any) -> QueueReader | ArchivedReader:
-            reader = Queue.open_subscriber(path, start=at, durable_only=durable_only, archive=archive)
+            reader = Queue.open_subscriber(path, start=at, durable_only=durable_only, types=wanted, archive=archive)
             return reader
 
         with open_at(start) as reader:
@@ -297,7 +312,7 @@ class Queue:
                 end = reader.position
             else:
                 end = number("stop", stop)
-        return Scan(open_at, begin, end, batch_records)
+        return Scan(open_at, begin, end, batch_records, table_of(path, wanted, columns, key))
 
     @staticmethod
     def info(path: Path) -> QueueInfo:
@@ -381,7 +396,7 @@ class Queue:
         0 False reader me has not committed past it
         54 False the writer appends to it, or will
         """
-        limits = _limits(retention or Retention())
+        limits = limits_of(retention or Retention())
         where = path_bytes(path)
         return cleanup_report(lambda out, fates, n: lib.chron_queue_cleanup_plan(where, limits, out, fates, n))
 
@@ -480,100 +495,3 @@ class Queue:
         ...         Queue.read_quarantine("q", file.name, print)
         """
         return Records(each).run(path_bytes(path), path_bytes(name))
-
-
-def _open_local(
-    path: Any,
-    name: str | None,
-    start: Any,
-    on_gap: str,
-    durable_only: bool,
-    waiting: str,
-    mode: SupportsIndex | None,
-    wait: Duration | None,
-) -> QueueReader:
-    options = new_struct("chron_reader_options")
-    options.flags = lib.CHRON_CHECKED | (lib.CHRON_DURABLE_ONLY if durable_only else 0)
-    encoded = None
-    if name is not None:
-        encoded = ffi.new("char[]", _arguments.name(name))
-        options.name = encoded
-    if isinstance(start, str):
-        options.start = _choice("start", _START, start)
-    elif is_time(start):
-        options.start = lib.CHRON_START_TIME
-        options.start_value = time_ns("start", start)
-    else:
-        options.start = lib.CHRON_START_SEQ
-        options.start_value = number("start", start)
-    options.on_gap = _choice("on_gap", _ON_GAP, on_gap)
-    options.wait = _choice("waiting", _WAIT, waiting)
-    options.mode = 0 if mode is None else number("mode", mode, _MODE_MAX)
-    where = path_bytes(path)
-    reader = QueueReader(_arguments.path(path), name)
-    open_it = partial(open_into, reader, lambda out: lib.chron_reader_open(where, options, out))
-    try:
-        _retry(open_it, lib.CHRON_ENOQUEUE, wait)
-    except BaseException:
-        reader.close()
-        raise
-    return reader
-
-
-def _archives() -> Any:
-    """The package that stands above this one, and that only who asks for it needs to have."""
-    return importlib.import_module("chronicle_ffi.archive")
-
-
-# ------------------------------------------------------------------------------------------- arguments
-
-
-def _choice(what: str, choices: dict[str, int], value: str) -> int:
-    try:
-        return choices[value]
-    except (KeyError, TypeError):
-        allowed = ", ".join(repr(choice) for choice in choices)
-        raise InvalidArgument(f"{what} is {value!r}; it can be {allowed}") from None
-
-
-def _milliseconds(what: str, value: Duration | None) -> int:
-    if value is None:
-        return 0
-    found = int(seconds(what, value, 1e12) * 1000)
-    if not found:
-        raise InvalidArgument(f"{what} is {value}: a time of at least a millisecond, or None")
-    return found
-
-
-_RETRY_SECONDS = 0.01
-
-
-def _retry(call: Callable[[], int], code: int, wait: Duration | None) -> None:
-    """Until the call succeeds, or fails for another reason than `code`, or `wait` is over."""
-    deadline = None if wait is None else time.monotonic_ns() + int(seconds("wait", wait) * 1e9)
-    while (status := call()) == -code and (deadline is None or time.monotonic_ns() < deadline):
-        time.sleep(_RETRY_SECONDS)
-    check(status)
-
-
-def _backpressure(value: str | Duration) -> float:
-    if value == "fail":
-        return 0.0
-    if isinstance(value, str):
-        raise InvalidArgument(f'backpressure is {value!r}; it can be "fail", or how many seconds an append waits')
-    found = seconds("backpressure", value)
-    if (value.total_seconds() if isinstance(value, timedelta) else float(value)) < 0:  # no time left, but a mistake
-        raise InvalidArgument(f"backpressure is {value}: it cannot be below 0")
-    return found
-
-
-def _limits(retention: Retention) -> Any:
-    struct = new_struct("chron_retention")
-    struct.max_bytes = limit("max_bytes", retention.max_bytes)
-    struct.max_segments = limit("max_segments", retention.max_segments)
-    struct.max_age_ms = _milliseconds("max_age", retention.max_age)
-    struct.reader_ttl_ms = _milliseconds("reader_ttl", retention.reader_ttl)
-    struct.max_reader_lag = limit("max_reader_lag", retention.max_reader_lag)
-    struct.quarantine_max_bytes = limit("quarantine_max_bytes", retention.quarantine_max_bytes)
-    struct.quarantine_max_age_ms = _milliseconds("quarantine_max_age", retention.quarantine_max_age)
-    return struct

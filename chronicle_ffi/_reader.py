@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
-from typing import Any, Final, Literal, NoReturn, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, SupportsIndex, overload
 
 from chronicle_ffi._arguments import Duration, Time, number, time_ns
 from chronicle_ffi._batch import Batch, batch_of
@@ -18,6 +18,9 @@ from chronicle_ffi._handle import Handle
 from chronicle_ffi._structs import fields_of
 from chronicle_ffi.errors import ConcurrentUse
 from chronicle_ffi.model import Event, Message, ReaderStats
+
+if TYPE_CHECKING:
+    from chronicle_ffi.schema import Schemas
 
 BY_NEW: Final = sys.version_info >= (3, 14)  # how messages are made: _fetch.c knows what a tuple is made of before that
 RECORDS_AT_ONCE: Final = 256  # that a loop on an event loop takes before other tasks get their turn
@@ -40,10 +43,22 @@ class QueueReader(Handle, Taker):
     >>> reader.commit()  # the next one named "me" resumes here
     """
 
-    def __init__(self, path: str, name: str | None) -> None:
+    def __init__(self, path: str, name: str | None, types: frozenset[int] | None = None) -> None:
         super().__init__("chron_reader", lib.chron_reader_bell, path)
         self._name = name
-        self._bind(Message, BY_NEW)
+        self._types = types
+        self._schemas: Schemas | None = None
+        self._bind(Message, BY_NEW, types is not None)
+
+    def describe(self, schemas: Schemas) -> None:
+        """Have what it hands out know its schemas: `open_subscriber` does so, if the queue has some then.
+
+        >>> from chronicle_ffi.schema import Schemas
+        >>> reader.describe(Schemas("q"))  # stored since it was opened
+        """
+        self._settle()
+        self._schemas = schemas
+        self._bind(schemas.message_type(), BY_NEW, self._types is not None)
 
     def _in_use(self) -> NoReturn:
         """Called by what is written in C, when another thread is in there: the library would say the same."""
@@ -86,7 +101,7 @@ class QueueReader(Handle, Taker):
         wanted = number("max_records", max_records, least=1)
         while True:
             segment, columns = Segment(), Columns()
-            batch = batch_of(segment, columns, *self._peek(segment, columns, wanted))
+            batch = batch_of(segment, columns, *self._peek(segment, columns, wanted), self._schemas)
             handed_out = self._hand_out(batch, len(batch))
             if handed_out is not None:  # else a signal handler has moved the reader meanwhile
                 return handed_out
@@ -286,8 +301,18 @@ class QueueReader(Handle, Taker):
         return self._name
 
     @property
+    def types(self) -> frozenset[int] | None:
+        """The type_ids that it was opened for; None: all.
+
+        >>> with Queue.open_subscriber("q", types={1, 3}) as some:
+        ...     sorted(some.types)
+        [1, 3]
+        """
+        return self._types
+
+    @property
     def position(self) -> int:
-        """seq of the record that `next` returns next.
+        """seq of the record that `next` returns next; of a reader of some types: or of one before it.
 
         >>> first, count = writer.append_many([b"one", b"two"])
         >>> message = reader.next()

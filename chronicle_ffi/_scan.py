@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from chronicle_ffi._reader import QueueReader
 
 if TYPE_CHECKING:
     from chronicle_ffi.archive import ArchivedReader
+    from chronicle_ffi.schema import Table
 
 
 class Scan:
@@ -31,9 +33,15 @@ class Scan:
     """
 
     def __init__(
-        self, open_at: Callable[[int], QueueReader | ArchivedReader], start: int, stop: int, batch_records: int
+        self,
+        open_at: Callable[[int], QueueReader | ArchivedReader],
+        start: int,
+        stop: int,
+        batch_records: int,
+        table: Table | None = None,
     ) -> None:
         self._open_at = open_at
+        self._table = table  # of columns by name; None: payloads as they are
         self._batch_records = batch_records
         self.start = start  #: the first seq
         self.stop = stop  #: behind the last one; the scan ends before, if the log does
@@ -47,16 +55,22 @@ class Scan:
             try:
                 while (left := self.stop - reader.position) > 0:
                     batch = reader.read_batch(min(left, self._batch_records))
+                    if len(batch) and batch.seq[-1] >= self.stop:  # of some types only: seqs have holes
+                        batch = batch[: bisect_left(batch.seq, self.stop)]
                     if not len(batch):
                         return
-                    yield batch
+                    if self._table:
+                        batch = self._table.pick(batch)
+                    if len(batch):
+                        yield batch
             finally:
                 self._readers.discard(reader)
 
     def to_arrow(self, *, packed: bool = False) -> Any:
         """A pyarrow.RecordBatchReader over `Batch.to_arrow` of each batch.
 
-        Payloads lie in the mapped segments, which stay mapped as long as needed; with `packed` they are copies.
+        Of one type with a schema: seq, timestamp and the schema's columns. Else payloads lie in the mapped segments,
+        which stay mapped as long as needed; with `packed` they are copies.
 
         >>> import pyarrow
         >>> first, count = writer.append_many([b"one", b"two", b"three"], type_id=7)
@@ -65,6 +79,10 @@ class Scan:
         """
         import pyarrow as pa
 
+        if self._table and self._table.has_columns:
+            table = self._table
+            found = (columns for batch in self for columns in table.to_arrow(batch))
+            return pa.RecordBatchReader.from_batches(table.arrow_schema(), found)
         batches = (batch.to_arrow(packed=packed) for batch in self)
         return pa.RecordBatchReader.from_batches(arrow_schema(packed), batches)
 
@@ -72,7 +90,7 @@ class Scan:
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def __arrow_c_schema__(self) -> object:
-        return arrow_schema().__arrow_c_schema__()
+        return self.to_arrow().schema.__arrow_c_schema__()
 
     def close(self) -> None:
         """End what goes through it at the moment; batches that were handed out stay good.

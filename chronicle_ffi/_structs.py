@@ -24,6 +24,7 @@ _REASONS = {
     lib.CHRON_GONE_BYTES: "limit max_bytes",
     lib.CHRON_GONE_SEGMENTS: "limit max_segments",
     lib.CHRON_GONE_AGE: "limit max_age",
+    lib.CHRON_KEPT_SNAPSHOT: "the newest snapshot lies in it, or before it",
 }
 _KEPT = {
     lib.CHRON_QUARANTINE_SEGMENT: "segment",
@@ -105,7 +106,7 @@ def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
                 bytes=fate.bytes,
                 reason=_REASONS[fate.reason].format(reader=reader, why=why)
                 + _clock_was_set(fate.age_ms, fate.clock_ms),
-                deleted=fate.reason >= lib.CHRON_GONE_CONSUMED,
+                deleted=lib.CHRON_GONE_CONSUMED <= fate.reason <= lib.CHRON_GONE_AGE,
                 reader=reader,
                 age_ms=fate.age_ms,
                 clock_ms=fate.clock_ms,

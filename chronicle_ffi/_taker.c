@@ -85,6 +85,20 @@ static PyObject *skip_damaged(PyObject *self, PyObject *unused)
     return move(self, past_damage, 0);
 }
 
+/* taker_leave_off(), and then the search that the next call would have to make at one go. As taker_sift(). */
+static int leave_off_and_sift(taker *t, int back)
+{
+    int status = taker_leave_off(t);
+
+    while (status == 0 && t->sifts) {
+        status = taker_sift(t, back);
+        if (status < 0 || t->at == t->count)
+            return status;
+        status = taker_leave_off(t); /* a signal handler has fetched something */
+    }
+    return status;
+}
+
 /* The position is on the record afterwards, and stays there: what is fetched has the check over the copy. */
 static PyObject *previous(PyObject *self, PyObject *unused)
 {
@@ -94,7 +108,7 @@ static PyObject *previous(PyObject *self, PyObject *unused)
     int status;
 
     (void)unused;
-    if (taker_leave_off(t) < 0)
+    if (leave_off_and_sift(t, 1) < 0)
         return NULL;
     OUTSIDE(t, status = library.chron_reader_previous(t->o.pointer, &view));
     if (status < 0)
@@ -144,7 +158,7 @@ static PyObject *peek(PyObject *self, PyObject *args)
     int64_t room, found;
 
     if (!PyArg_ParseTuple(args, "OOn", &object, &columns, &wanted) || !(segment = segment_place(object)) ||
-        taker_leave_off(t) < 0)
+        leave_off_and_sift(t, 0) < 0)
         return NULL;
     room = bound(t, segment, wanted);
     if (room < 0)
@@ -244,6 +258,8 @@ static PyObject *wait_for(PyObject *self, PyObject *ns)
         Py_RETURN_TRUE;
     if (taker_settle(t) < 0)
         return NULL;
+    if (t->sifts && (status = taker_sift(t, 0)) != 0)
+        return status < 0 ? NULL : PyBool_FromLong(1);
     OUTSIDE(t, status = library.chron_reader_wait(t->o.pointer, limit));
     if (status < 0 && status != -CHRON_EINTR)
         return fail(self, status);
@@ -263,6 +279,8 @@ static PyObject *arm(PyObject *self, PyObject *unused)
         Py_RETURN_TRUE;
     if (taker_settle(t) < 0)
         return NULL;
+    if (t->sifts && (status = taker_sift(t, 0)) != 0)
+        return status < 0 ? NULL : PyBool_FromLong(1);
     OUTSIDE(t, status = library.chron_reader_arm(t->o.pointer));
     if (status == -CHRON_EACCESS)
         Py_RETURN_NONE;
@@ -271,13 +289,13 @@ static PyObject *arm(PyObject *self, PyObject *unused)
 
 /* -------------------------------------------------------------------------------- beginning, end */
 
-/* _bind(type of messages, by_new) */
+/* _bind(type of messages, by_new, sifts) */
 static PyObject *bind(PyObject *self, PyObject *args)
 {
     taker *t = (taker *)self;
     PyObject *kind;
 
-    if (!PyArg_ParseTuple(args, "O!p", &PyType_Type, &kind, &t->by_new))
+    if (!PyArg_ParseTuple(args, "O!pp", &PyType_Type, &kind, &t->by_new, &t->sifts))
         return NULL;
     if (!PyType_IsSubtype((PyTypeObject *)kind, &PyTuple_Type)) {
         PyErr_SetString(PyExc_TypeError, "messages are named tuples");

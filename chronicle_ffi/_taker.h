@@ -23,6 +23,7 @@ typedef struct {
     owner o;
     PyTypeObject *kind;        /* of messages */
     int by_new;                /* they are made by tuple.__new__ */
+    int sifts;                 /* the reader wants some types only: what it looks for may lie far */
     int inside;                /* a thread is in C, without the interpreter's lock */
     unsigned forks;            /* when it was last used */
     int payloads_only;         /* what was fetched is payloads, not messages */
@@ -57,6 +58,11 @@ int taker_enter(taker *t);
 int taker_settle(taker *t);
 /* The same; and forget the rest, because something else is going to move the reader. */
 int taker_leave_off(taker *t);
+/*
+ * Have C move to the next record of the reader's types, or behind the one before, in pieces between which signal handlers run: they may
+ * use the reader. 1: there is one, or something was fetched meanwhile; 0: there is none; -1 with an exception.
+ */
+int taker_sift(taker *t, int back);
 /* Fetch more, if everything was handed out. 1: something is there; 0: nothing yet. */
 int taker_fill(taker *t, int payloads_only);
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -19,7 +19,7 @@ from chronicle_ffi._handle import Handle
 from chronicle_ffi._locked import Inside, LockedWriter
 from chronicle_ffi._sources import Columns, Runs, buffer_of
 from chronicle_ffi._structs import cleanup_report, fields_of
-from chronicle_ffi.errors import ChronicleError, PayloadTooLarge, QueueFull, TimedOut
+from chronicle_ffi.errors import ChronicleError, PayloadTooLarge, QueueFull, SchemaError, TimedOut
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chronicle_ffi._aio import Turns
     from chronicle_ffi._arguments import Duration, Time
     from chronicle_ffi._sources import Column, Stamps
+    from chronicle_ffi.schema import Schema
 
 _making_locked = threading.Lock()
 
@@ -58,6 +59,8 @@ class QueueWriter(Handle, Appender):
         self._turns: Turns | None = None  # of the tasks that could not append at once
         self._in_threads = 0  # of their calls
         self._locked: ReferenceType[LockedWriter] | None = None
+        self._schemas: dict[int, Schema] = {}
+        self._classes: dict[type, int] = {}  # that were given as schemas
 
     # ------------------------------------------------------------------------------------ appending
 
@@ -264,6 +267,7 @@ class QueueWriter(Handle, Appender):
         >>> writer.append_array(b"aabbcc", row_bytes=2)
         (1000, 3)
         """
+        self._must_fit(rows, type_id)
         with ExitStack() as lent:
             made = _sources.of_rows(lent, rows, row_bytes, Columns(lent, type_id, timestamp_ns, flags))
             return self._append_source(made, atomic)
@@ -314,6 +318,13 @@ class QueueWriter(Handle, Appender):
             made = _sources.of_arrow(lent, values, Columns(lent, type_id, timestamp_ns, flags), atomic)
             first = self.next_seq
             return first, sum([self._append_source(one, atomic)[1] for one in made])
+
+    def _must_fit(self, rows: Any, type_id: Column) -> None:
+        """Rows of an array, for a type that has a fixed layout, are as long as that says."""
+        schema = self._schemas.get(type_id) if self._schemas and type(type_id) is int else None
+        size = getattr(rows, "itemsize", None) if getattr(rows, "ndim", 0) == 1 else None
+        if schema is not None and schema.size and size is not None and size != schema.size:
+            raise SchemaError(f"the rows have {size} bytes, type {type_id} has {schema.size}")
 
     def _append_source(self, made: _sources.Source, atomic: bool) -> tuple[int, int]:
         handle, struct, count = self._handle, made.struct, made.count
@@ -379,6 +390,73 @@ class QueueWriter(Handle, Appender):
 
     def _ring_in(self, bell: _fast.Bell) -> None:
         check(lib.chron_writer_bell(self._handle, ffi.cast("chron_bell **", bell.place)))
+
+    def describe(self, schema: Mapping[int, Any]) -> None:
+        """Store what the payloads of these types hold, from now on; as ``open_publisher(schema=...)`` does.
+
+        Raises SchemaError if one contradicts what is stored, and then none is; AccessDenied, NoSpace, StorageError.
+
+        >>> writer.describe({1: "struct point { double x, y; };"})
+        >>> writer.append_object({"x": 1.0, "y": 2.0}, type_id=1)
+        0
+        """
+        from chronicle_ffi.schema import Schema, store
+
+        described = {kind: Schema.of(what) for kind, what in schema.items()}
+        store(self._path, described, self.next_seq)
+        self._schemas.update(described)
+        self._classes.update({what: kind for kind, what in schema.items() if isinstance(what, type)})
+
+    def append_object(
+        self,
+        value: Any,
+        type_id: SupportsIndex | None = None,
+        timestamp_ns: Time | None = None,
+        flags: SupportsIndex = 0,
+    ) -> int:
+        """Append a value, written by the schema of its type: a dict or a row for a fixed layout, a Struct of msgspec, a
+        RecordBatch of pyarrow, what JSON or msgpack can say. Returns its seq.
+
+        `type_id` may be left out for an object of a class that was given as a schema. Raises SchemaError if there is no
+        schema, or the value does not fit; NotSupported if a library is missing; and as `append`.
+
+        >>> with Queue.open_publisher("orders", schema={2: "json"}) as orders:
+        ...     orders.append_object({"side": "buy"}, type_id=2)
+        0
+        """
+        kind = self._classes.get(type(value)) if type_id is None else number("type_id", type_id, TYPE_ID_MAX)
+        schema = self._schemas.get(kind) if kind is not None else None
+        if kind is None or schema is None:
+            raise SchemaError(
+                f"no schema was given to this writer for {type(value).__name__ if kind is None else kind}"
+            )
+        return self.append(schema.encode(value), kind, timestamp_ns, flags)
+
+    def snapshot(
+        self,
+        type_id: SupportsIndex,
+        payload: Buffer,
+        *,
+        timestamp_ns: Time | None = None,
+        flags: SupportsIndex = 0,
+    ) -> int:
+        """Append a record that holds a whole state, and mark it as one that reading may begin with; returns its seq.
+
+        ``Queue.open_subscriber(path, start="snapshot")`` begins at the newest one, so that who comes late need not read
+        what led to it. ``Retention(keep_snapshot=True)`` keeps it. Raises as `append`.
+
+        >>> first, count = writer.append_many([b"+1", b"+1"], type_id=1)
+        >>> seq = writer.snapshot(2, b"2")
+        >>> seq = writer.append(b"+1", type_id=1)
+        >>> with Queue.open_subscriber("q", start="snapshot") as late:
+        ...     [message.payload for message in late]
+        [b'2', b'+1']
+        """
+        kind, stamp, marks = _options(type_id, timestamp_ns, flags)
+        with buffer_of(payload) as buffer:
+            return self._retried(
+                partial(lib.chron_writer_snapshot, self._handle, buffer, len(buffer), kind, marks, stamp)
+            )
 
     def claim(
         self,

@@ -83,6 +83,15 @@ class InvalidArgument(ChronicleError, ValueError):
     """
 
 
+class SchemaError(InvalidArgument):
+    """A schema makes no sense, is damaged, contradicts the one that is stored; or a payload does not fit it.
+
+    >>> Queue.open_publisher("other", schema={1: "struct p { double *x; };"})
+    Traceback (most recent call last):
+    chronicle_ffi.errors.SchemaError: the member 'double *x' is not understood: ...
+    """
+
+
 class WrongType(InvalidArgument, TypeError):
     """An argument is of a type that cannot be what is wanted: a float where records are counted, text as a payload.
 

@@ -6,9 +6,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronicle_ffi._arguments import Duration
+from chronicle_ffi.errors import SchemaError
+
+if TYPE_CHECKING:
+    from chronicle_ffi.schema import Schema
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -36,6 +40,40 @@ class Message(NamedTuple):
         2023-11-14 22:13:20.123456+00:00
         """
         return _EPOCH + timedelta(microseconds=self.timestamp_ns // 1000)
+
+    @property
+    def schema(self) -> Schema | None:
+        """What the payload holds, if a schema of its type was stored in the queue; see `chronicle_ffi.schema`.
+
+        A reader that was opened before the queue had any knows of none.
+
+        >>> seq = writer.append(b"one")
+        >>> print(reader.next().schema)
+        None
+        """
+        return None
+
+    def decode(self) -> Any:
+        """The payload by its schema: a dict of the fields, or what its codec makes of it.
+
+        Raises SchemaError if its type has no schema, or it does not fit; NotSupported if a library is missing.
+
+        >>> with Queue.open_publisher("points", schema={1: "struct p { float x, y; };"}) as points:
+        ...     seq = points.append(struct.pack("<2f", 1, 2), type_id=1)
+        >>> with Queue.open_subscriber("points") as anyone:
+        ...     anyone.next().decode()
+        {'x': 1.0, 'y': 2.0}
+        """
+        schema = self.schema
+        if schema is None:
+            raise SchemaError(
+                f"type {self.type_id} has no schema in this queue (or had none when the reader was opened): give one "
+                "to open_publisher(schema=...)"
+            )
+        try:
+            return schema.decode(self.payload)
+        except SchemaError as wrong:
+            raise SchemaError(f"record {self.seq}, type {self.type_id}: {wrong}") from None
 
 
 class Event(NamedTuple):
@@ -80,6 +118,7 @@ class Retention:
     #: max_bytes and the other limits on all of it, if there are any
     quarantine_max_bytes: int | None = None
     quarantine_max_age: float | timedelta | None = None  #: delete what was put there longer ago than this (seconds)
+    keep_snapshot: bool = False  #: keep the newest snapshot, and all behind it, whatever the limits say
 
 
 @dataclass(frozen=True)
@@ -165,7 +204,7 @@ class ReaderStats:
     >>> first, count = writer.append_many([b"one", b"two"])
     >>> message = reader.next()
     >>> reader.stats()
-    ReaderStats(records=1, payload_bytes=3, skipped=0, gaps=0, rolls=0, sleeps=0)
+    ReaderStats(records=1, payload_bytes=3, skipped=0, gaps=0, rolls=0, sleeps=0, filtered=0, unread=0)
     """
 
     records: int  #: returned
@@ -174,6 +213,8 @@ class ReaderStats:
     gaps: int  #: how often that happened
     rolls: int  #: segments entered
     sleeps: int  #: waits that went to sleep
+    filtered: int  #: records passed over because they are of other types than the reader wants
+    unread: int  #: how many of those without being looked at: they lie in blocks that have none of its types
 
 
 @dataclass(frozen=True)

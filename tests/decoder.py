@@ -283,7 +283,7 @@ def open_queue(path: Path) -> Decoded:
     return decode({file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()})
 
 
-# -------------------------------------------------------------------------------------------- archives, section 17
+# -------------------------------------------------------------------------------------------- archives, section 19
 
 
 def archive(image: Image, unzstd: Callable[[bytes], bytes]) -> Image:

@@ -33,7 +33,7 @@ IN, OUT = (f"tests/test_batches_{name}.py" for name in ("in", "out"))
 MUTANTS = [
     Mutant(
         "reader skips the CRC",
-        "read/next.c",
+        "read/next.h",
         "if (__builtin_expect(!chron__rec_crc_ok(rec, payload), 0))",
         "if (0)",
         (REPAIR, DAMAGE),
@@ -395,8 +395,8 @@ MUTANTS = [
     Mutant("a rewritten history passes at resume", "read/seek.c", "crc != at->fingerprint", "0", (REPAIR, DAMAGE)),
     Mutant(
         "a rewritten history passes while reading",
-        "read/next.c",
-        "        return check_history(r);\n",
+        "read/next.h",
+        "        return chron__reader_check_history(r);\n",
         "        return 0;\n",
         (REPAIR, DAMAGE),
     ),
@@ -451,7 +451,7 @@ MUTANTS = [
     ),
     Mutant(
         "batches of C skip the CRC",
-        "read/next.c",
+        "read/take.c",
         " || !chron__rec_crc_ok(&rec, rec.payload))\n            break;",
         ")\n            break;",
         ("test_reads",),
@@ -1671,6 +1671,35 @@ MUTANTS += [
         "        chron__queue_writer_alive(q) != 1)\n",
         "        0)\n",
         ("test_lapped",),
+    ),
+    # ------------------------------------------------------------------------------- some types only
+    Mutant(
+        "any summary is believed",
+        "format/summary_file.c",
+        "memcmp(head, its, FIELD(chron__summary_head, blocks)) == 0 &&",
+        "",
+        ("tests/test_filter.py",),
+    ),
+    Mutant(
+        "a damaged summary is believed",
+        "format/summary_file.c",
+        "chron__read_le32(file + bytes - 4u) == chron_crc32c(0, file, bytes - 4u);",
+        "1;",
+        ("tests/test_filter.py",),
+    ),
+    Mutant(
+        "a jump to whatever stands there",
+        "read/sift.c",
+        " || !stands_there(r, offset, seq)",
+        "",
+        ("tests/test_filter.py",),
+    ),
+    Mutant(
+        "a jump over the durable mark",
+        "read/sift.c",
+        "    if (seq > r->visible)\n        return;",
+        "",
+        ("tests/test_filter.py",),
     ),
     # ------------------------------------------------------------------------------- pages written ahead
     Mutant(

@@ -18,19 +18,9 @@ from chronicle_ffi import Queue, RecoveryWarning, Retention, __version__
 from chronicle_ffi.cli import main
 from tests.damage import restart
 
-COMMANDS: tuple[str, ...] = (
-    "append",
-    "record",
-    "tail",
-    "inspect",
-    "verify",
-    "repair",
-    "quarantine",
-    "cleanup",
-    "archive",
-    "export",
+COMMANDS = tuple(
+    "append record tail inspect schema verify repair quarantine cleanup archive export forget demo".split()
 )
-COMMANDS += ("forget", "demo")
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:

@@ -26,6 +26,7 @@ ENDS: dict[str, set[str]] = {
     # A failure is an answer: not there, not readable, damaged, ready.
     "is_ready": EVERY,
     "is_hole": EVERY,
+    "look_ahead": EVERY,
     "fill_segment": EVERY,
     "made_at": EVERY,
     "look_at": EVERY,
@@ -45,6 +46,13 @@ ENDS: dict[str, set[str]] = {
     # Passed over, or told by who reads there.
     "chron__reader_move_to": {"ECORRUPT"},
     "find_before_in": {"EGONE", "ECORRUPT"},
+    "open_of": {"EGONE", "ECORRUPT"},
+    # What cannot be read may hold a snapshot; a summary that cannot be had is done without.
+    "has_snapshot": {"EGONE", "ECORRUPT"},
+    "chron__summary_get": EVERY,
+    "chron__summary_load": EVERY,
+    "build": EVERY,
+    "begin_building": EVERY,
     "seek_time_in": {"EGONE", "ECORRUPT"},
     # What a name leads to cannot be read: what is mapped is better.
     "go_over": {"ENOQUEUE"},

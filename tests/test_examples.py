@@ -173,3 +173,24 @@ def test_from_c_to_python(installed: Path, queue: Path, tmp_path: Path) -> None:
         lines = example("sensor.py", queue).splitlines()
         assert lines[0] == f"1000 readings from seq {start}"
         assert lines[1:] == [f"sensor {number}: at most 21.00 degrees" for number in range(4)]
+
+
+def test_a_struct_of_c_comes_out_as_columns(installed: Path, queue: Path, tmp_path: Path) -> None:
+    for module in ("numpy", "pyarrow", "polars"):
+        need(module)
+    told = [sys.executable, "-m", "chronicle_ffi", "schema", str(queue), "--type", "1", "--struct"]
+    said = finished(subprocess.run([*told, EXAMPLES / "quote.h", "--key", "symbol"], capture_output=True, text=True))
+    assert said.splitlines()[0] == "type 1: quote, fixed, 32 bytes"
+    flags = [f"-I{installed}/include", str(installed / "lib" / "libchron.a"), "-lpthread", "-lm"]
+    program = tmp_path / "quotes"
+    command = [CC, "-Wall", "-Werror", str(EXAMPLES / "quotes.c"), *flags, "-o", str(program)]
+    finished(subprocess.run(command, capture_output=True, text=True))
+    finished(subprocess.run([program, queue, "3000"], capture_output=True, text=True))
+    assert example("quotes.py", queue).splitlines() == [
+        "quote: symbol, bid, ask, size",
+        "newest: USDJPY 3.999",
+        "EURGBP: 1000 quotes, mean spread 0.001",
+        "EURUSD: 1000 quotes, mean spread 0.001",
+        "USDJPY: 1000 quotes, mean spread 0.001",
+        "EURGBP: best bid 3.998",
+    ]

@@ -130,7 +130,7 @@ def test_the_clock_going_backwards(queue: Path) -> None:
 
 def test_every_error_is_also_a_builtin_and_can_be_pickled() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, c.ChronicleError)]
-    of_python = {c.ChronicleError, c.TimedOut, c.WrongType}
+    of_python = {c.ChronicleError, c.SchemaError, c.TimedOut, c.WrongType}
     assert {*kinds} == {*errors.BY_CODE.values(), *of_python}
     for kind in kinds:
         error = kind("what to do", code=7, file="x.seg", offset=3, seq=4, oldest=5, next_seq=7, pid=6, sys_errno=28)

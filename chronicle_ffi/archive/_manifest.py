@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`Manifest`: what an archive says of itself: archive.json, and an entry for each segment. docs/FORMAT.md, section 17.
+"""`Manifest`: what an archive says of itself: archive.json, and an entry for each segment. docs/FORMAT.md, section 19.
 
 An entry is an object of its own that is made only if there is none of its name: so of several archivers one notes a
 segment, and what was noted never changes. Each is a line of JSON and a line with the SHA-256 of that, so that half of

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The bytes of an object: a segment file as independent zstd frames, and where each begins. docs/FORMAT.md, section 17.
+"""The bytes of an object: a segment file as independent zstd frames, and where each begins. docs/FORMAT.md, section 19.
 
 The first frame holds what comes before the records, each further one a whole number of blocks. Then a skippable frame
 with what is in each frame, then the seek table of zstd's seekable format. Tools of zstd skip both: ``zstd -d`` gives

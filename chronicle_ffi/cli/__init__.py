@@ -27,6 +27,7 @@ from chronicle_ffi.cli import (
     quarantine,
     record,
     repair,
+    schema,
     tail,
     verify,
 )
@@ -101,6 +102,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"chronicle {chronicle_ffi.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (append, record, tail, inspect, verify, repair, quarantine, cleanup, archive, export, forget, demo):
+    for module in (
+        append,
+        record,
+        tail,
+        inspect,
+        schema,
+        verify,
+        repair,
+        quarantine,
+        cleanup,
+        archive,
+        export,
+        forget,
+        demo,
+    ):
         module.add(subparsers)
     return parser

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from chronicle_ffi import Corrupt, Message, Queue, QueueReader, SegmentGone
 from chronicle_ffi.cli import archive
@@ -36,7 +36,8 @@ EXAMPLES = """\
   chronicle tail Q --archive s3://bucket/q --from oldest      and what is only in its archive; Q may be "-"
 
 Formats: text is the payload, ended by a newline unless it has one; json is one object a line, with the
-payload under "text" if it is UTF-8 and else under "base64"; hex is a dump under a line of description.
+fields by name under "fields" if the queue has a schema of its type, else its payload under "text" if it
+is UTF-8, or "base64"; hex is a dump under a line of description.
 
 With --reader, a record counts as consumed when it has been written to stdout: one that was printed just
 before a crash may be printed again. Times without a zone are local.
@@ -48,19 +49,32 @@ def as_text(message: Message) -> bytes:
 
 
 def as_json(message: Message) -> bytes:
-    """One line; "text" and "base64" both give back the exact bytes of the payload."""
-    fields: dict[str, int | str] = {
+    """One line; "text" and "base64" both give back the exact bytes of the payload, "fields" what its schema says."""
+    fields: dict[str, Any] = {
         "seq": message.seq,
         "time": utc(message.timestamp_ns),
         "timestamp_ns": message.timestamp_ns,
         "type_id": message.type_id,
         "flags": message.flags,
     }
+    if message.schema is not None and message.schema.codec in ("fixed", "json", "msgpack"):
+        fields["fields"] = message.decode()
+        return json.dumps(fields, ensure_ascii=False, default=as_plain).encode() + b"\n"
     try:
         fields["text"] = message.payload.decode()
     except UnicodeDecodeError:
         fields["base64"] = base64.b64encode(message.payload).decode()
     return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
+
+
+def as_plain(value: object) -> object:
+    """What JSON has no word for."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"base64": base64.b64encode(value).decode()}
+    return str(value)
 
 
 def as_hex(message: Message) -> bytes:
@@ -99,7 +113,7 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--reader", metavar="NAME", help="resume at the position committed under this name, and commit")
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="(default: %(default)s)")
-    parser.add_argument("--type", type=type_id, metavar="N", help="only records with this type_id")
+    parser.add_argument("--type", type=type_id, metavar="N", help="only records with this type_id: others are not read")
     parser.add_argument(
         "--skip-damaged",
         action="store_true",
@@ -129,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
 def open_reader(args: argparse.Namespace, on_gap: Literal["error", "oldest"]) -> Reader:
     start = start_of(args)
     if args.archive is None:
-        return Queue.open_subscriber(args.queue, args.reader, start=start, on_gap=on_gap)
+        return Queue.open_subscriber(args.queue, args.reader, start=start, on_gap=on_gap, types=args.type)
     archive.load()
     return Queue.open_subscriber(archive.queue_of(args), args.reader, start=start, on_gap=on_gap, archive=args.archive)
 
@@ -151,7 +165,7 @@ def step_back(reader: Reader, count: int, type_id: int | None) -> None:
     """Move back over `count` records (of one type, if given), or to the oldest there is."""
     if type_id is not None:
         while count and (message := reader.previous()):
-            count -= message.type_id == type_id
+            count -= message.type_id == type_id  # readers of an archive see all
         return
     try:
         reader.seek(max(0, reader.position - count))
@@ -213,8 +227,10 @@ def print_records(reader: Reader, args: argparse.Namespace, limit: int | None) -
             reader.wait(None)
             continue
         unsettled += 1
-        tell_skipped(message.seq - expected)
-        if args.type is None or message.type_id == args.type:
-            out.write(render(message))
-            left -= 1
+        if args.type is None:  # else seqs have holes
+            tell_skipped(message.seq - expected)
+        if message.seq >= end:
+            break
+        out.write(render(message))
+        left -= 1
     settle()

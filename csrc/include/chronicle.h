@@ -261,6 +261,7 @@ typedef struct chron_retention {
     uint64_t quarantine_max_bytes;  /* keep at most this much in quarantine/, and always what the newest opening has put there;
                                        0: a quarter of the limits above, and of those of back-pressure, if there are any */
     uint64_t quarantine_max_age_ms; /* delete what was put there longer ago than this */
+    uint64_t keep_snapshot;  /* 1: keep the newest snapshot's segment, and all behind it; and from one that cannot be read */
 } chron_retention;
 
 typedef struct chron_writer_options {
@@ -284,6 +285,8 @@ typedef struct chron_writer_options {
 #define CHRON_START_LATEST   2 /* behind the newest record: only what comes from now on */
 #define CHRON_START_SEQ      3 /* start_value is a seq */
 #define CHRON_START_TIME     4 /* start_value is a timestamp: the first record not older than it */
+#define CHRON_START_SNAPSHOT 5 /* the newest record that chron_writer_snapshot() appended (of `types`, if there are some); the
+                                  oldest record if there is none */
 
 /* chron_reader_options.on_gap: the record wanted next has been deleted by retention */
 #define CHRON_GAP_ERROR  0 /* CHRON_EGONE; chron_error.oldest says where reading could go on */
@@ -304,6 +307,8 @@ typedef struct chron_reader_options {
     uint32_t wait;         /* CHRON_WAIT_... */
     uint32_t mode;         /* permission bits for a new position file; 0: written by its owner, read by all who read the queue */
     uint64_t start_value;  /* for CHRON_START_SEQ and CHRON_START_TIME */
+    const uint16_t *types; /* only records of these types: see "FILTERS"; read only during the call */
+    uint64_t type_count;   /* how many those are; 0: all records */
 } chron_reader_options;
 
 /* ----------------------------------------------------------------------------------------- writer */
@@ -468,6 +473,14 @@ CHRON_API int64_t chron_writer_append_source(chron_writer *w, const chron_source
 CHRON_API int64_t chron_writer_append_source_whole(chron_writer *w, const chron_source *source, size_t from, size_t to);
 
 /*
+ * Append a record as chron_writer_append_at() does, and mark it as a snapshot: a state from which reading may begin
+ * (CHRON_START_SNAPSHOT), so that who comes late need not read what led to it. What it holds is between writer and readers.
+ * Errors: as chron_writer_append().
+ */
+CHRON_API int64_t chron_writer_snapshot(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags,
+                                        uint64_t timestamp_ns);
+
+/*
  * Claim room for a payload of up to `length` bytes and get a pointer into the mapped segment, to write
  * it in place: 32-byte aligned, zeroed, valid until publish or abort. One claim at a time; until it
  * ends, appends answer ECLAIM. Nobody sees anything before publish.
@@ -557,6 +570,7 @@ CHRON_API int chron_writer_keeper_stop(chron_writer *w);
 #define CHRON_GONE_BYTES      6 /* limit max_bytes */
 #define CHRON_GONE_SEGMENTS   7 /* limit max_segments */
 #define CHRON_GONE_AGE        8 /* limit max_age_ms */
+#define CHRON_KEPT_SNAPSHOT   9 /* the newest snapshot lies in it, or in an older one: keep_snapshot */
 
 typedef struct chron_segment_fate {
     uint32_t struct_size;  /* sizeof(chron_segment_fate); in an array: of the first one */
@@ -624,7 +638,25 @@ typedef struct chron_reader_stats {
     uint64_t gaps;          /* how often that happened */
     uint64_t rolls;         /* segments entered */
     uint64_t sleeps;        /* waits that went to sleep */
+    uint64_t filtered;      /* records passed over because they are of other types, */
+    uint64_t unread;        /* and how many of them without being looked at: in blocks that have none of these types */
 } chron_reader_stats;
+
+/*
+ * FILTERS
+ *
+ * A reader with `types` is given records of these types only: by next() and its like, previous(), peek_columns(). All else
+ * is as for any reader: seqs are those of the log, with holes; its position moves over what it is not given, up to the
+ * next record that it wants, when it looks for that; moving, committing, gaps and lag know nothing of types.
+ * chron_reader_advance() counts what peek found.
+ *
+ * Blocks of 64 KiB in which no record of these types begins are not read, in sealed segments: a summary of each segment's types
+ * is kept in types/ (docs/FORMAT.md). Where it is missing, or is not that of the segment as it stands, a reader that comes
+ * to the segment's beginning reads all of it, and keeps a new one if the files are its user's. So it may be deleted at any
+ * time, and a damaged or foreign one changes no answer. Damage in a block that is not read is not met.
+ *
+ * Looking for a record may mean to read much. chron_reader_sift() does it in pieces.
+ */
 
 /*
  * Open the queue at `path` for reading. `options` may be NULL: no name, from the oldest record. A named
@@ -756,6 +788,15 @@ CHRON_API int chron_reader_previous(chron_reader *r, chron_view *out);
  * Errors: EINTR (a signal handler ran while it slept).
  */
 CHRON_API int chron_reader_wait(chron_reader *r, int64_t timeout_ns);
+
+/*
+ * Look for the next record of the reader's types, about 16 MiB at most; with `back` != 0 for the one before the position. 1: next()
+ * (or previous()) has it at once, or answers an error; 0: there is none (yet); CHRON_NOT_READY: none was found so far, and
+ * the position lies that much further on (or back): call again. For who must not be away for long, such as a
+ * program that Ctrl-C should end. Without `types` only that: 1, or 0.
+ * Errors: EFORMAT and those of the system, with `back`, as chron_reader_previous().
+ */
+CHRON_API int chron_reader_sift(chron_reader *r, int back);
 
 /*
  * Store the position: what `resume` starts from. Nanoseconds, no system call, survives process death;

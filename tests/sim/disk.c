@@ -382,7 +382,8 @@ static int stat_name(const chron__io *io, int dir, const char *path, chron__stat
     node = find(dir, path);
     if (node < 0)
         return -ENOENT;
-    *out = (chron__stat){.bytes = used->nodes[node].size, .allocated = used->nodes[node].size, .mode = 0600};
+    *out =
+        (chron__stat){.bytes = used->nodes[node].size, .allocated = used->nodes[node].size, .mode = 0600, .is_ours = 1};
     out->is_regular = used->nodes[node].kind == SIM_FILE;
     return 0;
 }

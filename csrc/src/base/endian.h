@@ -45,6 +45,12 @@ static inline uint64_t chron__read_once_le64(const void *p)
     return chron__le64(*(const volatile word *)p);
 }
 
+static inline void chron__write_le16(void *p, uint16_t v)
+{
+    v = chron__le16(v);
+    memcpy(p, &v, sizeof v);
+}
+
 static inline void chron__write_le32(void *p, uint32_t v)
 {
     v = chron__le32(v);

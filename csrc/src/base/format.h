@@ -12,6 +12,8 @@
  *   <queue>/readers/<name>.pos     a reader's committed position, in two slots
  *   <queue>/gaps                   seqs that are gone and accepted as gone, if there are any
  *   <queue>/quarantine/            what recovery cut off
+ *   <queue>/types/%020u.sum        which types begin in each block of a sealed segment; advice
+ *   <queue>/schema/                what payloads mean; not the library's
  *   <queue>/ *.tmp                 being prepared
  */
 #ifndef CHRON_FORMAT_H
@@ -34,6 +36,7 @@
 #define CHRON__MAGIC_DOORBELL "CHRONBEL"
 #define CHRON__MAGIC_GAPS "CHRONGAP"
 #define CHRON__MAGIC_CUT "CHRONCUT"
+#define CHRON__MAGIC_SUMMARY "CHRONSUM"
 
 #define CHRON__FILE_META "queue.meta"
 #define CHRON__FILE_DOORBELL "doorbell"
@@ -42,6 +45,8 @@
 #define CHRON__FILE_GAPS "gaps"
 #define CHRON__DIR_READERS "readers"
 #define CHRON__DIR_QUARANTINE "quarantine"
+#define CHRON__DIR_TYPES "types"
+#define CHRON__DIR_SCHEMA "schema"
 
 /* The first 128 bytes of every file of ours. The CRC is over bytes 0 to 123. */
 typedef struct chron__file_header {
@@ -134,9 +139,11 @@ typedef struct chron__record_header {
     uint64_t seq;
     uint64_t timestamp_ns;
     uint16_t type_id;
-    uint16_t flags; /* low byte: the user's; high byte: ours, 0 */
+    uint16_t flags; /* low byte: the user's; high byte: ours, CHRON__RECORD_SNAPSHOT */
     uint32_t epoch; /* low word */
 } chron__record_header;
+
+#define CHRON__RECORD_SNAPSHOT 0x0200u /* flag: the record is a state that reading may begin with */
 
 _Static_assert(offsetof(chron__record_header, crc) == 4, "format");
 _Static_assert(offsetof(chron__record_header, seq) == 8, "format");
@@ -268,6 +275,35 @@ typedef struct chron__cut {
 _Static_assert(offsetof(chron__cut, first_seq) == 8, "format");
 _Static_assert(offsetof(chron__cut, records) == 16, "format");
 _Static_assert(offsetof(chron__cut, crc) == 28, "format");
+
+/*
+ * types/<base_seq>.sum: the file header, this at byte 128, an entry for each block, the types, zeros up to a multiple of 4, and
+ * a CRC over all that.
+ */
+typedef struct chron__summary_head {
+    uint8_t seal[64];  /* of the segment, as it stood there */
+    uint32_t crc;      /* of the segment's file header */
+    uint32_t blocks;   /* entries */
+    uint32_t types;    /* in the list */
+    uint32_t reserved; /* 0 */
+} chron__summary_head;
+
+typedef struct chron__summary_entry {
+    uint64_t seq;    /* of the first record that begins in the block; CHRON_SEQ_NONE: none does */
+    uint32_t offset; /* of that, in units of 32 bytes; 0: none does */
+    uint32_t types;  /* index of the block's first type in the list; those of the next block follow its own */
+} chron__summary_entry;
+
+#define CHRON__SUMMARY_AT 128u
+#define CHRON__SUMMARY_ENTRIES_AT (CHRON__SUMMARY_AT + sizeof(chron__summary_head))
+
+_Static_assert(offsetof(chron__summary_head, crc) == 64, "format");
+_Static_assert(offsetof(chron__summary_head, blocks) == 68, "format");
+_Static_assert(offsetof(chron__summary_head, types) == 72, "format");
+_Static_assert(sizeof(chron__summary_head) == 80, "format");
+_Static_assert(offsetof(chron__summary_entry, offset) == 8, "format");
+_Static_assert(offsetof(chron__summary_entry, types) == 12, "format");
+_Static_assert(sizeof(chron__summary_entry) == 16, "format");
 
 /* Doorbell: file header, then two futex words on cache lines of their own, in native byte order. */
 #define CHRON__BELL_NOTIFY 256u

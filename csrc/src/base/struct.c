@@ -14,13 +14,13 @@
     _Static_assert(sizeof(type) == offsetof(type, last) + sizeof(((type *)0)->last), #type " ends with padding")
 
 ENDS_WITH(chron_writer_options, lock_wait_ns);
-ENDS_WITH(chron_reader_options, start_value);
-ENDS_WITH(chron_retention, quarantine_max_age_ms);
+ENDS_WITH(chron_reader_options, type_count);
+ENDS_WITH(chron_retention, keep_snapshot);
 ENDS_WITH(chron_source, timestamp_ns);
 ENDS_WITH(chron_columns, payload_bytes);
 ENDS_WITH(chron_recovery, repaired_files);
 ENDS_WITH(chron_writer_stats, keeper_last_error);
-ENDS_WITH(chron_reader_stats, sleeps);
+ENDS_WITH(chron_reader_stats, unread);
 ENDS_WITH(chron_queue_info, quarantine_bytes);
 ENDS_WITH(chron_segment_info, epoch);
 ENDS_WITH(chron_reader_info, reserved);

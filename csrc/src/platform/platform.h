@@ -49,6 +49,7 @@ typedef struct chron__stat {
     uint64_t changed_ns;  /* and content, name or owner */
     int is_regular;
     unsigned mode; /* permission bits */
+    int is_ours;   /* its owner is the user that this process acts for */
 } chron__stat;
 
 /* open_file flags */

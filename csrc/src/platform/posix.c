@@ -267,6 +267,7 @@ static int stat_name(const chron__io *io, int dir, const char *name, chron__stat
     out->changed_ns = ns_of(CHANGED(st));
     out->is_regular = S_ISREG(st.st_mode);
     out->mode = (unsigned)st.st_mode & 0777u;
+    out->is_ours = st.st_uid == geteuid();
     return 0;
 }
 

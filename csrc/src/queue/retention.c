@@ -30,7 +30,9 @@
 #include "format/moment.h"
 #include "format/position.h"
 #include "format/segment.h"
+#include "format/summary_file.h"
 #include "queue/kept.h"
+#include "queue/newest.h"
 #include "queue/rebuild.h"
 
 #define NS_PER_MS 1000000u
@@ -46,6 +48,7 @@ typedef struct look {
     const chron__registered *damaged; /* one of those that count and whose position cannot be read; NULL: none */
     uint64_t end_seq;                 /* seq behind the last record */
     uint64_t active_base;             /* base_seq of the last segment */
+    uint64_t snapshot_base; /* base_seq of the first that is kept for a snapshot; CHRON_SEQ_NONE: there is none */
     chron__moment now;
     size_t left; /* segments, of which those that were decided to go are taken off */
     const chron__front *front;
@@ -171,7 +174,9 @@ static void decide(const look *l, size_t i, const summary *sum, chron_segment_fa
     fate->age_ms = age_ns(l, i, sum) / NS_PER_MS;
     fate->clock_ms = (int64_t)(l->now.clock_ns - sum->at.clock_ns) / NS_PER_MS - (int64_t)fate->age_ms;
     reason = over_limit(l, fate);
-    if (reason >= 0) {
+    if (fate->base_seq >= l->snapshot_base) {
+        fate->reason = CHRON_KEPT_SNAPSHOT;
+    } else if (reason >= 0) {
         fate->reason = (uint32_t)reason;
     } else if (l->damaged) {
         fate->reason = CHRON_KEPT_DAMAGED;
@@ -211,7 +216,7 @@ static void examine(const look *l, size_t i, chron_segment_fate *fate)
 
 static int goes(const chron_segment_fate *fate)
 {
-    return fate->reason >= CHRON_GONE_CONSUMED;
+    return fate->reason >= CHRON_GONE_CONSUMED && fate->reason <= CHRON_GONE_AGE;
 }
 
 static int delete_segment(const look *l, uint64_t base_seq)
@@ -343,6 +348,8 @@ static int carry_out(const look *l, size_t gone, chron_cleanup *out)
             out->oldest_seq = l->bases.at[i + 1u];
         }
     }
+    if (out->deleted_segments > 0)
+        chron__summaries_remove(l->q, l->bases.at, (size_t)out->deleted_segments);
     if (out->deleted_segments == 0 || l->q->fs & CHRON__FS_VOLATILE)
         return status;
     synced = l->q->io->sync_dir(l->q->io, l->q->dir);
@@ -379,7 +386,7 @@ static int try_front(look *l, chron_cleanup *out, size_t *gone)
     const chron__cleaning *c = l->cleaning;
     int status;
 
-    if (!c->front || !c->memory->known)
+    if (!c->front || !c->memory->known || l->limits->keep_snapshot)
         return 0;
     l->front = c->front;
     l->end_seq = c->front->next_seq;
@@ -397,6 +404,24 @@ static int try_front(look *l, chron_cleanup *out, size_t *gone)
     return status == -ENOENT ? 0 : chron__fail_sys(status, "", "cannot list the queue's segments");
 }
 
+/* What was searched before is not searched again: sealed segments get no new records. */
+static int find_snapshot(look *l)
+{
+    chron__retention_memory *memory = l->cleaning->memory;
+    const uint64_t searched = memory ? memory->searched_base : 0;
+    int status = chron__newest_snapshot(l->q, &l->bases, searched, &l->snapshot_base);
+
+    if (status < 0)
+        return status;
+    if (status == 0)
+        l->snapshot_base = searched ? memory->snapshot_base : CHRON_SEQ_NONE;
+    if (memory) {
+        memory->snapshot_base = l->snapshot_base;
+        memory->searched_base = l->active_base;
+    }
+    return 0;
+}
+
 static int list_all(look *l, const chron__array *fates, chron_cleanup *out, size_t *gone)
 {
     int status = chron__queue_list(l->q, &l->bases);
@@ -406,6 +431,8 @@ static int list_all(look *l, const chron__array *fates, chron_cleanup *out, size
     l->left = l->bases.count;
     l->active_base = l->bases.at[l->bases.count - 1u];
     status = chron__log_end(l->q, NULL, &l->end_seq);
+    if (status == 0 && l->limits->keep_snapshot)
+        status = find_snapshot(l);
     weigh_readers(l, out);
     if (status == 0)
         decide_all(l, fates, gone);
@@ -415,7 +442,7 @@ static int list_all(look *l, const chron__array *fates, chron_cleanup *out, size
 int chron__retention_apply(const chron__queue *q, const chron__cleaning *cleaning, chron_cleanup *out,
                            const chron__array *fates)
 {
-    look l = {.q = q, .cleaning = cleaning, .limits = cleaning->limits};
+    look l = {.q = q, .cleaning = cleaning, .limits = cleaning->limits, .snapshot_base = CHRON_SEQ_NONE};
     size_t gone = 0;
     int status;
 

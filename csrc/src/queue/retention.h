@@ -17,7 +17,10 @@ typedef struct chron__safe {
 typedef struct chron__retention_memory {
     uint64_t oldest_base; /* of the segments there are, if known */
     int known;
-    chron__safe *safe; /* by reader */
+    uint64_t
+        snapshot_base; /* of the segment of the newest snapshot in front of searched_base; CHRON_SEQ_NONE: there is none */
+    uint64_t searched_base; /* 0: none was searched yet */
+    chron__safe *safe;      /* by reader */
     size_t count;
 } chron__retention_memory;
 

@@ -46,8 +46,8 @@ static int holds_segment(const chron__verify *v, const char *name, uint64_t *bas
 
 static int visit_file(void *context, const char *name)
 {
-    static const char *const known[] = {CHRON__FILE_META, CHRON__FILE_DOORBELL, CHRON__FILE_LOCK,
-                                        CHRON__FILE_GAPS, CHRON__DIR_READERS,   CHRON__DIR_QUARANTINE};
+    static const char *const known[] = {CHRON__FILE_META,   CHRON__FILE_DOORBELL,  CHRON__FILE_LOCK, CHRON__FILE_GAPS,
+                                        CHRON__DIR_READERS, CHRON__DIR_QUARANTINE, CHRON__DIR_TYPES, CHRON__DIR_SCHEMA};
     chron__verify *v = context;
     uint64_t base_seq;
 

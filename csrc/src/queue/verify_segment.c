@@ -12,6 +12,7 @@
 #include <inttypes.h>
 
 #include "base/error.h"
+#include "format/summary_file.h"
 
 /* One segment's walk. */
 typedef struct check {
@@ -25,10 +26,11 @@ typedef struct check {
     chron__walk walk;
     enum chron__walk_stop stop;
     chron__tally tally;
-    int damaged;          /* some record was: the tally is not complete */
-    uint64_t known_block; /* first block whose first record is not known yet */
-    int contiguous;       /* nothing was skipped right before the cursor */
-    chron__resync behind; /* damage */
+    int damaged;             /* some record was: the tally is not complete */
+    uint64_t known_block;    /* first block whose first record is not known yet */
+    int contiguous;          /* nothing was skipped right before the cursor */
+    chron__resync behind;    /* damage */
+    chron__summary *summary; /* that is kept of it; NULL: none, or none that anybody believes */
 } check;
 
 static int is_fault(check *c)
@@ -166,6 +168,21 @@ static int at_stop(check *c)
     }
 }
 
+/* A summary may say too much, and never too little. */
+static void check_summary(check *c, uint64_t offset, const chron__rec *rec)
+{
+    uint64_t block = chron__seg_block_of(c->seg, offset);
+
+    if (!c->summary || chron__summary_has(c->summary, block, rec))
+        return;
+    chron__verify_problem(c->v, CHRON_PROBLEM_INDEX, c->name, offset, chron__rec_seq(rec), CHRON_SEQ_NONE,
+                          "types/%020" PRIu64 ".sum leaves out type %u, which record %" PRIu64
+                          " has: delete that file, and it is made anew",
+                          c->seg->base_seq, (unsigned)chron__rec_type(rec), chron__rec_seq(rec));
+    chron__summary_free(c->summary); /* said once */
+    c->summary = NULL;
+}
+
 static void read_records(check *c)
 {
     uint64_t since = c->walk.offset;
@@ -182,6 +199,7 @@ static void read_records(check *c)
             continue;
         }
         note_start(c, offset);
+        check_summary(c, offset, &rec);
         c->contiguous = 1;
         chron__tally_add(&c->tally, chron__rec_timestamp(&rec));
         c->v->summary->records++;
@@ -316,7 +334,9 @@ void chron__verify_segment(chron__verify *v, uint64_t base_seq, uint64_t followe
     c.walk.next_seq = base_seq;
     c.walk.epoch =
         (uint32_t)c.seg->epoch > v->epoch ? (uint32_t)c.seg->epoch : v->epoch; /* what is older is a remnant */
+    c.summary = chron__summary_load(&v->q, c.seg);
     read_records(&c);
+    chron__summary_free(c.summary);
     if (is_fault(&c)) {
         (void)chron__at(chron__seg_fail_fault(c.seg, ""), c.name, c.walk.offset, c.walk.next_seq);
         chron__verify_failure(v, CHRON_PROBLEM_FILE, c.name, c.walk.next_seq, follower);

@@ -8,7 +8,7 @@
  *  - A peek may enter the next segment, which is the same position by another name; it consumes nothing.
  *  - chron_segment is chron__seg seen from outside: its mapping lives until the last reference goes.
  */
-#include "read/next.h"
+#include "read/sift.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -85,6 +85,34 @@ static size_t collect(chron_reader *r, chron_columns *c, size_t count, chron__re
     CHRON__ASSERT(n >= 1 && n <= count && c->payload_bytes <= c->bytes_max && c->length_min <= c->length_max);
     CHRON__ASSERT(offset <= r->size - CHRON__RECORD_HEADER);
     r->peeked.end_offset = offset;
+    r->peeked.end_seq = seq + n;
+    r->peeked.epoch = epoch;
+    r->peeked.has_last = 1;
+    r->peeked.unread = 0;
+    return n;
+}
+
+/* The same, of those that are wanted, of which the first one is at the position. */
+static size_t collect_wanted(chron_reader *r, chron_columns *c, size_t count, chron__rec *rec)
+{
+    chron__cursor at = chron__cursor_of(r);
+    uint32_t epoch = chron__rec_epoch(rec);
+    size_t n = 0;
+
+    for (;;) {
+        put(c, n, rec, c->copy ? c->payload_bytes : at.offset + CHRON__RECORD_HEADER);
+        c->payload_bytes += rec->length;
+        chron__cursor_pass(&at, rec);
+        if (++n == count || !chron__sift_plain(r, &at, epoch, rec, CHRON__SIFT_BYTES) ||
+            rec->length > c->bytes_max - c->payload_bytes || !chron__rec_crc_ok(rec, payload_of(c, rec)))
+            break;
+    }
+    r->peeked.last_crc = at.last_crc;
+    r->peeked.last_offset = at.last_offset;
+    r->peeked.has_last = at.has_last;
+    r->peeked.end_offset = at.offset;
+    r->peeked.end_seq = at.seq;
+    r->peeked.unread = at.unread;
     r->peeked.epoch = epoch;
     return n;
 }
@@ -101,7 +129,7 @@ static int64_t peek_columns(chron_reader *r, chron_columns *c, size_t count, chr
     c->length_max = 0;
     if (count == 0)
         return 0;
-    status = chron__reader_peek(r, &rec);
+    status = chron__reader_look(r, &rec);
     if (status <= 0)
         return status;
     if (rec.length > c->bytes_max) {
@@ -118,7 +146,7 @@ static int64_t peek_columns(chron_reader *r, chron_columns *c, size_t count, chr
         status = chron__reader_pass_damage(r, status);
         return status > 0 ? peek_columns(r, c, count, segment) : status;
     }
-    n = collect(r, c, count, &rec);
+    n = r->sift ? collect_wanted(r, c, count, &rec) : collect(r, c, count, &rec);
     if (chron__map_faulted(&r->seg->map)) /* [FAULT] then the columns describe zeros */
         return chron__reader_damaged(r, "");
     r->peeked.from = r->next_seq;
@@ -167,14 +195,38 @@ int64_t chron_reader_peek_columns(chron_reader *r, chron_columns *columns, size_
 static void advance_all(chron_reader *r)
 {
     CHRON__ASSERT(r->peeked.end_offset > r->offset && r->peeked.epoch >= r->epoch);
+    r->stats.filtered += r->peeked.end_seq - r->next_seq - r->peeked.count;
+    r->stats.unread += r->peeked.unread;
     r->last_crc = r->peeked.last_crc;
     r->last_offset = r->peeked.last_offset;
-    r->has_last = 1;
+    r->has_last = r->peeked.has_last;
     r->epoch = r->peeked.epoch;
     r->offset = r->peeked.end_offset;
-    r->next_seq += r->peeked.count;
+    r->next_seq = r->peeked.end_seq;
     r->stats.records += r->peeked.count;
     r->stats.payload_bytes += r->peeked.payload_bytes;
+}
+
+/* Over some that are wanted, and what lies between them. */
+static int advance_wanted(chron_reader *r, size_t count)
+{
+    chron__cursor at = chron__cursor_of(r);
+    uint64_t payload_bytes = 0;
+    chron__rec rec;
+
+    for (size_t i = 0; i < count; i++) {
+        if (!chron__sift_plain(r, &at, r->peeked.epoch, &rec, UINT64_MAX))
+            return chron__reader_damaged(r, "it was there a moment ago");
+        payload_bytes += rec.length;
+        chron__cursor_pass(&at, &rec);
+    }
+    r->peeked.unread -= at.unread < r->peeked.unread ? at.unread : r->peeked.unread;
+    r->peeked.count -= count;
+    r->peeked.payload_bytes -= payload_bytes;
+    r->epoch = r->peeked.epoch;
+    chron__sift_settle(r, &at, count, payload_bytes);
+    r->peeked.from = r->next_seq;
+    return 0;
 }
 
 static int advance(chron_reader *r, size_t count)
@@ -190,6 +242,8 @@ static int advance(chron_reader *r, size_t count)
         r->peeked.count = 0;
         return 0;
     }
+    if (r->sift)
+        return advance_wanted(r, count);
     for (size_t i = 0; i < count; i++) {
         if (chron__rec_load(r->base, r->size, r->offset, &rec) != CHRON__REC_DATA ||
             chron__rec_seq(&rec) != r->next_seq)

@@ -4,6 +4,7 @@
  * a name.
  */
 #include "read/seek.h"
+#include "read/sift.h"
 
 #include <stdlib.h>
 
@@ -19,7 +20,7 @@ static int check_options(const chron_reader_options *o)
 
     if (o->flags & ~known)
         return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
-    if (o->start > CHRON_START_TIME)
+    if (o->start > CHRON_START_SNAPSHOT)
         return chron__fail(CHRON_EINVAL, "start %u does not exist", (unsigned)o->start);
     if (o->on_gap > CHRON_GAP_LATEST)
         return chron__fail(CHRON_EINVAL, "on_gap %u does not exist", (unsigned)o->on_gap);
@@ -33,6 +34,7 @@ static int check_options(const chron_reader_options *o)
 
 static void destroy(chron_reader *r)
 {
+    chron__sift_close(r);
     chron__seg_release(r->seg);
     if (r->bell.map.base)
         chron__doorbell_close(&r->q, &r->bell);
@@ -97,6 +99,8 @@ int chron__reader_open_with(const chron__io *io, const char *path, const chron_r
     status = options ? chron__struct_take("chron_reader_options", options, &r->options, sizeof r->options) : 0;
     if (status == 0)
         status = check_options(&r->options);
+    if (status == 0)
+        status = chron__sift_open(r);
     if (status == 0) {
         r->checked = (r->options.flags & CHRON_CHECKED) != 0;
         r->visible = r->options.flags & CHRON_DURABLE_ONLY ? 0 : CHRON_SEQ_NONE;
@@ -108,7 +112,8 @@ int chron__reader_open_with(const chron__io *io, const char *path, const chron_r
         free(r);
         return status;
     }
-    r->options.name = NULL;
+    r->options.name = NULL; /* they are the caller's */
+    r->options.types = NULL;
     *out = r;
     return 0;
 }
@@ -121,6 +126,7 @@ int chron_reader_open(const char *path, const chron_reader_options *options, chr
 /* In a forked child: give back memory and the child's own descriptors; leave all that is the parent's. */
 static void forget(chron_reader *r)
 {
+    chron__sift_forget(r);
     chron__seg_forget(r->seg);
     chron__map_forget(&r->bell.map);
     chron__map_forget(&r->position.map);

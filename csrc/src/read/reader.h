@@ -14,6 +14,8 @@
 #include "format/position.h"
 #include "format/segment.h"
 
+typedef struct chron__sift chron__sift;
+
 struct chron_reader {
     /* What every read touches. */
     chron__seg *seg;      /* the segment of the position; NULL: not there yet, or not looked for */
@@ -27,12 +29,16 @@ struct chron_reader {
     uint64_t last_offset; /* and where it is, in `seg`; 0: in another segment */
     uint64_t eager_from;  /* the offset from which on memory is asked for ahead: see chron__reader_ask_ahead */
     int has_last;
+    chron__sift *sift; /* which types it wants; NULL: all (sift.h) */
     struct {
         uint64_t from; /* seq of the first record that is left of the last peek */
         size_t count;  /* how many are left: 0 if something else has moved the reader */
         uint64_t last_offset, end_offset;
+        uint64_t end_seq; /* behind them, and behind what is not wanted and follows */
+        uint64_t unread;  /* of these, passed over without a look */
         uint64_t payload_bytes;
         uint32_t last_crc, epoch; /* of the last of them */
+        int has_last;
     } peeked;
     uint32_t empty_looks;   /* at the tail, since this segment was entered */
     chron__slot_value mark; /* of queue.meta, as last seen: durable mark, and the end after a clean close */

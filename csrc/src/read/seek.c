@@ -12,6 +12,7 @@
 #include "read/around.h"
 #include "read/attach.h"
 #include "read/next.h"
+#include "read/sift.h"
 
 #define TRIES 100 /* retention may delete what a listing has just shown, again and again, but not for ever */
 
@@ -120,6 +121,23 @@ static int seek_time(chron_reader *r, uint64_t timestamp_ns)
 
 /* ------------------------------------------------------------------------------------------- back */
 
+/* The same, of those that are wanted: what lies in between is not, or is damaged. */
+static int previous_wanted(chron_reader *r, chron_view *out)
+{
+    chron__seg *seg;
+    chron__rec rec;
+    uint64_t offset;
+    int status = chron__reader_sift_back(r, &seg, &offset, &rec, UINT64_MAX);
+
+    if (status <= 0)
+        return status;
+    chron__reader_enter_segment(r, seg, offset, chron__rec_seq(&rec));
+    chron__reader_view(&rec, rec.payload, out);
+    r->stats.records++;
+    r->stats.payload_bytes += rec.length;
+    return 1;
+}
+
 static int previous(chron_reader *r, chron_view *out)
 {
     uint64_t from = r->next_seq;
@@ -129,6 +147,8 @@ static int previous(chron_reader *r, chron_view *out)
     uint64_t offset;
     int status;
 
+    if (r->sift)
+        return previous_wanted(r, out);
     if (from > 0 && !chron__reader_is_visible(r, from - 1u))
         from = r->visible;
     status = chron__reader_find_before(r, from, &seg, &offset, &rec);
@@ -322,6 +342,15 @@ static int resume(chron_reader *r)
     return 0;
 }
 
+static int seek_snapshot(chron_reader *r)
+{
+    int status = seek_latest(r);
+
+    if (status == 0)
+        status = chron__sift_to_snapshot(r);
+    return status == 0 ? seek_earliest(r) : status;
+}
+
 int chron__reader_start(chron_reader *r)
 {
     int status;
@@ -338,6 +367,9 @@ int chron__reader_start(chron_reader *r)
         break;
     case CHRON_START_SEQ:
         status = seek(r, r->options.start_value);
+        break;
+    case CHRON_START_SNAPSHOT:
+        status = seek_snapshot(r);
         break;
     default:
         status = seek_time(r, r->options.start_value);

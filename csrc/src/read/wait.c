@@ -4,7 +4,7 @@
  * Why no wake-up is lost stands in format/doorbell.c.
  */
 #include "read/around.h"
-#include "read/next.h"
+#include "read/sift.h"
 
 #include <errno.h>
 
@@ -19,7 +19,7 @@ static int is_ready(chron_reader *r)
 {
     chron__rec rec;
 
-    return chron__reader_peek(r, &rec) != 0;
+    return chron__reader_look(r, &rec) != 0;
 }
 
 /* The thread is cancelled while it waits. */

@@ -45,6 +45,19 @@ int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length,
     return seq;
 }
 
+int64_t chron_writer_snapshot(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags,
+                              uint64_t timestamp_ns)
+{
+    int64_t seq = chron__writer_enter(w);
+
+    if (seq < 0)
+        return seq;
+    seq = chron__append(w, data, length, type_id, flags | CHRON__RECORD_SNAPSHOT,
+                        timestamp_ns == CHRON_NOW ? chron__writer_now(w) : timestamp_ns);
+    chron__writer_leave(w);
+    return seq;
+}
+
 /* Is all ready for it: nothing to refuse, room in prepared pages, no sync to do? */
 static inline int is_ready(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
 {

@@ -75,7 +75,7 @@ CHRON__PREFETCH chron__writer_ask_ahead(const uint8_t *at, uint64_t bytes)
 
 /* Everything of a record but its commit word. */
 static inline void chron__place_record(chron_writer *w, uint8_t *at, uint64_t seq, const void *data, uint32_t length,
-                                       uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
+                                       uint16_t type_id, uint16_t flags, uint64_t timestamp_ns)
 {
     CHRON__ASSERT((size_t)(at - w->base) % CHRON__ALIGN == 0);
     CHRON__ASSERT(chron__load_relaxed_le32(at) == 0); /* [PUBLISH] nobody may see it before it is whole */
@@ -116,10 +116,10 @@ static inline __attribute__((always_inline)) int64_t chron__finish(chron_writer 
     return (int64_t)seq;
 }
 
-/* A record that was checked, and that there is room for. */
+/* A record that was checked, and that there is room for. `flags`: those of the file, the user's in the low byte. */
 static inline __attribute__((always_inline)) int64_t chron__append_checked(chron_writer *w, const void *data,
                                                                            size_t length, uint16_t type_id,
-                                                                           uint8_t flags, uint64_t timestamp_ns)
+                                                                           uint16_t flags, uint64_t timestamp_ns)
 {
     uint64_t offset = chron__get64(&w->tail);
     uint64_t seq = chron__get64(&w->next_seq);
@@ -136,7 +136,7 @@ static inline __attribute__((always_inline)) int64_t chron__append_checked(chron
 
 /* One record: checked, made room for, appended. Its seq, or a failure. */
 static inline __attribute__((always_inline)) int64_t chron__append(chron_writer *w, const void *data, size_t length,
-                                                                   uint16_t type_id, uint8_t flags,
+                                                                   uint16_t type_id, uint16_t flags,
                                                                    uint64_t timestamp_ns)
 {
     uint64_t bytes = chron__record_bytes(length);
