@@ -16,6 +16,7 @@ from chronicle_ffi import _arguments
 from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, seconds, time_ns
 from chronicle_ffi._binding import check, ffi, lib, new_struct, optional_seq, path_bytes, string
 from chronicle_ffi._handle import open_into
+from chronicle_ffi._many import ManyQueues
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
 from chronicle_ffi._structs import all_of, cleanup_report, fields_of, quarantine_file
@@ -59,7 +60,7 @@ _ON_GAP = {"error": lib.CHRON_GAP_ERROR, "oldest": lib.CHRON_GAP_OLDEST, "latest
 _WAIT = {"hybrid": lib.CHRON_WAIT_HYBRID, "spin": lib.CHRON_WAIT_SPIN, "sleep": lib.CHRON_WAIT_SLEEP}
 
 
-class Queue:
+class Queue(ManyQueues):
     """A directory that holds a log. Never instantiated: each function takes the path.
 
     >>> with Queue.open_publisher("prices", segment_size=SEGMENT_SIZE) as prices:
