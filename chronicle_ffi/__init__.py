@@ -14,6 +14,8 @@ each from its own committed position::
 """
 
 from chronicle_ffi._batch import Batch
+from chronicle_ffi._merge import Merge
+from chronicle_ffi._merged import MergedBatch
 from chronicle_ffi._locked import LockedWriter
 from chronicle_ffi._queue import SEGMENT_SIZE, Queue
 from chronicle_ffi._reader import QueueReader
@@ -58,6 +60,8 @@ from chronicle_ffi.errors import (
 from chronicle_ffi.model import (
     CleanupReport,
     Event,
+    MergedMessage,
+    MergeSource,
     Message,
     Problem,
     QuarantineFile,
@@ -89,6 +93,10 @@ __all__ = [
     "HistoryRewritten",
     "Interrupted",
     "InvalidArgument",
+    "Merge",
+    "MergeSource",
+    "MergedBatch",
+    "MergedMessage",
     "LockedWriter",
     "Message",
     "NetworkFileSystem",

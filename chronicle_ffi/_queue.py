@@ -16,6 +16,7 @@ from chronicle_ffi._binding import check, lib, new_struct, optional_seq, path_by
 from chronicle_ffi._handle import open_into
 from chronicle_ffi._opening import (
     CLOCK,
+from chronicle_ffi._many import ManyQueues
     DURABILITY,
     MODE_MAX,
     TORN,
@@ -57,7 +58,7 @@ SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment
 Durability: TypeAlias = 'Literal["none", "interval", "batch", "always"]'
 
 
-class Queue:
+class Queue(ManyQueues):
     """A directory that holds a log. Never instantiated: each function takes the path.
 
     >>> with Queue.open_publisher("prices", segment_size=SEGMENT_SIZE) as prices:

@@ -76,6 +76,66 @@ class Message(NamedTuple):
             raise SchemaError(f"record {self.seq}, type {self.type_id}: {wrong}") from None
 
 
+class MergedMessage(NamedTuple):
+    """One record of a merge: a `Message`, and where it comes from.
+
+    >>> seq = writer.append(b"one", timestamp_ns=1_700_000_000_000_000_000)
+    >>> with Queue.merge(["q"]) as merge:
+    ...     merge.next()
+    MergedMessage(seq=0, timestamp_ns=1700000000000000000, type_id=0, flags=0, payload=b'one', source=0, late=False)
+    """
+
+    seq: int  #: its place in the log of its queue
+    timestamp_ns: int  #: nanoseconds since 1970-01-01 UTC
+    type_id: int  #: 0 to 65534, the application's
+    flags: int  #: 0 to 255, the application's
+    payload: bytes  #: what was appended
+    source: int  #: index in `Merge.sources`
+    late: bool  #: its timestamp is older than its place in the order
+
+    @property
+    def time(self) -> datetime:
+        """The timestamp as an aware datetime, cut to microseconds.
+
+        >>> seq = writer.append(b"one", timestamp_ns=1_700_000_000_123_456_789)
+        >>> with Queue.merge(["q"]) as merge:
+        ...     print(merge.next().time)
+        2023-11-14 22:13:20.123456+00:00
+        """
+        return self.message.time
+
+    @property
+    def message(self) -> Message:
+        """The same as the queue's own readers have it.
+
+        >>> seq = writer.append(b"one")
+        >>> with Queue.merge(["q"]) as merge:
+        ...     merge.next().message == reader.next()
+        True
+        """
+        return Message(self.seq, self.timestamp_ns, self.type_id, self.flags, self.payload)
+
+
+@dataclass(frozen=True)
+class MergeSource:
+    """How one source of a merge fares: `Merge.sources`.
+
+    >>> with Queue.merge(["q"]) as merge:
+    ...     merge.sources[0].path, merge.sources[0].records
+    ('q', 0)
+    """
+
+    path: str  #: the queue's directory, as given
+    present: bool  #: False: only the stored position knows it, or it was dropped
+    ended: bool  #: all that the merge is to read of it was read
+    idle: bool  #: it has been silent for so long that it holds up nobody
+    position: int  #: all records below this seq were handed out
+    stop: int | None  #: where reading it ends; None: nowhere
+    records: int  #: handed out
+    late: int  #: of these, with a timestamp older than their place in the order
+    skipped: int  #: passed over by `on_gap`, or by `Merge.skip_damaged`
+
+
 class Event(NamedTuple):
     """What `QueueReader.follow` met beside messages.
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import chronicle_ffi
-from chronicle_ffi import Queue
+from chronicle_ffi import Queue, merge
 from tests.interop import need
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -59,8 +59,11 @@ class Name:
 
 def public_names() -> Iterator[Name]:
     """Each class in __all__, with its public methods and properties, inherited ones of this package included."""
-    for name in chronicle_ffi.__all__:
-        thing = getattr(chronicle_ffi, name)
+    for module, name in [
+        *((chronicle_ffi, name) for name in chronicle_ffi.__all__),
+        *((merge, name) for name in merge.__all__),
+    ]:
+        thing = getattr(module, name)
         if not inspect.isclass(thing):
             continue
         yield Name(name, inspect.getdoc(thing) or "")
@@ -82,7 +85,7 @@ NAMES = {name.path: name for name in public_names()}
 
 def test_every_public_name_is_found() -> None:
     assert {"Queue", "Queue.open_publisher", "QueueWriter.append", "QueueReader.close", "Batch.to_numpy"} <= set(NAMES)
-    assert {name.partition(".")[0] for name in NAMES} | PLAIN == set(chronicle_ffi.__all__)
+    assert {name.partition(".")[0] for name in NAMES} | PLAIN == {*chronicle_ffi.__all__, *merge.__all__}
 
 
 def test_every_public_name_has_an_example() -> None:

@@ -156,6 +156,7 @@ enum chron_errcode {
 
 typedef struct chron_writer chron_writer;
 typedef struct chron_reader chron_reader;
+typedef struct chron_merge chron_merge;     /* many queues, read as one */
 typedef struct chron_bell chron_bell;       /* what a thread waits at, for an event loop */
 typedef struct chron_segment chron_segment; /* a mapped segment that views may outlive their reader with */
 
@@ -897,6 +898,151 @@ CHRON_API uint32_t chron_bell_count(const chron_bell *b);
 CHRON_API int chron_bells_wait(chron_bell *const *bells, uint32_t *counts, size_t n, int64_t timeout_ns);
 /* Give the reference back. NULL is allowed. Never fails. */
 CHRON_API void chron_bell_release(chron_bell *b);
+
+/* ------------------------------------------------------------------------------ many queues as one */
+
+/*
+ * A merge reads many queues as one. Each record has a place: its timestamp, or, where its queue was further already, that
+ * of the queue: the newest timestamp in front of it, less the lateness. Records come ordered by (place, index of
+ * the source, seq). So the order depends on nothing but what the queues hold, however often reading stops and goes on. A record
+ * whose place is not its timestamp is late: it is handed out all the same, and marked.
+ *
+ * Closed merges (not CHRON_MERGE_LIVE) read each source up to where it ended when it was added, or up to its `stop`. Live
+ * ones go on: a source that has nothing new holds the others back, for its next record may belong in front of theirs, but not
+ * longer than idle_ns. What it brings afterwards is late.
+ *
+ * With a name the merge has one stored position for all of its sources, and in each of them a reader of that name is
+ * registered, for which retention waits; it is never further than the position of the merge. A merge belongs to one
+ * thread at a time, as other handles.
+ */
+
+#define CHRON_MERGE_LIVE    0x200 /* chron_merge_options.flags: follow the sources; else they end */
+#define CHRON_MERGE_MISSING 0x400 /* the same: sources that the stored position knows, and that are not added, may be missing */
+
+/* chron_merge_options.order */
+#define CHRON_MERGE_TIMESTAMP 0 /* by timestamp; what goes back in its queue by not more than the lateness is sorted in */
+#define CHRON_MERGE_APPEND    1 /* each queue in its own order, and of their next ones the oldest; lateness_ns is 0 */
+
+typedef struct chron_merge_options {
+    uint32_t struct_size; /* sizeof(chron_merge_options) */
+    uint32_t flags;       /* CHRON_MERGE_..., CHRON_ALLOW_NETFS, CHRON_DURABLE_ONLY */
+    const char *name;     /* as that of a reader; NULL: no stored position, nothing is written */
+    const char *home;     /* directory of <name>.merge, the stored position; NULL: readers/ of the first source added */
+    uint32_t order;       /* CHRON_MERGE_TIMESTAMP, CHRON_MERGE_APPEND */
+    uint32_t on_gap;      /* CHRON_GAP_...: of each source */
+    uint64_t lateness_ns; /* by how much timestamps of one queue may go back; UINT64_MAX: sort all of it, in memory */
+    uint64_t idle_ns;     /* live: how long a silent source holds up the others */
+} chron_merge_options;
+
+typedef struct chron_merge_source {
+    uint32_t struct_size; /* sizeof(chron_merge_source) */
+    uint32_t start;       /* CHRON_START_...; RESUME: at the stored position, or the oldest record */
+    uint64_t start_value;
+    uint64_t stop;        /* with has_stop: behind the last seq to be read; else: the end as it is now, or, when live, none */
+    uint32_t has_stop;
+    uint32_t reserved;    /* 0 */
+} chron_merge_source;
+
+/* One record of a merge. Pinned for ever. */
+typedef struct chron_merged {
+    chron_view record; /* its payload lies in a mapped segment, until the next call of chron_merge_next_batch() */
+    uint32_t source;   /* index of its source */
+    uint32_t late;     /* 1: its timestamp is older than its place in the order */
+} chron_merged;
+
+typedef struct chron_merge_source_info {
+    uint32_t struct_size; /* sizeof(chron_merge_source_info) */
+    uint32_t present;     /* 0: known from the stored position only, or dropped */
+    uint32_t ended;       /* all up to its stop was read */
+    uint32_t idle;        /* it holds up nobody */
+    uint64_t position;    /* all records below this were handed out */
+    uint64_t stop;        /* CHRON_SEQ_NONE: none */
+    uint64_t records;     /* handed out by this handle, */
+    uint64_t late;        /* and the late ones of them */
+    uint64_t skipped;     /* records passed over by on_gap, or chron_merge_skip_damaged() */
+} chron_merge_source_info;
+
+/*
+ * Begin a merge without sources. `options` may be NULL: closed, no name, by timestamp, lateness 0.
+ * Errors: EINVAL (options that make no sense), ENOMEM.
+ */
+CHRON_API int chron_merge_open(const chron_merge_options *options, chron_merge **out);
+
+/* Close and free. Does not commit. NULL is allowed, and so is a forked one, in the child. Never fails. */
+CHRON_API void chron_merge_close(chron_merge *m);
+
+/*
+ * Add the queue at `path`; returns its index: the one that the stored position knows it by, or the next one. `how` may be NULL:
+ * resume, no stop. A live merge takes further ones at any time; their older records are late then.
+ * Errors: EINVAL (it is a source already, or a copy of one; a stop behind its end; or its reader has a position that the
+ * merge's stored one does not know of: give the home that it had; options of the reader and of the stored position:
+ * another order or lateness), ECORRUPT also of the stored position, EREADER also if the merge's name is in use, EBUSY (records
+ * were handed out: only live merges take sources later), EFULL (2^20 sources), and as chron_reader_open(), chron_reader_seek()
+ * and chron_queue_info_get().
+ */
+CHRON_API int64_t chron_merge_add(chron_merge *m, const char *path, const chron_merge_source *how);
+
+/*
+ * Take a source out, whose records are not wanted any more, or cannot be had: its queue was removed. What was read of it and not
+ * handed out goes. Its stored position stays. Errors: ERANGE (there is no such source).
+ */
+CHRON_API int chron_merge_drop(chron_merge *m, uint32_t source);
+
+/*
+ * Up to `count` records in order; returns how many. 0: there are none now (live), or all sources have ended: see
+ * chron_merge_ended(). Never blocks. An error is that of one source, which chron_merge_failed() names; nothing is lost by
+ * it: the next call tries again.
+ * Errors: EINVAL also if a source that the stored position knows was not added, ERANGE (a source ended before its stop), ENOMEM, EIO
+ * also when a segment went away under a record, and as chron_reader_peek_columns() and chron_reader_advance().
+ */
+CHRON_API int64_t chron_merge_next_batch(chron_merge *m, chron_merged *out, size_t count);
+
+/*
+ * The same as columns, with the payloads copied one behind the other to columns->copy, which holds bytes_max; offsets are from
+ * there. `source` and `late` have room for `count` elements, or are NULL. It stops early where the next payload
+ * does not fit.
+ * Errors: EBUFFER (not even the first one fits: columns->length_max says how much it needs), and as
+ * chron_merge_next_batch().
+ */
+CHRON_API int64_t chron_merge_next_columns(chron_merge *m, chron_columns *columns, uint32_t *source, uint8_t *late,
+                                           size_t count);
+
+/* 1: all sources have ended, and all records were handed out; 0: not so. Never fails. */
+CHRON_API int chron_merge_ended(const chron_merge *m);
+
+/*
+ * Wait until there are records, or an error, or the merge has ended: 1. 0: the time is up, or chron_merge_wake() was called.
+ * Errors: EINTR (a signal handler ran while it slept).
+ */
+CHRON_API int chron_merge_wait(chron_merge *m, int64_t timeout_ns);
+
+/* End the wait that another thread is in, or the next one. Never fails. */
+CHRON_API void chron_merge_wake(chron_merge *m);
+
+/*
+ * Store the position, of all sources together: that behind all records handed out, but for the last `left` of the last
+ * batch. It survives the death of the process as a whole or not at all; with `sync` it is on disk before the call returns. Then
+ * the sources' readers follow.
+ * Errors: EREADONLY (the merge has no name), EINVAL (so many were not in the last batch), those of the system, and as
+ * chron_reader_commit_upto().
+ */
+CHRON_API int chron_merge_commit(chron_merge *m, size_t left, int sync);
+
+/* Index of the source whose error the last call returned; -1 if it was none's. Never fails. */
+CHRON_API int64_t chron_merge_failed(const chron_merge *m);
+
+/*
+ * After ECORRUPT of a source: see chron_reader_skip_damaged().
+ * Errors: ERANGE (no such source), and as chron_reader_skip_damaged().
+ */
+CHRON_API int64_t chron_merge_skip_damaged(chron_merge *m, uint32_t source);
+
+/* How many sources there are, those that are missing included. Never fails. */
+CHRON_API uint32_t chron_merge_sources(const chron_merge *m);
+/* Path of a source, as it was given; NULL if there is none. Valid until the next chron_merge_add() or the close. Never fails. */
+CHRON_API const char *chron_merge_path(const chron_merge *m, uint32_t source);
+/* Fill *out with how a source fares. Errors: ERANGE (there is no such source). */
+CHRON_API int chron_merge_source_get(const chron_merge *m, uint32_t source, chron_merge_source_info *out);
 
 /* ------------------------------------------------------------------------------------------ queue */
 

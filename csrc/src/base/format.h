@@ -10,6 +10,7 @@
  *   <queue>/writer.lock            the kernel's lock, and a line for people
  *   <queue>/%020u.seg              a segment, named by the seq of its first record
  *   <queue>/readers/<name>.pos     a reader's committed position, in two slots
+ *   <queue>/readers/<name>.merge   the position of a merge, if it lies in this queue
  *   <queue>/gaps                   seqs that are gone and accepted as gone, if there are any
  *   <queue>/quarantine/            what recovery cut off
  *   <queue>/types/%020u.sum        which types begin in each block of a sealed segment; advice
@@ -34,6 +35,7 @@
 #define CHRON__MAGIC_SEGMENT "CHRONSEG"
 #define CHRON__MAGIC_POSITION "CHRONPOS"
 #define CHRON__MAGIC_DOORBELL "CHRONBEL"
+#define CHRON__MAGIC_MERGE "CHRONMRG"
 #define CHRON__MAGIC_GAPS "CHRONGAP"
 #define CHRON__MAGIC_CUT "CHRONCUT"
 #define CHRON__MAGIC_SUMMARY "CHRONSUM"

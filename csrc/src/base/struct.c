@@ -26,6 +26,9 @@ ENDS_WITH(chron_segment_info, epoch);
 ENDS_WITH(chron_reader_info, reserved);
 ENDS_WITH(chron_verify_summary, notes);
 ENDS_WITH(chron_quarantine_file, name);
+ENDS_WITH(chron_merge_options, idle_ns);
+ENDS_WITH(chron_merge_source, reserved);
+ENDS_WITH(chron_merge_source_info, skipped);
 ENDS_WITH(chron_cleanup, quarantine_deleted_bytes);
 ENDS_WITH(chron_segment_fate, reserved);
 /* The library's own, which programs read: the same, for programs of an older header. */

@@ -72,9 +72,10 @@ static int visit_reader(void *context, const char *name)
     char stem[CHRON__NAME_BYTES] = "";
     char path[sizeof CHRON__DIR_READERS + 256u];
     size_t length = strlen(name);
+    size_t suffix = ends_with(name, ".pos") ? 4u : ends_with(name, ".merge") ? 6u : 0;
 
-    if (length <= CHRON_READER_NAME_MAX + 4u && ends_with(name, ".pos")) {
-        memcpy(stem, name, length - 4u);
+    if (suffix && length <= CHRON_READER_NAME_MAX + suffix) {
+        memcpy(stem, name, length - suffix);
         if (chron__reader_name_check(stem) == 0)
             return 0;
     }
