@@ -42,6 +42,7 @@ Durability: TypeAlias = 'Literal["none", "interval", "batch", "always"]'
 
 _MODE_MAX = 0o777
 _U32_MAX = 0xFFFFFFFF
+_SEQ_MAX = (1 << 63) - 1
 _DURABILITY = {
     "none": lib.CHRON_DURABILITY_NONE,
     "interval": lib.CHRON_DURABILITY_INTERVAL,
@@ -87,6 +88,7 @@ class Queue:
         torn: Literal["ask", "cut", "skip"] = "ask",
         repair: bool = False,
         create: bool = True,
+        first_seq: SupportsIndex = 0,
         wait: Duration | None = 0.0,
     ) -> QueueWriter:
         """Open a queue for writing; create it if it is not there, recover it if the last writer died.
@@ -109,6 +111,8 @@ class Queue:
             and accepts the gap. A shorter torn tail is cut off in any case, with a `RecoveryWarning`.
         :param repair: accept damage: keep all whole records, and give up the others for good, as a gap.
         :param create: False raises QueueNotFound instead of making a queue.
+        :param first_seq: of a queue that is created now: the seq of its first record, for a copy of a log whose
+            beginning was deleted.
         :param wait: seconds to wait for another writer to close; None: without limit. Ctrl-C ends it.
 
         Warns with RecoveryWarning if records are missing since the last writer (`QueueWriter.recovery`).
@@ -138,6 +142,7 @@ class Queue:
         if durability_n is not None:
             options.durability_n = number("durability_n", durability_n, _U32_MAX)
         options.clock = _choice("clock", _CLOCK, clock)
+        options.first_seq = number("first_seq", first_seq, _SEQ_MAX)
         options.mode = 0 if mode is None else number("mode", mode, _MODE_MAX)
         options.max_bytes = limit("max_bytes", max_bytes)
         options.max_segments = limit("max_segments", max_segments)
