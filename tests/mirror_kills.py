@@ -168,7 +168,8 @@ def settle(sender: Sender) -> None:
         status = sender.process.wait(SETTLE_SECONDS)
         if status == 0:
             return
-        assert status == 2 and time.monotonic() < deadline, sender.log.read_text()[-2000:]
+        assert status == 2, sender.log.read_text()[-2000:]
+        assert time.monotonic() < deadline, sender.log.read_text()[-2000:]
         time.sleep(0.2)
 
 

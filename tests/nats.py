@@ -76,7 +76,8 @@ class Server:
                     assert json.loads(connection.recv(65536).partition(b" ")[2])
                 return self
             except OSError:
-                assert self._process.poll() is None and time.monotonic() < deadline, self.log
+                assert self._process.poll() is None, self.log
+                assert time.monotonic() < deadline, self.log
                 time.sleep(0.01)
 
     def kill(self) -> None:

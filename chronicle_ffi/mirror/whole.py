@@ -195,8 +195,9 @@ async def _fill(
             async for frame, where in frames:
                 if frame.skipped and frame.first_seq > expected:
                     raise MirrorError(
-                        f"records {expected} to {frame.first_seq - 1} are not in the stream {source.stream}: a queue has "
-                        f"no holes. Restore from {frame.first_seq} on (--from), and read what is before with a Subscriber",
+                        f"records {expected} to {frame.first_seq - 1} are not in the stream {source.stream}: "
+                        f"a queue has no holes. Restore from {frame.first_seq} on (--from), and read what is before "
+                        "with a Subscriber",
                         seq=expected,
                     )
                 _append(writer, frame, where, expected)
