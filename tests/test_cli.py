@@ -19,7 +19,7 @@ from chronicle_ffi.cli import main
 from tests.damage import restart
 
 COMMANDS = tuple(
-    "append record tail replay merge list inspect schema verify repair quarantine cleanup archive export forget demo".split()
+    "append record tail replay merge list inspect schema verify repair quarantine cleanup archive export mirror restore forget demo".split()
 )
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import chronicle_ffi as c
 from chronicle_ffi import Queue, errors
+from tests import decoder
 
 ROOT = Path(__file__).parent.parent
 SEGMENT = 1 << 16
@@ -158,3 +159,24 @@ def test_version() -> None:
     from chronicle_ffi._chronicle import ffi, lib
 
     assert ffi.string(lib.chron_version()).decode() == c.__version__
+
+
+def test_a_queue_that_begins_later(queue: Path) -> None:
+    """`first_seq` counts when the queue is made; then the first segment's name remembers, and nothing else has to."""
+    with pytest.raises(c.InvalidArgument):
+        Queue.open_publisher(queue, first_seq=1 << 63)
+    with Queue.open_publisher(queue, segment_size=65536, first_seq=1000) as writer:
+        assert (writer.next_seq, writer.durable_seq) == (1000, -1)
+    with Queue.open_publisher(queue, first_seq=5) as writer:
+        assert writer.append_many([bytes(1000)] * 100) == (1000, 100)
+        writer.sync()
+    info = Queue.info(queue)
+    assert (info.oldest_seq, info.next_seq, info.durable_seq) == (1000, 1100, 1099)
+    report = Queue.verify(queue)
+    assert (report.ok, report.records, report.notes) == (True, 100, [])
+    assert [record.seq for record in decoder.open_queue(queue).records] == list(range(1000, 1100))
+    with Queue.open_subscriber(queue, "me") as reader:
+        assert [message.seq for message in reader] == list(range(1000, 1100))
+        with pytest.raises(c.SegmentGone):
+            reader.seek(999)
+    assert Queue.repair(queue).found == []

@@ -278,6 +278,7 @@ typedef struct chron_writer_options {
     const chron_retention *retention; /* read only during the call; NULL: no limits */
     int64_t block_ns;        /* how long an append waits for room before CHRON_EFULL; 0 = not at all */
     int64_t lock_wait_ns;    /* how long an opening waits for another writer to close; 0 = not at all, negative: no limit */
+    uint64_t first_seq;      /* of a queue that is created now: seq of its first record, below 2^63; ignored later */
 } chron_writer_options;
 
 /* chron_reader_options.start */

@@ -86,6 +86,8 @@ static int check_options(chron_writer_options *o)
         o->segment_size % CHRON_SEGMENT_SIZE_MIN)
         return chron__fail(CHRON_EINVAL, "segment_size %" PRIu64 " is not a multiple of 65536 from 65536 to %" PRIu64,
                            o->segment_size, (uint64_t)CHRON_SEGMENT_SIZE_MAX);
+    if (o->first_seq > INT64_MAX)
+        return chron__fail(CHRON_EINVAL, "first_seq %" PRIu64 " is above 2^63 - 1", o->first_seq);
     if (o->durability > CHRON_DURABILITY_ALWAYS)
         return chron__fail(CHRON_EINVAL, "durability %u does not exist", (unsigned)o->durability);
     if (o->clock > CHRON_CLOCK_COUNTER)
@@ -287,6 +289,8 @@ static int take_over(chron_writer *w, chron__born *born)
     chron__set32(&w->dir_dirty, 1); /* the writer before may have died before it put its names on disk */
     w->segments = (uint32_t)found.segments;
     w->unsynced_base = found.unsynced_base;
+    if (!found.seg && born->queue) /* nothing was ever in it; the first segment's name remembers */
+        found.next_seq = w->options.first_seq;
     chron__set64(&w->next_seq, found.next_seq);
     chron__set64(&w->durable_next, found.durable_next);
     w->first_seq = found.next_seq;
