@@ -78,7 +78,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 build/test/%:  FLAGS = -O1 -g -DCHRON_TESTING $(SANITIZE)
 build/plain/%: FLAGS = -O1 -g -DCHRON_TESTING
 build/tsan/%:  FLAGS = -O1 -g -DCHRON_TESTING -Wno-tsan -fsanitize=thread
-build/sim/%:   FLAGS = -O1 -g -DCHRON_TESTING -fsanitize=thread -fno-builtin-memcpy -fno-builtin-memmove -fno-builtin-memset -U_FORTIFY_SOURCE -w
+build/sim/%:   FLAGS = -O1 -g -DCHRON_TESTING -DCHRON__REUSE_MIN=65536u -fsanitize=thread -fno-builtin-memcpy -fno-builtin-memmove -fno-builtin-memset -U_FORTIFY_SOURCE -w
 build/fuzz/%:  FLAGS = -O1 -g -fsanitize=fuzzer-no-link $(SANITIZE)
 build/fuzz/%:  override CC = clang
 build/bench/%: FLAGS = -O2 -g

@@ -221,6 +221,7 @@ CHRON_API int chron_guard_faulted(const void *data, size_t length);
 #define CHRON_DURABLE_ONLY 0x20 /* reader: see only records at or below durable_seq */
 #define CHRON_TORN_CUT     0x40 /* writer: at a hole that a loss of power may have left, set aside what is behind it */
 #define CHRON_TORN_SKIP    0x80 /* writer: the same, but keep what is behind it, and accept the gap */
+#define CHRON_REUSE       0x200 /* writer: the file of a segment that retention deletes becomes a next one: see below */
 #define CHRON_DRY_RUN     0x100 /* chron_queue_repair(): change nothing, only tell */
 
 /* chron_writer_options.durability: when are records put on disk? */
@@ -339,6 +340,7 @@ typedef struct chron_writer_stats {
     uint64_t deleted_segments;
     uint64_t keeper_errors;    /* background work that failed, and is tried again */
     int64_t keeper_last_error; /* the last of them, a CHRON_E... code, or 0 */
+    uint64_t reused_segments;  /* rolls to the file of a segment that was deleted (CHRON_REUSE) */
 } chron_writer_stats;
 
 /* One record of a batch. Pinned for ever. */

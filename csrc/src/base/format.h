@@ -27,6 +27,7 @@
 #define CHRON__TYPE_OURS 0xFFFFu /* type_id of END */
 #define CHRON__COMPAT_KNOWN 0u   /* no flags yet: unknown compat flags are ignored ... */
 #define CHRON__INCOMPAT_FENCE 1u /* ... unknown incompat flags refuse the file. Doorbell: there is a word `fence` */
+#define CHRON__INCOMPAT_REUSE 1u /* queue.meta, segment: who maps a segment shares it, for its file may be used again */
 
 #define CHRON__MAGIC_META "CHRONQUE"
 #define CHRON__MAGIC_SEGMENT "CHRONSEG"

@@ -64,6 +64,11 @@ int chron__seg_step(const chron__seg *seg, chron__walk *walk, int check_crc, chr
     }
     if (state == CHRON__REC_BROKEN)
         return broken(walk, stop, "its length is impossible");
+    if (__builtin_expect(chron__rec_seq(rec) != walk->next_seq || chron__rec_epoch(rec) < walk->epoch, 0) &&
+        chron__seg_is_stale(seg, rec)) {
+        *stop = CHRON__STOP_NONE;
+        return 0;
+    }
     if (chron__rec_seq(rec) != walk->next_seq)
         return broken(walk, stop, "another seq stands in its place");
     if (chron__rec_epoch(rec) < walk->epoch)
@@ -263,7 +268,7 @@ static int end_of(const chron__seg *seg, uint64_t known, uint64_t *next_seq)
     if (chron__map_faulted(&seg->map))
         return chron__seg_fail_fault(seg, "");
     return offset <= seg->size - CHRON__RECORD_HEADER &&
-           chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END;
+           chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END && !chron__seg_is_stale(seg, &rec);
 }
 
 /*

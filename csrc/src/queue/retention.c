@@ -221,6 +221,8 @@ static int delete_segment(const look *l, uint64_t base_seq)
 
     chron__segment_name(base_seq, name);
     CHRON__STEP("retention: before unlink");
+    if (l->cleaning->take && l->cleaning->take(l->cleaning->context, base_seq, name))
+        return 0;
     status = l->q->io->unlink(l->q->io, l->q->dir, name);
     if (status == -ENOENT)
         return 0;

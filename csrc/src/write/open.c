@@ -32,6 +32,7 @@
 #include "write/lock.h"
 #include "write/prepare.h"
 #include "write/recovery.h"
+#include "write/reuse.h"
 #include "write/roll.h"
 #include "write/room.h"
 #include "write/sync.h"
@@ -74,7 +75,7 @@ static int take_options(const chron_writer_options *from, chron_writer *w)
 static int check_options(chron_writer_options *o)
 {
     const uint32_t known = CHRON_KEEPER | CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_REPAIR | CHRON_MUST_EXIST |
-                           CHRON_TORN_CUT | CHRON_TORN_SKIP;
+                           CHRON_TORN_CUT | CHRON_TORN_SKIP | CHRON_REUSE;
 
     if (o->flags & ~known)
         return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
@@ -273,11 +274,12 @@ static int recover(chron_writer *w, chron__born *born, chron__recovered *found)
 }
 
 /* Recovery, the new epoch, and the segment to append to. */
-static int take_over(chron_writer *w, chron__born *born)
+static int take_over(chron_writer *w, const char *path, chron__born *born)
 {
     chron__recovered found;
     int status = recover(w, born, &found);
 
+    (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_SPARE); /* what it holds is not to meet its seqs again */
     if (status == 0)
         status = set_epoch(w, &found);
     if (status < 0) {
@@ -294,7 +296,9 @@ static int take_over(chron_writer *w, chron__born *born)
     w->recovery = found.report;
     w->inherited_base = CHRON_SEQ_NONE;
     w->seg = found.seg; /* so that it is released, whatever comes */
-    status = begin_epoch(w);
+    status = chron__reuse_adopt(w, path);
+    if (status == 0)
+        status = begin_epoch(w);
     if (status == 0 && !found.seg) {
         status = first_segment(w, found.prev_base);
         born->segment = status == 0 && born->queue;
@@ -327,6 +331,7 @@ static void set_up(chron_writer *w)
                     : o->durability == CHRON_DURABILITY_BATCH ? o->durability_n
                                                               : 0u;
     w->backlog.limit = share == 0 ? 1u : share < CHRON__BACKLOG_MAX ? (size_t)share : CHRON__BACKLOG_MAX;
+    chron__reuse_set_up(w);
 }
 
 /* 1: the directory went away meanwhile. */
@@ -348,7 +353,7 @@ static int try_open(chron_writer *w, const chron__io *io, const char *path, chro
     if (status == 0)
         status = check_limits(w, w->q.segment_size);
     if (status == 0)
-        status = take_over(w, born);
+        status = take_over(w, path, born);
     if (status == 0)
         status = chron__lock_write_line(w);
     if (status < 0)
@@ -391,6 +396,7 @@ static void destroy(chron_writer *w, const char *path, const chron__born *born)
         (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_NEXT);
     }
     chron__seg_release(w->retired);
+    chron__reuse_release(w);
     release_backlog(w);
     if (w->bell.map.base)
         chron__doorbell_close(&w->q, &w->bell);
@@ -496,6 +502,7 @@ static void forget(chron_writer *w)
     chron__seg_forget(w->seg);
     chron__seg_forget(w->next);
     chron__seg_forget(w->retired);
+    chron__reuse_forget(w);
     chron__map_forget(&w->bell.map);
     chron__map_forget(&w->q.meta);
     release_backlog(w);

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "queue/kept.h"
 #include "queue/retention.h"
+#include "write/reuse.h"
 #include "write/sync.h"
 
 #define ROOM_POLL_NS 1000000u /* how often a blocked append looks whether readers went on: 1 ms */
@@ -74,8 +75,13 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array 
     front = (chron__front){.active_base = w->seg->base_seq, .segments = w->segments};
     front.next_seq = chron__get64(&w->next_seq);
     pthread_mutex_unlock(&w->lock);
+    if (chron__reuse_begin(w)) {
+        cleaning.take = chron__reuse_take;
+        cleaning.context = w;
+    }
     if (status == 0)
         status = chron__retention_apply(&w->q, &cleaning, out, fates);
+    chron__reuse_end(w, status, out->deleted_segments ? out->oldest_seq : 0);
     pthread_mutex_unlock(&w->clean_lock);
     chron__kept_report(&kept, out);
     if (out->deleted_segments) {
@@ -190,7 +196,7 @@ int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns)
         return status;
     /* As long as the current segment has room for another record, or a next one is there, nothing waits. */
     pthread_mutex_lock(&w->lock);
-    status = w->next != NULL || w->preparing == 2;
+    status = w->next != NULL || w->spare != NULL || w->preparing == 2;
     pthread_mutex_unlock(&w->lock);
     if (!status)
         status = chron__writer_make_room(w, timeout_ns, leave);
