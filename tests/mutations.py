@@ -269,7 +269,7 @@ MUTANTS = [
         "write/roll.c",
         "    chron__seg_write_header(&w->q, next, seq, old->base_seq, w->full_epoch, chron__clock_ns(0));\n"
         '    CHRON__STEP("roll: header written");\n'
-        "    if (next->is_old) /* whoever opened it by its old name, and could not share it so far, sees that it is another */\n"
+        "    if (next->is_old) /* whoever opened it before it lost its old name sees that it is another */\n"
         "        w->q.io->disown(w->q.io, next->fd);\n"
         "    chron__segment_name(seq, name);\n"
         "    status = w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_NEXT, w->q.dir, name);\n",
@@ -1708,7 +1708,8 @@ MUTANTS += [
         "a reused file is wiped before its name is gone from the disk",
         "write/reuse.c",
         "    seg->zeroed = 0;\n    w->taken = seg;\n    return 1;\n",
-        "    seg->zeroed = 0;\n    w->taken = seg;\n    (void)chron__seg_wipe(&w->q, seg, CHRON__FILE_SPARE, 4096);\n    return 1;\n",
+        "    seg->zeroed = 0;\n    w->taken = seg;\n"
+        "    (void)chron__seg_wipe(&w->q, seg, CHRON__FILE_SPARE, 4096);\n    return 1;\n",
         ("sim/sim", "test_reuse"),
     ),
     Mutant(

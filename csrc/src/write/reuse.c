@@ -181,20 +181,26 @@ void chron__reuse_end(chron_writer *w, int status, uint64_t oldest_base)
 
 /* -------------------------------------------------------------------------------------------- using */
 
+/* With lock held throughout: a cleanup that sees no spare may use its name at once. */
+static chron__seg *take_spare(chron_writer *w)
+{
+    chron__seg *seg = w->spare;
+
+    CHRON__ASSERT_LOCKED(&w->lock);
+    w->spare = NULL;
+    if (!seg || w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_SPARE, w->q.dir, CHRON__FILE_NEXT) == 0)
+        return seg;
+    (void)chron__seg_discard(&w->q, seg, CHRON__FILE_SPARE, 0);
+    return NULL;
+}
+
 chron__seg *chron__reuse_next(chron_writer *w)
 {
     chron__seg *seg;
 
     pthread_mutex_lock(&w->lock);
-    seg = w->spare;
-    w->spare = NULL;
+    seg = take_spare(w);
     pthread_mutex_unlock(&w->lock);
-    if (!seg)
-        return NULL;
-    if (w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_SPARE, w->q.dir, CHRON__FILE_NEXT) < 0) {
-        (void)chron__seg_discard(&w->q, seg, CHRON__FILE_SPARE, 0);
-        return NULL;
-    }
     CHRON__STEP("reuse: next");
     return seg;
 }

@@ -187,7 +187,7 @@ int chron__writer_roll(chron_writer *w)
     chron__intent_store(w->q.meta.base, old->size); /* END is about to be placed */
     chron__seg_write_header(&w->q, next, seq, old->base_seq, w->full_epoch, chron__clock_ns(0));
     CHRON__STEP("roll: header written");
-    if (next->is_old) /* whoever opened it by its old name, and could not share it so far, sees that it is another */
+    if (next->is_old) /* whoever opened it before it lost its old name sees that it is another */
         w->q.io->disown(w->q.io, next->fd);
     chron__segment_name(seq, name);
     status = w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_NEXT, w->q.dir, name);
