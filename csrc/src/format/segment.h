@@ -199,6 +199,17 @@ uint64_t chron__known_end(const chron__slot_value *state);
  */
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq);
 
+/*
+ * What a living writer says of its segments: the first, that it appends to (of both the base_seq), and how many there are. 1; 0:
+ * there is none, or it does not say: then the directory has to be looked at. Whoever is told may find the first deleted since.
+ */
+typedef struct chron__told {
+    uint64_t oldest;
+    uint64_t active;
+    uint64_t segments;
+} chron__told;
+int chron__queue_told(const chron__queue *q, chron__told *out);
+
 /* The highest epoch that any whole record in the segment has, remnants included; 0 if there is none. Reads all of it. */
 uint32_t chron__seg_highest_epoch(const chron__seg *seg);
 

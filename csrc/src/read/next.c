@@ -47,12 +47,15 @@ static int is_hole(const chron_reader *r)
 {
     chron__bases bases;
     chron__gaps gaps;
-    int found;
+    chron__told told;
+    int found = 0;
 
-    if (chron__queue_list(&r->q, &bases) < 0)
-        return 0;
-    found = bases.count > 0 && bases.at[bases.count - 1u] > r->next_seq;
-    chron__bases_free(&bases);
+    if (!chron__queue_told(&r->q, &told) || told.active != r->seg->base_seq) {
+        if (chron__queue_list(&r->q, &bases) < 0)
+            return 0;
+        found = bases.count > 0 && bases.at[bases.count - 1u] > r->next_seq;
+        chron__bases_free(&bases);
+    }
     if (!found && chron__gaps_load(&r->q, &gaps) == 0) {
         found = chron__gaps_find(&gaps, r->next_seq) != NULL;
         chron__gaps_free(&gaps);

@@ -196,6 +196,8 @@ static int first_segment(chron_writer *w, uint64_t prev_base)
         return chron__fail_sys(status, name, "cannot give the first segment its name %s", name);
     }
     chron__writer_count_segments(w, 1);
+    if (w->segments == 1)
+        chron__oldest_store(w->q.meta.base, base_seq);
     chron__writer_enter_segment(w, seg, seg->data_offset, &nothing);
     return 0;
 }
@@ -234,6 +236,8 @@ static int begin_epoch(chron_writer *w)
     w->state.next_seq = 0;
     status = chron__writer_store_state(w, 1);
     CHRON__STEP("open: epoch stored");
+    if (w->memory.known)
+        chron__oldest_store(w->q.meta.base, w->memory.oldest_base);
     chron__words_store(w->q.meta.base, &words);
     CHRON__STEP("open: words stored");
     return status;
@@ -288,6 +292,8 @@ static int take_over(chron_writer *w, const char *path, chron__born *born)
     }
     chron__set32(&w->dir_dirty, 1); /* the writer before may have died before it put its names on disk */
     w->segments = (uint32_t)found.segments;
+    w->memory.known = found.segments > 0;
+    w->memory.oldest_base = found.oldest_base;
     w->unsynced_base = found.unsynced_base;
     chron__set64(&w->next_seq, found.next_seq);
     chron__set64(&w->durable_next, found.durable_next);

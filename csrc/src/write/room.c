@@ -82,6 +82,8 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array 
     if (status == 0)
         status = chron__retention_apply(&w->q, &cleaning, out, fates);
     chron__reuse_end(w, status, out->deleted_segments ? out->oldest_seq : 0);
+    if (out->deleted_segments)
+        chron__oldest_store(w->q.meta.base, out->oldest_seq);
     pthread_mutex_unlock(&w->clean_lock);
     chron__kept_report(&kept, out);
     if (out->deleted_segments) {
