@@ -105,7 +105,7 @@ class Queue:
             deleted before a call of cleanup(), which then deletes what all readers have consumed.
         :param reuse: the file of a segment that is deleted becomes the next one, where nobody has it open: that saves
             fresh pages (ext4, xfs, tmpfs, segments of 1 MiB and more; elsewhere nothing changes).
-            From then on releases before 0.2 refuse the queue. See "Reusing segments" in the guide.
+            From then on releases that know nothing of reuse refuse the queue. See the guide, "Retention".
         :param clock: for timestamps: "coarse" is cheaper and 1 to 4 ms rough.
         :param mode: permission bits of new files, default 0o600.
         :param torn: what to do about a hole that a loss of power may have left, with more good records behind it than

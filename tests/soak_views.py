@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Views against retention: ``make soak-views``, or ``CHRONICLE_SOAK_SECS=30 python -m tests.soak_views [--seed N]``.
 
-A writer whose retention keeps a few small segments, and reuses the files of those that nobody has a view of; and a reader in a process of its own that keeps what it reads in
-every shape there is (batches, slices, memoryviews, arrays of numpy, record batches of Arrow), long after the files are
+A writer whose retention keeps a few segments, and reuses the files of those that nobody has a view of; and a reader in
+a process of its own that keeps what it reads in every shape there is (batches, slices, memoryviews, arrays of numpy,
+record batches of Arrow), long after the segments are
 gone. Two threads of it take turns in checking every byte of something kept, and in dropping it. Looked at all the time:
 as many segments are mapped as something is kept of, and no more; descriptors and memory stay flat.
 """

@@ -13,6 +13,7 @@
 #define WARM_SEGMENT (64u * MIB)
 #define WARM_CHUNK (3u * MIB)
 #define SUSTAINED_SEGMENT (32u * MIB)
+#define BOUNDED_SEGMENT (16u * MIB) /* three of them fit into a processor's cache, or nearly */
 #define COMMIT_EVERY (1u * MIB)
 
 static void append_at(chron_writer *w, uint64_t seq, uint64_t count, unsigned bytes)
@@ -120,7 +121,7 @@ static void bounded(const config *c, const place *where, unsigned bytes, const s
     chron_reader_options reading = {.struct_size = sizeof reading, .name = "end"};
     chron_writer_stats stats = {.struct_size = sizeof stats};
     uint64_t step = COMMIT_EVERY / record_bytes(bytes);
-    uint64_t steps = SUSTAINED_SEGMENT / COMMIT_EVERY * (c->quick ? 4u : 10u);
+    uint64_t steps = BOUNDED_SEGMENT / COMMIT_EVERY * (c->quick ? 8u : 20u);
     samples value = {.count = 0};
     samples limit = {.count = 0};
     chron_reader *r;
@@ -128,7 +129,7 @@ static void bounded(const config *c, const place *where, unsigned bytes, const s
     uint64_t seq = 0;
 
     queue_delete(where->directory);
-    options.segment_size = SUSTAINED_SEGMENT;
+    options.segment_size = BOUNDED_SEGMENT;
     options.retention = &retention;
     must(chron_writer_open(queue_path(where->directory), &options, &w), "open");
     must(chron_reader_open(queue_path(where->directory), &reading, &r), "open");

@@ -403,7 +403,8 @@ int chron__recover(chron__survey *s, unsigned mode, chron__recovered *out)
     if (status == 0) {
         set_mark(s, out);
         out->next_seq = s->next_seq;
-        out->oldest_base = s->bases.count ? s->bases.at[0] : 0; /* what is set aside lies behind it, or it is the only one */
+        out->oldest_base =
+            s->bases.count ? s->bases.at[0] : 0; /* what is set aside lies behind it, or it is the only one */
         chron__plan_report(s, &out->report);
     } else {
         chron__seg_release(out->seg);

@@ -301,7 +301,8 @@ int chron__reuse_adopt(chron_writer *w, const char *path)
     if (!(w->options.flags & CHRON_REUSE) || w->q.reuses || !chron__reuse_can(&w->q, w->q.segment_size))
         return 0;
     memcpy(page, w->q.meta.base, sizeof page);
-    memset(page + CHRON__WORDS_AT, 0, sizeof(chron__words)); /* of a writer before: the log is as this recovery has left it */
+    memset(page + CHRON__WORDS_AT, 0,
+           sizeof(chron__words)); /* of a writer before: the log is as this recovery has left it */
     if (own_meta(w, &fd) == 0) {
         status = replace_meta(w, page);
         w->q.io->close_file(w->q.io, fd);

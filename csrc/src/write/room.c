@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "format/identity.h"
 #include "queue/kept.h"
 #include "queue/retention.h"
 #include "write/reuse.h"
