@@ -15,7 +15,7 @@ from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, lib, new_
 from chronicle_ffi._fast import Appender, Claim
 from chronicle_ffi._handle import Handle
 from chronicle_ffi._sources import Columns, Runs, buffer_of
-from chronicle_ffi._structs import cleanup_report, fields_of
+from chronicle_ffi._structs import CLEANUP_FATES, cleanup_report, fields_of
 from chronicle_ffi.errors import PayloadTooLarge, TimedOut
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 
@@ -300,15 +300,18 @@ class QueueWriter(Handle, Appender):
         if wanted >= 0 and not durable() and not await self._until(durable, timeout):
             raise TimedOut(f"seq {wanted} was not on disk after {timeout} seconds", seq=wanted)
 
-    def cleanup(self) -> CleanupReport:
+    def cleanup(self, *, explain: bool = True) -> CleanupReport:
         """Delete the segments that the retention given at opening allows to, and tell why each other one stays.
+
+        :param explain: False leaves `CleanupReport.segments` empty: then it costs the same however many segments stay.
 
         >>> first, count = writer.append_many([bytes(1000)] * 100)
         >>> reader.seek_latest(); reader.commit()
         >>> writer.cleanup().deleted_segments
         1
         """
-        return cleanup_report(lambda out, fates, n: lib.chron_writer_cleanup(self._handle, out, fates, n))
+        capacity = CLEANUP_FATES if explain else 0
+        return cleanup_report(lambda out, fates, n: lib.chron_writer_cleanup(self._handle, out, fates, n), capacity)
 
     # ---------------------------------------------------------------------------------------- state
 

@@ -1715,13 +1715,9 @@ MUTANTS += [
     Mutant(
         "a reader shares a segment after it has looked at the header",
         "format/segment.c",
-        "    if (status == 0 && q->fs & CHRON__FS_REUSE)\n"
-        "        status = seg->io->share(seg->io, fd);\n"
-        "    if (status == -EAGAIN) /* the writer does, since the name was looked up */\n"
-        "        return gone(base_seq, name);\n"
-        "    if (status < 0)\n"
-        '        return chron__fail_sys(status, name, "cannot open %s", name);\n'
-        "    status = take_size(q, seg, bytes, flags, name);\n"
+        "    status = share(q, seg, base_seq, name);\n"
+        "    if (status == 0)\n"
+        "        status = take_size(q, seg, bytes, flags, name);\n"
         "    if (status == 0)\n"
         "        status = map_file(seg, fd, flags & CHRON__SEG_WRITE, name);\n"
         "    if (status == 0 && flags & CHRON__SEG_SALVAGE)\n"
@@ -1735,19 +1731,15 @@ MUTANTS += [
         "        status = blank_unreadable(seg, name);\n"
         "    if (status == 0)\n"
         "        status = take_header(q, seg, base_seq, flags, name);\n"
-        "    if (status == 0 && q->fs & CHRON__FS_REUSE)\n"
-        "        status = seg->io->share(seg->io, fd);\n"
-        "    if (status == -EAGAIN) /* the writer does, since the name was looked up */\n"
-        "        return gone(base_seq, name);\n"
-        "    if (status < 0)\n"
-        '        return chron__fail_sys(status, name, "cannot open %s", name);\n',
+        "    if (status == 0)\n"
+        "        status = share(q, seg, base_seq, name);\n",
         ("test_reuse",),
     ),
     Mutant(
         "a reader maps a segment without sharing it",
         "format/segment.c",
-        "    if (status == 0 && q->fs & CHRON__FS_REUSE)\n",
-        "    if (0)\n",
+        "    int status = q->fs & CHRON__FS_REUSE ? q->io->share(q->io, seg->fd) : 0;\n",
+        "    int status = 0;\n",
         ("test_reuse",),
     ),
     Mutant(
@@ -1840,5 +1832,19 @@ MUTANTS += [
         "    (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_SPARE);",
         "    (void)0;",
         ("test_reuse",),
+    ),
+    Mutant(
+        "the first segment is not said to have gone",
+        "write/room.c",
+        "        chron__oldest_store(w->q.meta.base, out->oldest_seq);\n",
+        "        (void)0;\n",
+        ("test_lapped",),
+    ),
+    Mutant(
+        "what a writer said of the position's segment is not compared",
+        "read/attach.c",
+        "    return state != CHRON__REC_BROKEN && chron__rec_seq(&rec) == seq && chron__rec_crc_ok(&rec, rec.payload);",
+        "    return 1;",
+        (LIVING, DAMAGE),
     ),
 ]

@@ -596,7 +596,8 @@ typedef struct chron_cleanup {
 } chron_cleanup;
 
 /*
- * Apply the writer's retention now. Up to `capacity` fates, oldest first, are stored in `fates`. Both may be NULL.
+ * Apply the writer's retention now. Up to `capacity` fates, oldest first, are stored in `fates`. Both may be NULL; without fates it
+ * costs the same however many segments stay.
  * After an error they tell how far it came.
  * Errors: EFORMAT (of the newest segment), those of the system.
  */

@@ -206,21 +206,31 @@ static int fail_open(int status, uint64_t base_seq, int flags, const char *name)
     return chron__fail_sys(status, name, "cannot open %s", name);
 }
 
-/* Map the file `fd`, which seg takes over, and look at what is in it. */
+/*
+ * Who shares a file keeps the writer from using it for other records (write/reuse.c). In a queue that does not reuse this is
+ * only in case it begins to, and may as well be forbidden.
+ */
+static int share(const chron__queue *q, const chron__seg *seg, uint64_t base_seq, const char *name)
+{
+    int status = q->fs & CHRON__FS_REUSE ? q->io->share(q->io, seg->fd) : 0;
+
+    if (status == -EAGAIN) /* the writer has given it up since the name was looked up */
+        return gone(base_seq, name);
+    return status < 0 && (q->reuses || q->meta_lost) ? chron__fail_sys(status, name, "cannot lock %s", name) : 0;
+}
+
+/* Map the file `fd`, which seg takes over, and look at what is in it: not before it is shared. */
 static int take_file(const chron__queue *q, chron__seg *seg, int fd, uint64_t base_seq, int flags, const char *name)
 {
     uint64_t bytes = 0;
     int status = seg->io->file_size(seg->io, fd, &bytes);
 
     seg->fd = fd;
-    /* Before a byte of it is looked at: who shares it keeps the writer from using it for other records. */
-    if (status == 0 && q->fs & CHRON__FS_REUSE)
-        status = seg->io->share(seg->io, fd);
-    if (status == -EAGAIN) /* the writer does, since the name was looked up */
-        return gone(base_seq, name);
     if (status < 0)
         return chron__fail_sys(status, name, "cannot open %s", name);
-    status = take_size(q, seg, bytes, flags, name);
+    status = share(q, seg, base_seq, name);
+    if (status == 0)
+        status = take_size(q, seg, bytes, flags, name);
     if (status == 0)
         status = map_file(seg, fd, flags & CHRON__SEG_WRITE, name);
     if (status == 0 && flags & CHRON__SEG_SALVAGE)

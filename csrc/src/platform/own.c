@@ -33,9 +33,7 @@ static int set_lock(int fd, short type)
 {
     struct flock range = {.l_type = type, .l_whence = SEEK_SET};
 
-    if (fcntl(fd, F_OFD_SETLK, &range) == 0)
-        return 0;
-    return errno == EACCES ? -EAGAIN : -errno; /* POSIX allows either for "somebody else has it" */
+    return fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : -errno; /* EAGAIN: somebody else has it; EACCES: it is forbidden */
 }
 
 int chron__os_share(const chron__io *io, int fd)

@@ -67,8 +67,6 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array 
 
     pthread_mutex_lock(&w->clean_lock);
     CHRON__ASSERT_LOCKED(&w->clean_lock);
-    if (fates)
-        w->kept_due_ns = 0; /* asked for: look now */
     status = trim_kept(w, 1, &kept);
     chron__kept_count(&limits, chron__get64(&w->kept_bytes));
     memset(out, 0, sizeof *out);
@@ -105,7 +103,10 @@ int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_segment_fate
         return status;
     status = chron__cleanup_check(out, fates, capacity, &array);
     if (status == 0) {
-        status = chron__writer_clean(w, &done, &array);
+        pthread_mutex_lock(&w->clean_lock);
+        w->kept_due_ns = 0; /* asked for: look now */
+        pthread_mutex_unlock(&w->clean_lock);
+        status = chron__writer_clean(w, &done, array.capacity ? &array : NULL);
         if (out)
             chron__struct_give(&done, sizeof done, out);
     }
