@@ -165,7 +165,8 @@ void chron__reuse_end(chron_writer *w, int status, uint64_t oldest_base)
     chron__seg *seg = w->taken;
 
     CHRON__ASSERT_LOCKED(&w->clean_lock);
-    CHRON__STEP("reuse: on disk");
+    if (seg)
+        CHRON__STEP("reuse: on disk");
     w->taken = NULL;
     pthread_mutex_lock(&w->lock);
     if (seg && status == 0 && !w->spare && !w->next && !w->preparing) {
@@ -201,7 +202,8 @@ chron__seg *chron__reuse_next(chron_writer *w)
     pthread_mutex_lock(&w->lock);
     seg = take_spare(w);
     pthread_mutex_unlock(&w->lock);
-    CHRON__STEP("reuse: next");
+    if (seg)
+        CHRON__STEP("reuse: next");
     return seg;
 }
 
