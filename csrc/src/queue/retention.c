@@ -272,6 +272,8 @@ static int decide_front(look *l, size_t *gone)
 
     for (;;) {
         examine(l, *gone, &fate);
+        if (fate.next_seq <= fate.base_seq) /* a seal that tells of no records: none was written like that */
+            return fate.base_seq == l->active_base ? 0 : -ENOENT;
         if (!goes(&fate)) /* what is not sealed, and not the last, is damaged, missing, or kept for another reason */
             return fate.reason == CHRON_KEPT_ACTIVE && fate.base_seq != l->active_base ? -ENOENT : 0;
         status = chron__bases_add(&l->bases, fate.next_seq);
