@@ -1840,11 +1840,4 @@ MUTANTS += [
         "        (void)0;\n",
         ("test_lapped",),
     ),
-    Mutant(
-        "what a writer said of the position's segment is not compared",
-        "read/attach.c",
-        "    return state != CHRON__REC_BROKEN && chron__rec_seq(&rec) == seq && chron__rec_crc_ok(&rec, rec.payload);",
-        "    return 1;",
-        (LIVING, DAMAGE),
-    ),
 ]
