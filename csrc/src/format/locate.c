@@ -303,8 +303,10 @@ static int open_told(const chron__queue *q, chron__seg *held, uint64_t known, ch
 
 int chron__queue_told(const chron__queue *q, chron__told *out)
 {
+    char name[CHRON__NAME_BYTES];
     chron__slot_value state;
     chron__words words;
+    chron__stat there;
     uint64_t near;
 
     memset(out, 0, sizeof *out);
@@ -315,7 +317,9 @@ int chron__queue_told(const chron__queue *q, chron__told *out)
     if (!told_base(q, near, &words, &out->active) || out->active < out->oldest)
         return 0;
     out->segments = words.segments;
-    return words.segments > 0;
+    chron__segment_name(out->oldest, name);
+    /* Somebody else than the writer may have deleted it. */
+    return words.segments > 0 && q->io->stat_name(q->io, q->dir, name, &there) == 0;
 }
 
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq)
