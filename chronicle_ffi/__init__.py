@@ -14,6 +14,7 @@ each from its own committed position::
 """
 
 from chronicle_ffi._batch import Batch
+from chronicle_ffi._locked import LockedWriter
 from chronicle_ffi._queue import SEGMENT_SIZE, Queue
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
@@ -87,6 +88,7 @@ __all__ = [
     "HistoryRewritten",
     "Interrupted",
     "InvalidArgument",
+    "LockedWriter",
     "Message",
     "NetworkFileSystem",
     "NoSpace",
