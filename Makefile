@@ -80,10 +80,10 @@ test: build test-c sim $(VENV)/interop $(VENV)/servers ## the whole test suite
 
 # Each of these folders holds the library, and the programs with it, compiled in a way of its own.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
-build/test/%:  FLAGS = -O1 -g -DCHRON_TESTING $(SANITIZE)
+build/test/%:  FLAGS = -O1 -g -DCHRON_TESTING -DCHRON__REUSE_MIN=65536u $(SANITIZE)
 build/plain/%: FLAGS = -O1 -g -DCHRON_TESTING
 build/tsan/%:  FLAGS = -O1 -g -DCHRON_TESTING -Wno-tsan -fsanitize=thread
-build/sim/%:   FLAGS = -O1 -g -DCHRON_TESTING -fsanitize=thread -fno-builtin-memcpy -fno-builtin-memmove -fno-builtin-memset -U_FORTIFY_SOURCE -w
+build/sim/%:   FLAGS = -O1 -g -DCHRON_TESTING -DCHRON__REUSE_MIN=65536u -fsanitize=thread -fno-builtin-memcpy -fno-builtin-memmove -fno-builtin-memset -U_FORTIFY_SOURCE -w
 build/fuzz/%:  FLAGS = -O1 -g -fsanitize=fuzzer-no-link $(SANITIZE)
 build/fuzz/%:  override CC = clang
 build/bench/%: FLAGS = -O2 -g

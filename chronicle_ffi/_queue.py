@@ -82,6 +82,7 @@ class Queue(ManyQueues):
         max_segments: SupportsIndex | None = None,
         backpressure: Literal["fail"] | Duration = "fail",
         retention: Retention | None = None,
+        reuse: bool = False,
         clock: Literal["realtime", "coarse", "counter"] = "realtime",
         schema: Mapping[int, Any] | None = None,
         mode: SupportsIndex | None = None,
@@ -104,6 +105,9 @@ class Queue(ManyQueues):
             many seconds for readers first.
         :param retention: what the keeper deletes by itself, and `QueueWriter.cleanup` on request. None: nothing is
             deleted before a call of cleanup(), which then deletes what all readers have consumed.
+        :param reuse: the file of a segment that is deleted becomes the next one, where nobody has it open: that saves
+            fresh pages (ext4, xfs, tmpfs, segments of 1 MiB and more; elsewhere nothing changes).
+            From then on releases that know nothing of reuse refuse the queue. See the guide, "Retention".
         :param clock: for timestamps: "coarse" is cheaper and 1 to 4 ms rough; "counter" carries the clock on by the
             processor's counter where the kernel does so itself, at half the cost and within 5 us; elsewhere it is
             "realtime".
@@ -132,6 +136,8 @@ class Queue(ManyQueues):
         0
         0
         """
+        if reuse:
+            options.flags |= lib.CHRON_REUSE
         options = new_struct("chron_writer_options")
         options.flags = lib.CHRON_CHECKED
         if keeper:

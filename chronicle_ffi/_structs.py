@@ -88,13 +88,15 @@ def quarantine_file(struct: Any) -> QuarantineFile:
     )
 
 
-def cleanup_report(call: Callable[[Any, Any, int], int]) -> CleanupReport:
+# A cleanup cannot be repeated to see more, so the room is ample: 64 Ki segments, 7 MiB, for a moment.
+CLEANUP_FATES = 1 << 16
+
+
+def cleanup_report(call: Callable[[Any, Any, int], int], capacity: int = CLEANUP_FATES) -> CleanupReport:
     """`call(out, fates, capacity)` is one of C's cleanup functions; it tells about all segments of now."""
     out = new_struct("chron_cleanup")
     collected: list[SegmentFate] = []
-    # A cleanup cannot be repeated to see more, so the room is ample: 64 Ki segments, 7 MiB, for a moment.
-    capacity = 1 << 16
-    fates = new_array("chron_segment_fate", capacity)
+    fates = new_array("chron_segment_fate", max(capacity, 1))
     check(call(out, fates, capacity))
     for fate in (fates[i] for i in range(min(out.segments, capacity))):
         reader = string(fate.reader) or None

@@ -18,7 +18,7 @@ from chronicle_ffi._fast import Appender, Claim
 from chronicle_ffi._handle import Handle
 from chronicle_ffi._locked import Inside, LockedWriter
 from chronicle_ffi._sources import Columns, Runs, buffer_of
-from chronicle_ffi._structs import cleanup_report, fields_of
+from chronicle_ffi._structs import CLEANUP_FATES, cleanup_report, fields_of
 from chronicle_ffi.errors import ChronicleError, PayloadTooLarge, QueueFull, SchemaError, TimedOut
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 
@@ -526,15 +526,18 @@ class QueueWriter(Handle, Appender):
             return None
         return check(lib.chron_writer_sync_request(self._handle, seq)) == 1
 
-    def cleanup(self) -> CleanupReport:
+    def cleanup(self, *, explain: bool = True) -> CleanupReport:
         """Delete the segments that the retention given at opening allows to, and tell why each other one stays.
+
+        :param explain: False leaves `CleanupReport.segments` empty: then it costs the same however many segments stay.
 
         >>> first, count = writer.append_many([bytes(1000)] * 100)
         >>> reader.seek_latest(); reader.commit()
         >>> writer.cleanup().deleted_segments
         1
         """
-        return cleanup_report(lambda out, fates, n: lib.chron_writer_cleanup(self._handle, out, fates, n))
+        capacity = CLEANUP_FATES if explain else 0
+        return cleanup_report(lambda out, fates, n: lib.chron_writer_cleanup(self._handle, out, fates, n), capacity)
 
     # ---------------------------------------------------------------------------------------- state
 

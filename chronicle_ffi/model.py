@@ -203,6 +203,7 @@ class WriterStats:
     keeper_running: bool  #: the background thread is there
     keeper_errors: int  #: background work that failed, and is tried again
     keeper_last_error: int  #: the last of them: a CHRON_E... code, or 0
+    reused_segments: int  #: rolls to the file of a segment that was deleted (`reuse`)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ END_TYPE = 0xFFFF
 SLOT_OFFSETS = (512, 1024)
 FLAG_FINGERPRINT, FLAG_CLEAN, FLAG_UNDONE = 1, 2, 4
 FENCE = 1  # of the doorbell
+REUSE = 1  # of queue.meta and segments
+KNOWN = {b"CHRONBEL": FENCE, b"CHRONQUE": REUSE, b"CHRONSEG": REUSE}
 SEAL_MONOTONE = 1
 SEGMENT_NAME = re.compile(r"(\d{20})\.seg")
 READER_NAME = re.compile(r"readers/([A-Za-z0-9_-][A-Za-z0-9._-]{0,63})\.pos")
@@ -126,7 +128,7 @@ def header(file: str, data: bytes, size: int, magic: bytes, uuid: bytes | None) 
         raise FormatError(file, 8, f"version {found.version}")
     if fields[-1] != crc(data[:124]):
         raise FormatError(file, 124, "CRC of the header")
-    if found.incompat & ~(FENCE if magic == b"CHRONBEL" else 0):
+    if found.incompat & ~KNOWN.get(magic, 0):
         raise FormatError(file, 16, f"incompat flags {found.incompat:#x}")
     if uuid is not None and found.uuid != uuid:
         raise FormatError(file, 24, "uuid of another queue")
@@ -160,6 +162,18 @@ class Segment:
         wanted = (self.base_seq, self.size, STRIDE, self.begin)
         if (self.header.base_seq, self.header.segment_size, self.header.stride, self.header.data_offset) != wanted:
             raise FormatError(file, 56, "geometry")
+        self.may_be_reused = bool(meta.incompat & REUSE)
+
+    def held_before(self, offset: int) -> bool:
+        """Section 9: what stands there is a record of the segment that the file was before."""
+        commit, stored, seq, _, _, _, epoch = struct.unpack("<IIQQHHI", self.data[offset : offset + 32])
+        end = offset + 31 + commit
+        return (
+            self.may_be_reused
+            and (seq < self.base_seq or epoch < self.header.epoch & 0xFFFFFFFF)
+            and end <= self.size
+            and stored == crc(self.data[offset : offset + 4] + self.data[offset + 8 : end])
+        )
 
     def walk(self, epoch: int) -> Iterator[tuple[int, Record]]:
         """(offset, record), END included as the last one if there is one."""
@@ -168,7 +182,7 @@ class Segment:
             if offset > self.size - 32:
                 raise FormatError(self.file, offset, "records run over the end")
             commit, stored, *rest = struct.unpack("<IIQQHHI", self.data[offset : offset + 32])
-            if commit == 0:
+            if commit == 0 or self.held_before(offset):
                 return
             length = commit - 1
             is_end = rest[2] == END_TYPE
@@ -280,7 +294,7 @@ def position(file: str, image: Image, meta: Header, records: list[Record], next_
 
 
 
-# --------------------------------------------------------------------------------- streams (section 17)
+# --------------------------------------------------------------------------------- streams (section 20)
 
 FRAME_BYTES = 80
 

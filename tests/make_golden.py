@@ -66,6 +66,18 @@ def killed(path: Path) -> None:
         file.write(batch)
 
 
+def reused(path: Path) -> None:
+    """The last segment's file was another one before."""
+    with Queue.open_publisher(path, segment_size=1 << 20, keeper=False, reuse=True) as writer:
+        with Queue.open_subscriber(path, "r", start="latest") as reader:
+            while writer.stats().reused_segments == 0:
+                writer.append_many([b"%d" % writer.next_seq + bytes(50000)] * 10, timestamp_ns=writer.next_seq)
+                reader.seek_latest()
+                reader.commit()
+                writer.cleanup()
+        writer.append(b"the last", timestamp_ns=1)
+
+
 def digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()[:16]
 
@@ -97,4 +109,4 @@ def anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for name in sys.argv[1:]:
-        pack(name, {"rolled": rolled, "mixed": mixed, "killed": killed}[name])
+        pack(name, {"rolled": rolled, "mixed": mixed, "killed": killed, "reused": reused}[name])

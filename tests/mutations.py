@@ -269,6 +269,8 @@ MUTANTS = [
         "write/roll.c",
         "    chron__seg_write_header(&w->q, next, seq, old->base_seq, w->full_epoch, chron__clock_ns(0));\n"
         '    CHRON__STEP("roll: header written");\n'
+        "    if (next->is_old) /* whoever opened it before it lost its old name sees that it is another */\n"
+        "        w->q.io->disown(w->q.io, next->fd);\n"
         "    chron__segment_name(seq, name);\n"
         "    status = w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_NEXT, w->q.dir, name);\n",
         "    chron__segment_name(seq, name);\n"
@@ -1711,9 +1713,9 @@ MUTANTS += [
     ),
     Mutant(
         "a slow queue is written ahead",
-        "write/prepare.c",
-        "fill_ns > 0 &&\n           fill_ns < SLOW_NS;",
-        "fill_ns > 0;",
+        "write/writer.c",
+        "return fill_ns > 0 && fill_ns < SLOW_NS;",
+        "return fill_ns > 0;",
         ("test_pages",),
     ),
     Mutant(
@@ -1726,8 +1728,145 @@ MUTANTS += [
     Mutant(
         "a roll waits until all is written ahead",
         "write/keeper.c",
-        "    if (w->rolling || seg != w->seg || (w->next && w->next->map.base)) {",
-        "    if (w->rolling || seg != w->seg || w->next) {",
+        "seg != w->seg || (w->next && chron__seg_is_ready(w->next))) {",
+        "seg != w->seg || w->next) {",
         ("test_pages",),
+    ),
+    # ------------------------------------------------------------------------------------- reuse
+    Mutant(
+        "a reused file is wiped before its name is gone from the disk",
+        "write/reuse.c",
+        "    seg->zeroed = 0;\n    w->taken = seg;\n    return 1;\n",
+        "    seg->zeroed = 0;\n    w->taken = seg;\n"
+        "    (void)chron__seg_wipe(&w->q, seg, CHRON__FILE_SPARE, 4096);\n    return 1;\n",
+        ("sim/sim", "test_reuse"),
+    ),
+    Mutant(
+        "a reader shares a segment after it has looked at the header",
+        "format/segment.c",
+        "    status = share(q, seg, base_seq, name);\n"
+        "    if (status == 0)\n"
+        "        status = take_size(q, seg, bytes, flags, name);\n"
+        "    if (status == 0)\n"
+        "        status = map_file(seg, fd, flags & CHRON__SEG_WRITE, name);\n"
+        "    if (status == 0 && flags & CHRON__SEG_SALVAGE)\n"
+        "        status = blank_unreadable(seg, name);\n"
+        "    if (status == 0)\n"
+        "        status = take_header(q, seg, base_seq, flags, name);\n",
+        "    status = take_size(q, seg, bytes, flags, name);\n"
+        "    if (status == 0)\n"
+        "        status = map_file(seg, fd, flags & CHRON__SEG_WRITE, name);\n"
+        "    if (status == 0 && flags & CHRON__SEG_SALVAGE)\n"
+        "        status = blank_unreadable(seg, name);\n"
+        "    if (status == 0)\n"
+        "        status = take_header(q, seg, base_seq, flags, name);\n"
+        "    if (status == 0)\n"
+        "        status = share(q, seg, base_seq, name);\n",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "a reader maps a segment without sharing it",
+        "format/segment.c",
+        "    int status = q->fs & CHRON__FS_REUSE ? q->io->share(q->io, seg->fd) : 0;\n",
+        "    int status = 0;\n",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "a reader that comes late calls it damage",
+        "format/segment.c",
+        "    if ((status == -CHRON_ECORRUPT || seg->headless) && q->io->same_file(",
+        "    if (0 && q->io->same_file(",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "a file with a second name is reused",
+        "platform/own.c",
+        "    else if (st.st_nlink != 1)",
+        "    else if (0)",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "no lease is asked for",
+        "platform/own.c",
+        "        status = is_alone(fd);\n",
+        "        status = 0;\n",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "a broken lease is a signal for anybody",
+        "platform/own.c",
+        "fcntl(fd, F_SETOWN_EX, &us) < 0 || ",
+        "(us.pid = 0) || ",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "a file is owned before it has lost its name",
+        "write/reuse.c",
+        "    status = io->rename(io, w->q.dir, name, w->q.dir, CHRON__FILE_SPARE);\n",
+        "    status = io->link(io, w->q.dir, name, CHRON__FILE_SPARE);\n",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "a reused file stays owned",
+        "write/roll.c",
+        "        w->q.io->disown(w->q.io, next->fd);\n",
+        "        (void)0;\n",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "a reused file is not wiped",
+        "format/segment.c",
+        "    memset(seg->map.base + from, 0, (size_t)bytes);\n    seg->zeroed",
+        "    seg->zeroed",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "a roll goes to a file that is half wiped",
+        "format/segment.h",
+        "(!seg->is_old || seg->zeroed == seg->size)",
+        "1",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "records of the segment that a file was before are damage",
+        "format/segment.c",
+        "    return chron__rec_crc_ok(rec, rec->payload); /* else it may be one of ours, and damaged */",
+        "    return 0;",
+        ("test_reuse", "sim/sim"),
+    ),
+    Mutant(
+        "a damaged record is taken for one of the segment before",
+        "format/segment.c",
+        "    return chron__rec_crc_ok(rec, rec->payload); /* else it may be one of ours, and damaged */",
+        "    return 1;",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "what a file held before is kept as if it was cut off",
+        "write/recovery.c",
+        "    return s->q->reuses && s->wish->whence != CHRON__FROM_HERE;",
+        "    return 0;",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "a queue that somebody reads becomes one that reuses",
+        "write/reuse.c",
+        "    status = io->own(io, *fd);\n    if (status < 0)\n        io->close_file(io, *fd);\n    return status;",
+        "    (void)io->own(io, *fd);\n    return 0;",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "an opening leaves a spare",
+        "write/open.c",
+        "    (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_SPARE);",
+        "    (void)0;",
+        ("test_reuse",),
+    ),
+    Mutant(
+        "the first segment is not said to have gone",
+        "write/room.c",
+        "        chron__oldest_store(w->q.meta.base, out->oldest_seq);\n",
+        "        (void)0;\n",
+        ("test_lapped",),
     ),
 ]

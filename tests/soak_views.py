@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Views against retention: ``make soak-views``, or ``CHRONICLE_SOAK_SECS=30 python -m tests.soak_views [--seed N]``.
 
-A writer whose retention keeps a few small segments, and a reader in a process of its own that keeps what it reads in
-every shape there is (batches, slices, memoryviews, arrays of numpy, record batches of Arrow), long after the files are
+A writer whose retention keeps a few segments, and reuses the files of those that nobody has a view of; and a reader in
+a process of its own that keeps what it reads in every shape there is (batches, slices, memoryviews, arrays of numpy,
+record batches of Arrow), long after the segments are
 gone. Two threads of it take turns in checking every byte of something kept, and in dropping it. Looked at all the time:
 as many segments are mapped as something is kept of, and no more; descriptors and memory stay flat.
 """
@@ -29,9 +30,9 @@ from typing import Any
 from chronicle_ffi import Batch, Queue, Retention
 from tests.kill import fork
 
-SEGMENT = 1 << 18
-SEGMENTS_MAX = 4  # files that retention leaves
-KEPT_MAX = 60
+SEGMENT = 1 << 20
+SEGMENTS_MAX = 2  # files that retention leaves
+KEPT_MAX = 200
 BLOCK = 300  # records of one length come in blocks, so that arrays of them are possible
 ROW_BYTES = 48
 MEMORY_GROWTH_MAX = 48 << 20
@@ -47,11 +48,14 @@ def payload(seq: int) -> bytes:
 
 def write(path: Path, seed: int, stop: Path) -> None:
     dice = random.Random(seed)
-    with Queue.open_publisher(path, segment_size=SEGMENT, retention=Retention(max_segments=SEGMENTS_MAX)) as writer:
+    limits = Retention(max_segments=SEGMENTS_MAX)
+    with Queue.open_publisher(path, segment_size=SEGMENT, retention=limits, reuse=True) as writer:
         while not stop.exists():
             seq = writer.next_seq
             writer.append_many([payload(seq + i) for i in range(dice.randrange(1, 100))], atomic=dice.random() < 0.3)
             time.sleep(dice.random() * 0.004)
+        stats = writer.stats()
+        print(f"{stats.reused_segments} of {stats.deleted_segments} deleted segments were used again")
 
 
 # ------------------------------------------------------------------------------------------ what is kept
@@ -148,7 +152,7 @@ class Reader:
         with self.lock:
             kept = len({one.segment for one in self.kept})
         lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if f"{self.path}/" in line]
-        segments = [line for line in lines if ".seg" in line]
+        segments = [line for line in lines if ".seg" in line or "spare.tmp" in line]  # given up, and not reused
         self.outlived_max = max(self.outlived_max, sum("(deleted)" in line for line in segments))
         descriptors = len(os.listdir("/proc/self/fd"))
         status = Path("/proc/self/status").read_text()

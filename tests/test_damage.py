@@ -167,7 +167,7 @@ def truncate_to(size: int) -> Callable[[Path], None]:
         (lambda file: file.write_bytes(b"this is not a segment" * 5000), c.Corrupt),
         (lambda file: patch_header(file, HEADER_UUID, b"x" * 16), c.Corrupt),
         (lambda file: patch_header(file, HEADER_VERSION, b"\x02\0\0\0"), c.UnsupportedFormat),
-        (lambda file: patch_header(file, HEADER_INCOMPAT, b"\x01\0\0\0"), c.UnsupportedFormat),
+        (lambda file: patch_header(file, HEADER_INCOMPAT, b"\0\0\0\x80"), c.UnsupportedFormat),
         (lambda file: (file.unlink(), file.mkdir()), c.ChronicleError),
         (lambda file: (file.rename(file.with_suffix(".x")), file.symlink_to(file.with_suffix(".x"))), c.ChronicleError),
         (become_fifo, c.ChronicleError),

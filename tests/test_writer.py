@@ -282,6 +282,18 @@ def test_cleanup_deletes_what_all_readers_have_passed(queue: Path) -> None:
         slow.close()
 
 
+def test_cleanup_that_explains_nothing_deletes_the_same(queue: Path) -> None:
+    with Queue.open_publisher(queue, segment_size=1 << 16, keeper=False) as writer:
+        writer.append_many([bytes(1000)] * 300)
+        with Queue.open_subscriber(queue, "r", start=120) as reader:
+            reader.commit()
+        assert Queue.cleanup_plan(queue).deleted_segments == 2
+        done = writer.cleanup(explain=False)
+        assert (done.deleted_segments, done.segments, done.readers) == (2, [], 1)
+        assert [info.base_seq for info in Queue.segments(queue)][0] == done.oldest_seq
+        assert writer.cleanup().deleted_segments == 0
+
+
 def test_cleanup_without_readers_deletes_nothing(queue: Path) -> None:
     with Queue.open_publisher(queue, segment_size=SEGMENT) as writer:
         fill(writer, 3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Messages of a stream: frames of records, or one record each. The layout is in docs/FORMAT.md, section 17."""
+"""Messages of a stream: frames of records, or one record each. The layout is in docs/FORMAT.md, section 20."""
 
 from __future__ import annotations
 

@@ -222,7 +222,20 @@ CHRON_API int chron_guard_faulted(const void *data, size_t length);
 #define CHRON_DURABLE_ONLY 0x20 /* reader: see only records at or below durable_seq */
 #define CHRON_TORN_CUT     0x40 /* writer: at a hole that a loss of power may have left, set aside what is behind it */
 #define CHRON_TORN_SKIP    0x80 /* writer: the same, but keep what is behind it, and accept the gap */
+#define CHRON_REUSE       0x200 /* writer: the file of a segment that retention deletes becomes a next one (below) */
 #define CHRON_DRY_RUN     0x100 /* chron_queue_repair(): change nothing, only tell */
+
+/*
+ * CHRON_REUSE: where retention deletes a segment, and nobody has its file open or mapped or has another name for it, the file
+ * becomes a next segment: that saves unlinking it, and fresh pages. One that somebody has open, a view of it for instance, is
+ * unlinked as ever. Only on ext4, XFS and tmpfs of Linux, where segments have 1 MiB or more, one fills within 30 s (any time, on
+ * tmpfs), and the files belong to the writer's user (or it has CAP_LEASE); elsewhere the flag changes nothing.
+ * chron_writer_stats.reused_segments counts. Until it is used the file, one at most, is the prepared next segment: it takes no
+ * room besides.
+ *
+ * The queue gets a mark with it, for good: libraries that know nothing of reuse refuse it (EFORMAT), since their readers would see
+ * bytes change. A queue that has none gets it at an opening at which no reader has the queue open; before that it is not reused.
+ */
 
 /* chron_writer_options.durability: when are records put on disk? */
 #define CHRON_DURABILITY_NONE     0 /* by chron_writer_sync() only: survives process death, not power loss */
@@ -352,6 +365,7 @@ typedef struct chron_writer_stats {
     uint64_t deleted_segments;
     uint64_t keeper_errors;    /* background work that failed, and is tried again */
     int64_t keeper_last_error; /* the last of them, a CHRON_E... code, or 0 */
+    uint64_t reused_segments;  /* rolls to the file of a segment that was deleted (CHRON_REUSE) */
 } chron_writer_stats;
 
 /* One record of a batch. Pinned for ever. */
@@ -604,7 +618,8 @@ typedef struct chron_cleanup {
 } chron_cleanup;
 
 /*
- * Apply the writer's retention now. Up to `capacity` fates, oldest first, are stored in `fates`. Both may be NULL.
+ * Apply the writer's retention now. Up to `capacity` fates, oldest first, are stored in `fates`. Both may be NULL; without fates it
+ * costs the same however many segments stay.
  * After an error they tell how far it came.
  * Errors: EFORMAT (of the newest segment), those of the system.
  */

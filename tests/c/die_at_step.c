@@ -5,6 +5,8 @@
  *     die_at_step QUEUE OPERATION STEP WORD...
  *     die_at_step QUEUE 0 STEP repair
  *
+ * With CHRON_TEST_REUSE in the environment it reuses what it deletes.
+ *
  * Each WORD is an operation: append:BYTES, batch:BYTES,BYTES..., claim:BYTES, abort:BYTES, sync, cleanup, close.
  * Before them comes operation 0, the opening. The process kills itself with SIGKILL at the STEP-th step from the
  * beginning of the OPERATION-th operation on, or at the end: a step is a place between two stores (CHRON__STEP) or a
@@ -131,6 +133,7 @@ int main(int argc, char **argv)
     dies_in = atoi(argv[2]);
     die_at = strtoull(argv[3], NULL, 10);
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
+    options.flags = getenv("CHRON_TEST_REUSE") ? CHRON_REUSE : 0;
     chron__on_step = on_step;
     if (argc > 4 && strcmp(argv[4], "repair") == 0) {
         counting = 1;

@@ -23,7 +23,8 @@
     X(rename, (const chron__io *io, int from_dir, const char *from, int to_dir, const char *to), io, from_dir, from, \
       to_dir, to)                                                                                                    \
     X(rename_new, (const chron__io *io, int dir, const char *from, const char *to), io, dir, from, to)               \
-    X(unlink, (const chron__io *io, int dir, const char *name), io, dir, name)
+    X(unlink, (const chron__io *io, int dir, const char *name), io, dir, name)                                       \
+    X(own, (const chron__io *io, int fd), io, fd)
 
 /* The others that may fail. */
 #define IO_CALLS_THAT_LOOK(X)                                                                                      \
@@ -34,6 +35,7 @@
     X(lock, (const chron__io *io, int fd, chron__lock *out), io, fd, out)                                          \
     X(fs_kind, (const chron__io *io, int fd), io, fd)                                                              \
     X(place, (const chron__io *io, int fd, chron__place *out), io, fd, out)                                        \
-    X(copy_fd, (const chron__io *io, int fd), io, fd)
+    X(copy_fd, (const chron__io *io, int fd), io, fd)                                                              \
+    X(share, (const chron__io *io, int fd), io, fd)
 
 #endif

@@ -102,12 +102,56 @@ static void test_the_lag_is_told_without_a_look_at_the_directory(void)
     open_writer();
 }
 
+static void open_and_look(const chron__io *io, chron_reader_options *options, uint64_t wanted, int commits)
+{
+    chron_reader *r;
+    chron_view v;
+
+    CHECK_EQ(chron__reader_open_with(io, path, options, &r), 0);
+    CHECK_EQ(chron_reader_position(r), wanted);
+    CHECK_EQ(chron_reader_next(r, &v), wanted < chron_writer_next_seq(writer));
+    if (commits)
+        CHECK_EQ(chron_reader_commit(r, 0), 0);
+    CHECK_EQ(chron_reader_close(r), 0);
+}
+
+/* At either end, and where it was; and what it says is what the directory says. */
+static void test_a_reader_begins_without_a_look_at_the_directory(void)
+{
+    chron_reader_options options = {.struct_size = sizeof options, .name = "r"};
+    chron__io io = chron__io_posix;
+    chron_queue_info info = {.struct_size = sizeof info};
+    uint64_t oldest;
+
+    left = -1;
+    go_on();
+    io.list = list;
+    lists = 0;
+    CHECK_EQ(chron_queue_info_get(path, &info), 0);
+    oldest = info.oldest_seq;
+    CHECK(oldest > 0 && info.segments == 1);
+    open_and_look(&io, &options, oldest, 1);
+    open_and_look(&io, &options, oldest + 1u, 0);
+    options.name = NULL;
+    options.start = CHRON_START_EARLIEST;
+    open_and_look(&io, &options, oldest, 0);
+    options.start = CHRON_START_LATEST;
+    open_and_look(&io, &options, chron_writer_next_seq(writer), 0);
+    CHECK_EQ(lists, 0);
+    CHECK_EQ(chron_writer_close(writer), 0);
+    CHECK_EQ(chron_queue_info_get(path, &info), 0);
+    CHECK_EQ(info.oldest_seq, oldest);
+    CHECK_EQ(info.segments, 1);
+    open_writer();
+}
+
 int main(void)
 {
     temporary_directory(path);
     open_writer();
     RUN(test_the_end_moves_while_it_is_looked_for);
     RUN(test_the_lag_is_told_without_a_look_at_the_directory);
+    RUN(test_a_reader_begins_without_a_look_at_the_directory);
     CHECK_EQ(chron_writer_close(writer), 0);
     temporary_remove(path);
     return 0;

@@ -16,8 +16,9 @@
 
 static sim_disk *used;
 static struct {
-    int16_t node; /* -1: not open */
-    int8_t holds; /* the lock of this node */
+    int16_t node;  /* -1: not open */
+    int8_t holds;  /* the lock of this node */
+    int8_t shares; /* or shares it */
 } open_files[FILES_OPEN];
 static chron__a32 no_fault;
 
@@ -104,6 +105,7 @@ void sim_disk_use(sim_disk *disk)
     for (int node = 0; node < disk->node_count; node++) {
         disk->nodes[node].locked = 0;
         disk->nodes[node].maps = 0;
+        disk->nodes[node].shared = 0;
     }
     sim_watch.begin = (uintptr_t)disk->bytes;
     sim_watch.bytes = (uintptr_t)SIM_NODES * SIM_SLOT_BYTES;
@@ -158,6 +160,7 @@ static int open_node(int node)
             continue;
         open_files[fd].node = (int16_t)node;
         open_files[fd].holds = 0;
+        open_files[fd].shares = 0;
         return fd;
     }
     sim_broken("more than %d open files", FILES_OPEN);
@@ -279,6 +282,8 @@ static void close_file(const chron__io *io, int fd)
     sim_runtime_flush();
     if (open_files[fd].holds)
         used->nodes[node_of(fd)].locked = 0;
+    if (open_files[fd].shares)
+        used->nodes[node_of(fd)].shared--;
     open_files[fd].node = -1;
 }
 
@@ -544,7 +549,7 @@ static int fs_kind(const chron__io *io, int fd)
 {
     (void)io;
     (void)fd;
-    return CHRON__FS_LARGE_PAGES; /* so that what is prewritten is tried, too */
+    return CHRON__FS_LARGE_PAGES | CHRON__FS_REUSE; /* so that what is prewritten is tried, too, and what is reused */
 }
 
 /* -------------------------------------------------------------------------- mappings and syncs */
@@ -563,6 +568,10 @@ static int map_file(const chron__io *io, int fd, size_t bytes, int flags, chron_
     out->base = sim_disk_file(used, node);
     out->bytes = bytes;
     out->fault = &no_fault;
+    if (open_files[fd].shares) { /* as long as the mapping is there, too */
+        used->nodes[node].shared++;
+        out->guard_slot = out;
+    }
     return 0;
 }
 
@@ -576,6 +585,8 @@ static void unmap(const chron__io *io, chron__map *map)
     (void)io;
     sim_runtime_flush();
     used->nodes[node_of_map(map)].maps--;
+    if (map->guard_slot)
+        used->nodes[node_of_map(map)].shared--;
     memset(map, 0, sizeof *map);
 }
 
@@ -649,6 +660,39 @@ static int lock_held(const chron__io *io, int fd)
     return used->nodes[node_of(fd)].locked;
 }
 
+static int share(const chron__io *io, int fd)
+{
+    int node = node_of(fd);
+
+    (void)io;
+    begin_call();
+    if (used->nodes[node].locked)
+        return -EAGAIN;
+    open_files[fd].shares = 1;
+    used->nodes[node].shared++;
+    return 0;
+}
+
+/* All that is mapped here is shared, but what its writer made: its own. */
+static int own(const chron__io *io, int fd)
+{
+    int node = node_of(fd);
+
+    if (links(io, fd) != 1 || used->nodes[node].locked || used->nodes[node].shared > open_files[fd].shares)
+        return -EAGAIN;
+    used->nodes[node].locked = 1;
+    open_files[fd].holds = 1;
+    return 0;
+}
+
+static void disown(const chron__io *io, int fd)
+{
+    (void)io;
+    begin_call();
+    used->nodes[node_of(fd)].locked = 0;
+    open_files[fd].holds = 0;
+}
+
 const chron__io chron__io_posix = {
     .open_dir = open_dir,
     .make_dir = make_dir,
@@ -682,4 +726,7 @@ const chron__io chron__io_posix = {
     .remove_dir = remove_dir,
     .start_sync = start_sync,
     .read_device = read_device,
+    .share = share,
+    .own = own,
+    .disown = disown,
 };

@@ -23,8 +23,9 @@ enum sim_kind { SIM_FREE, SIM_FILE, SIM_DIRECTORY };
 typedef struct sim_node {
     uint8_t kind;
     uint8_t locked;
-    uint16_t maps; /* how many mappings there are */
-    uint32_t size; /* bytes */
+    uint16_t maps;   /* how many mappings there are */
+    uint16_t shared; /* descriptors, and mappings made through them, that keep others from owning it */
+    uint32_t size;   /* bytes */
 } sim_node;
 
 typedef struct sim_entry {

@@ -41,6 +41,7 @@ void sim_profile_roll(sim_profile *profile, uint64_t seed)
     profile->syncs = sim_dice(&d, 3) ? 3 + (int)sim_dice(&d, 10) : 0;
     profile->rolls = sim_dice(&d, 4) ? 2 + (int)sim_dice(&d, 8) : 0;
     profile->operations_max = 4u + (uint32_t)sim_dice(&d, 24);
+    profile->reuse = profile->retention ? (int)sim_dice(&d, 3) : 0;
     sim_record_sizes.seed = seed;
     sim_record_sizes.payload_max = payloads[sim_dice(&d, 4)];
     sim_record_sizes.by_life = sim_dice(&d, 4) == 0;
@@ -50,12 +51,13 @@ void sim_profile_print(const sim_profile *p)
 {
     static const char *const durabilities[] = {"none", "interval", "batch", "always"};
 
-    fprintf(stderr,
-            "  segments of %u KiB, durability %s (%u), keeper %d, reader %d, retention %d, a sync in %d, a roll in %d, "
-            "payloads up to %u%s\n",
-            p->segment_size / 1024u, durabilities[p->durability], p->durability_n, p->keeper, p->reader, p->retention,
-            p->syncs, p->rolls, sim_record_sizes.payload_max,
-            sim_record_sizes.by_life ? ", other sizes in each life" : "");
+    fprintf(
+        stderr,
+        "  segments of %u KiB, durability %s (%u), keeper %d, reader %d, retention %d, reuse %d, a sync in %d, a roll in %d, "
+        "payloads up to %u%s\n",
+        p->segment_size / 1024u, durabilities[p->durability], p->durability_n, p->keeper, p->reader, p->retention,
+        p->reuse, p->syncs, p->rolls, sim_record_sizes.payload_max,
+        sim_record_sizes.by_life ? ", other sizes in each life" : "");
 }
 
 /* -------------------------------------------------------------------------------------- appending */
@@ -243,6 +245,7 @@ static int try_open(uint32_t flags)
     options.durability = p->durability;
     options.durability_n = p->durability_n;
     options.flags = flags | (p->keeper ? CHRON_KEEPER : 0);
+    options.flags |= p->reuse == 1 || (p->reuse && life->truth.lives > 0) ? CHRON_REUSE : 0;
     options.retention = p->retention ? &retention : NULL;
     sim_process_die_after(dies_after);
     status = chron_writer_open(SIM_QUEUE, &options, &writer);

@@ -21,6 +21,7 @@ typedef struct sim_profile {
     int keeper;
     int reader;    /* there is a named one */
     int retention; /* automatic */
+    int reuse;     /* of what it deletes; 2: but not in the process that makes the queue */
     int syncs;     /* one operation in so many; 0: never */
     int rolls;     /* the same */
     uint32_t operations_max;

@@ -30,6 +30,7 @@
 #define CHRON__TYPE_OURS 0xFFFFu /* type_id of END */
 #define CHRON__COMPAT_KNOWN 0u   /* no flags yet: unknown compat flags are ignored ... */
 #define CHRON__INCOMPAT_FENCE 1u /* ... unknown incompat flags refuse the file. Doorbell: there is a word `fence` */
+#define CHRON__INCOMPAT_REUSE 1u /* queue.meta, segment: who maps a segment shares it, for its file may be used again */
 
 #define CHRON__MAGIC_META "CHRONQUE"
 #define CHRON__MAGIC_SEGMENT "CHRONSEG"
@@ -233,12 +234,18 @@ typedef struct chron__words {
     uint32_t segments; /* segment files that there are */
     uint32_t
         group; /* where the batch or claim begins (in the same units) that is not published yet; 0: there is none */
+    uint32_t oldest;       /* base_seq of the first segment there is, low and */
+    uint32_t oldest_high;  /* high word; for readers */
+    uint32_t oldest_check; /* of both: another one, and they are being stored, or never were */
 } chron__words;
 
 _Static_assert(offsetof(chron__words, base) == 4, "format");
 _Static_assert(offsetof(chron__words, intent) == 8, "format");
 _Static_assert(offsetof(chron__words, segments) == 12, "format");
 _Static_assert(offsetof(chron__words, group) == 16, "format");
+_Static_assert(offsetof(chron__words, oldest) == 20, "format");
+_Static_assert(offsetof(chron__words, oldest_high) == 24, "format");
+_Static_assert(offsetof(chron__words, oldest_check) == 28, "format");
 
 /* In `gaps`, one after the other behind the file header: seqs that are gone. CRC over bytes 0 to 59. */
 typedef struct chron__gap_entry {

@@ -19,7 +19,7 @@ ENDS_WITH(chron_retention, keep_snapshot);
 ENDS_WITH(chron_source, timestamp_ns);
 ENDS_WITH(chron_columns, payload_bytes);
 ENDS_WITH(chron_recovery, repaired_files);
-ENDS_WITH(chron_writer_stats, keeper_last_error);
+ENDS_WITH(chron_writer_stats, reused_segments);
 ENDS_WITH(chron_reader_stats, unread);
 ENDS_WITH(chron_queue_info, quarantine_bytes);
 ENDS_WITH(chron_segment_info, epoch);

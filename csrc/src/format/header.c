@@ -46,6 +46,8 @@ static void decode(const uint8_t *bytes, chron__file_header *out)
 /* A flag says something about one kind of file only. */
 static uint32_t known_features(const char *magic)
 {
+    if (memcmp(magic, CHRON__MAGIC_META, 8) == 0 || memcmp(magic, CHRON__MAGIC_SEGMENT, 8) == 0)
+        return CHRON__INCOMPAT_REUSE;
     return memcmp(magic, CHRON__MAGIC_DOORBELL, 8) == 0 ? CHRON__INCOMPAT_FENCE : 0;
 }
 

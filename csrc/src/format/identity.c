@@ -75,6 +75,30 @@ enum chron__whence chron__state_whence(const uint8_t *base, const chron__slot_va
     return CHRON__FROM_HERE;
 }
 
+#define OLDEST_CHECK 0x4F4C4453u /* so that zeros are no value */
+
+void chron__oldest_store(uint8_t *base, uint64_t base_seq)
+{
+    const uint32_t low = (uint32_t)base_seq;
+    const uint32_t high = (uint32_t)(base_seq >> 32);
+
+    chron__word_store(base, offsetof(chron__words, oldest), low);
+    chron__word_store(base, offsetof(chron__words, oldest_high), high);
+    chron__word_store(base, offsetof(chron__words, oldest_check), low ^ high * 3u ^ OLDEST_CHECK);
+}
+
+int chron__oldest_load(const uint8_t *base, uint64_t *base_seq)
+{
+    const uint8_t *at = base + CHRON__WORDS_AT;
+    /* [INTENT] with chron__oldest_store, of a writer that may be at it: the third word fits no other two */
+    const uint32_t low = chron__load_acquire_le32(at + offsetof(chron__words, oldest));
+    const uint32_t high = chron__load_acquire_le32(at + offsetof(chron__words, oldest_high));   /* [INTENT] */
+    const uint32_t check = chron__load_acquire_le32(at + offsetof(chron__words, oldest_check)); /* [INTENT] */
+
+    *base_seq = (uint64_t)high << 32 | low;
+    return check == (low ^ high * 3u ^ OLDEST_CHECK);
+}
+
 int chron__words_load(const uint8_t *base, uint64_t epoch, chron__words *out)
 {
     const uint8_t *at = base + CHRON__WORDS_AT;

@@ -32,6 +32,11 @@ static inline void chron__word_store(uint8_t *base, size_t word, uint32_t value)
     chron__store_release_le32(base + CHRON__WORDS_AT + word, value); /* [INTENT] with chron__words_load */
 }
 
+/* The first segment there is. One thread at a time (clean_lock, or an opening). */
+void chron__oldest_store(uint8_t *base, uint64_t base_seq);
+/* What was said last, if all of it is there: 1. */
+int chron__oldest_load(const uint8_t *base, uint64_t *base_seq);
+
 /* Before anything is placed in front of `intent` (bytes): say so. Owner's thread. */
 static inline void chron__intent_store(uint8_t *base, uint64_t intent)
 {

@@ -64,6 +64,11 @@ int chron__seg_step(const chron__seg *seg, chron__walk *walk, int check_crc, chr
     }
     if (state == CHRON__REC_BROKEN)
         return broken(walk, stop, "its length is impossible");
+    if (__builtin_expect(chron__rec_seq(rec) != walk->next_seq || chron__rec_epoch(rec) < walk->epoch, 0) &&
+        chron__seg_is_stale(seg, rec)) {
+        *stop = CHRON__STOP_NONE;
+        return 0;
+    }
     if (chron__rec_seq(rec) != walk->next_seq)
         return broken(walk, stop, "another seq stands in its place");
     if (chron__rec_epoch(rec) < walk->epoch)
@@ -263,29 +268,58 @@ static int end_of(const chron__seg *seg, uint64_t known, uint64_t *next_seq)
     if (chron__map_faulted(&seg->map))
         return chron__seg_fail_fault(seg, "");
     return offset <= seg->size - CHRON__RECORD_HEADER &&
-           chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END;
+           chron__rec_load(seg->map.base, seg->size, offset, &rec) == CHRON__REC_END && !chron__seg_is_stale(seg, &rec);
 }
 
 /*
- * The segment that a living writer says it appends to. Only its low word is told: the rest is that of what is known, or else no
+ * The segment that a living writer says it appends to. Only its low word is told: the rest is that of what is `near`, or else no
  * file bears the name. 1; 0: look at the directory.
  */
+static int told_base(const chron__queue *q, uint64_t near, chron__words *words, uint64_t *base_seq)
+{
+    chron__slot_value state;
+
+    if (!chron__queue_state(q, &state) || !chron__words_load(q->meta.base, state.epoch, words) ||
+        chron__queue_writer_alive(q) != 1)
+        return 0;
+    *base_seq = (near & ~(uint64_t)UINT32_MAX) | words->base;
+    if (*base_seq < near && near - *base_seq > UINT32_MAX / 2u)
+        *base_seq += (uint64_t)UINT32_MAX + 1u;
+    return 1;
+}
+
 static int open_told(const chron__queue *q, chron__seg *held, uint64_t known, chron__seg **out)
 {
     uint64_t near = held && held->base_seq > known ? held->base_seq : known;
-    chron__slot_value state;
     chron__words words;
     uint64_t base_seq;
 
-    if (!chron__queue_state(q, &state) || !chron__words_load(q->meta.base, state.epoch, &words) ||
-        chron__queue_writer_alive(q) != 1)
+    if (!told_base(q, near, &words, &base_seq))
         return 0;
-    base_seq = (near & ~(uint64_t)UINT32_MAX) | words.base;
-    if (base_seq < near && near - base_seq > UINT32_MAX / 2u)
-        base_seq += (uint64_t)UINT32_MAX + 1u;
     if (held && held->base_seq == base_seq)
         *out = chron__seg_retain(held);
     return *out || chron__seg_open(q, base_seq, 0, out) == 0;
+}
+
+int chron__queue_told(const chron__queue *q, chron__told *out)
+{
+    char name[CHRON__NAME_BYTES];
+    chron__slot_value state;
+    chron__words words;
+    chron__stat there;
+    uint64_t near;
+
+    memset(out, 0, sizeof *out);
+    if (!q->meta.base || !chron__oldest_load(q->meta.base, &out->oldest))
+        return 0;
+    (void)chron__queue_state(q, &state);
+    near = chron__known_end(&state) > out->oldest ? chron__known_end(&state) : out->oldest;
+    if (!told_base(q, near, &words, &out->active) || out->active < out->oldest)
+        return 0;
+    out->segments = words.segments;
+    chron__segment_name(out->oldest, name);
+    /* Somebody else than the writer may have deleted it. */
+    return words.segments > 0 && q->io->stat_name(q->io, q->dir, name, &there) == 0;
 }
 
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq)

@@ -62,6 +62,7 @@ int chron__queue_take_geometry(chron__queue *q, const chron__file_header *header
     memcpy(q->uuid, header->uuid, sizeof q->uuid);
     q->segment_size = size;
     q->created_ns = header->created_ns;
+    q->reuses = (header->incompat & CHRON__INCOMPAT_REUSE) != 0;
     return 0;
 }
 
@@ -104,12 +105,11 @@ int chron__queue_open(chron__queue *q, const chron__io *io, const char *path, ui
     return status < 0 ? status : chron__queue_open_meta(q, path, 0);
 }
 
-#define META_TEMPORARY CHRON__FILE_META ".tmp"
-
 void chron__queue_encode_geometry(const chron__queue *q, uint8_t *page)
 {
     chron__file_header header = {.stride = CHRON__STRIDE, .segment_size = q->segment_size, .created_ns = q->created_ns};
 
+    header.incompat = q->reuses ? CHRON__INCOMPAT_REUSE : 0;
     memcpy(header.magic, CHRON__MAGIC_META, sizeof header.magic);
     memcpy(header.uuid, q->uuid, sizeof header.uuid);
     chron__header_encode(&header, page);
@@ -124,21 +124,20 @@ static int write_page(const chron__queue *q, int fd, const uint8_t *page)
     return status < 0 ? (int)status : q->io->sync_file(q->io, fd);
 }
 
-/* A new queue.meta, synced, under another name. */
-static int write_meta(const chron__queue *q, const uint8_t *page, unsigned mode)
+int chron__queue_write_meta(const chron__queue *q, const uint8_t *page, unsigned mode)
 {
     const chron__io *io = q->io;
     int status;
     int fd;
 
-    (void)io->unlink(io, q->dir, META_TEMPORARY); /* of a creation that was cut off; usually there is none */
-    fd = io->open_file(io, q->dir, META_TEMPORARY, CHRON__OPEN_CREATE | CHRON__OPEN_EXCLUSIVE, mode);
+    (void)io->unlink(io, q->dir, CHRON__FILE_META_NEW); /* of a creation that was cut off; usually there is none */
+    fd = io->open_file(io, q->dir, CHRON__FILE_META_NEW, CHRON__OPEN_CREATE | CHRON__OPEN_EXCLUSIVE, mode);
     if (fd < 0)
-        return chron__fail_sys(fd, META_TEMPORARY, "cannot create queue.meta");
+        return chron__fail_sys(fd, CHRON__FILE_META_NEW, "cannot create queue.meta");
     status = write_page(q, fd, page);
     io->close_file(io, fd);
     if (status < 0) {
-        (void)io->unlink(io, q->dir, META_TEMPORARY);
+        (void)io->unlink(io, q->dir, CHRON__FILE_META_NEW);
         return chron__fail_sys(status, CHRON__FILE_META, "cannot write queue.meta");
     }
     return 0;
@@ -158,7 +157,7 @@ int chron__queue_prepare_meta(chron__queue *q, uint64_t segment_size, unsigned m
     q->created_ns = state.time_ns;
     chron__queue_encode_geometry(q, page);
     chron__slots_store(page, &state, CHRON__SLOTS_TURN);
-    return write_meta(q, page, mode);
+    return chron__queue_write_meta(q, page, mode);
 }
 
 int chron__queue_name_meta(const chron__queue *q)
@@ -166,7 +165,15 @@ int chron__queue_name_meta(const chron__queue *q)
     int status = q->io->sync_dir(q->io, q->dir);
 
     if (status >= 0)
-        status = q->io->rename_new(q->io, q->dir, META_TEMPORARY, CHRON__FILE_META);
+        status = q->io->rename_new(q->io, q->dir, CHRON__FILE_META_NEW, CHRON__FILE_META);
+    if (status >= 0)
+        status = q->io->sync_dir(q->io, q->dir);
+    return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot give queue.meta its name") : 0;
+}
+
+int chron__queue_swap_meta(const chron__queue *q)
+{
+    int status = q->io->rename(q->io, q->dir, CHRON__FILE_META_NEW, q->dir, CHRON__FILE_META);
     if (status >= 0)
         status = q->io->sync_dir(q->io, q->dir);
     return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot give queue.meta its name") : 0;
@@ -174,15 +181,10 @@ int chron__queue_name_meta(const chron__queue *q)
 
 int chron__queue_replace_meta(const chron__queue *q, const uint8_t *page, unsigned mode)
 {
-    int status = write_meta(q, page, mode);
+    int status = chron__queue_write_meta(q, page, mode);
 
-    if (status < 0)
-        return status;
     CHRON__STEP("rebuild: queue.meta prepared");
-    status = q->io->rename(q->io, q->dir, META_TEMPORARY, q->dir, CHRON__FILE_META);
-    if (status >= 0)
-        status = q->io->sync_dir(q->io, q->dir);
-    return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot give queue.meta its name") : 0;
+    return status < 0 ? status : chron__queue_swap_meta(q);
 }
 
 void chron__queue_close(chron__queue *q)

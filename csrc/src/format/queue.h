@@ -24,6 +24,7 @@ typedef struct chron__queue {
     uint8_t uuid[16];
     uint64_t segment_size;
     uint64_t created_ns;
+    int reuses; /* files of segments that were deleted may become others (write/reuse.c) */
 } chron__queue;
 
 /* First seqs of the segments there are, ascending. Free with chron__bases_free. */
@@ -46,7 +47,12 @@ int chron__queue_open(chron__queue *q, const chron__io *io, const char *path, ui
 int chron__queue_prepare_meta(chron__queue *q, uint64_t segment_size, unsigned mode);
 /* Give it its name, which must be free, and put that on disk. */
 int chron__queue_name_meta(const chron__queue *q);
-/* A page of queue.meta in the place of what has its name, in one step. On disk. */
+#define CHRON__FILE_META_NEW CHRON__FILE_META ".tmp"
+/* A page of queue.meta, synced, in a new file of that name. */
+int chron__queue_write_meta(const chron__queue *q, const uint8_t *page, unsigned mode);
+/* It takes the place of queue.meta, in one step, and on disk. */
+int chron__queue_swap_meta(const chron__queue *q);
+/* Both. */
 int chron__queue_replace_meta(const chron__queue *q, const uint8_t *page, unsigned mode);
 
 /* The header of queue.meta, decoded: take the geometry over. ECORRUPT if it is impossible. */

@@ -30,6 +30,7 @@ static chron__seg *seg_new(const chron__queue *q)
     seg->fd = -1;
     seg->size = q->segment_size;
     seg->data_offset = chron__data_offset(q->segment_size);
+    seg->was_used = q->reuses;
     chron__set32(&seg->references, 1);
     return seg;
 }
@@ -76,7 +77,8 @@ int chron__seg_fail_fault(const chron__seg *seg, const char *then)
     return chron__at(chron__fail_fault(what, then), name, 0, seg->base_seq);
 }
 
-static int check_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, const char *name)
+/* *is_stale: it is the header of a segment that the file was before. */
+static int check_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, const char *name, int *is_stale)
 {
     uint8_t copy[sizeof(chron__file_header)];
     chron__file_header header;
@@ -86,6 +88,7 @@ static int check_header(const chron__queue *q, chron__seg *seg, uint64_t base_se
     status = chron__header_decode(copy, CHRON__MAGIC_SEGMENT, q->uuid, name, &header);
     if (status < 0)
         return status;
+    *is_stale = seg->was_used && header.base_seq < base_seq;
     if (header.base_seq != base_seq)
         return chron__at(chron__fail(CHRON_ECORRUPT,
                                      "%s says that it begins with seq %" PRIu64 ": it was renamed, or is damaged", name,
@@ -121,18 +124,20 @@ static int map_file(chron__seg *seg, int fd, int writable, const char *name)
 /* The header, if it can be had: else what is known without it. */
 static int take_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, int flags, const char *name)
 {
+    int is_stale = 0;
     int status;
 
     if (flags & CHRON__SEG_UNCHECKED) {
         seg->base_seq = base_seq;
         return 0;
     }
-    status = check_header(q, seg, base_seq, name);
+    status = check_header(q, seg, base_seq, name, &is_stale);
     if (status < 0 && chron__map_faulted(&seg->map)) { /* the zeros that were checked are the guard's */
         seg->base_seq = base_seq;
         return chron__seg_fail_fault(seg, "");
     }
-    if (status != -CHRON_ECORRUPT || !(flags & CHRON__SEG_HEADLESS) || chron__header_is_whole(seg->map.base))
+    if (status != -CHRON_ECORRUPT || !(flags & CHRON__SEG_HEADLESS) ||
+        (chron__header_is_whole(seg->map.base) && !is_stale))
         return status; /* a whole one is that of another segment, or queue */
     seg->headless = 1;
     seg->base_seq = base_seq;
@@ -186,17 +191,35 @@ static int take_size(const chron__queue *q, chron__seg *seg, uint64_t bytes, int
                      name, 0, CHRON_SEQ_NONE);
 }
 
+static int gone(uint64_t base_seq, const char *name)
+{
+    return chron__at(chron__fail(CHRON_EGONE, "there is no segment %s", name), name, 0, base_seq);
+}
+
 static int fail_open(int status, uint64_t base_seq, int flags, const char *name)
 {
     if (status == -ENOENT)
-        return chron__at(chron__fail(CHRON_EGONE, "there is no segment %s", name), name, 0, base_seq);
+        return gone(base_seq, name);
     if (status == -EINVAL || status == -ELOOP || (status == -EIO && flags & CHRON__SEG_SALVAGE))
         return chron__at(chron__fail(CHRON_ECORRUPT, "%s is no regular file, or cannot be read at all", name), name, 0,
                          base_seq);
     return chron__fail_sys(status, name, "cannot open %s", name);
 }
 
-/* Map the file `fd`, which seg takes over, and look at what is in it. */
+/*
+ * Who shares a file keeps the writer from using it for other records (write/reuse.c). In a queue that does not reuse this is
+ * only in case it begins to, and may as well be forbidden.
+ */
+static int share(const chron__queue *q, const chron__seg *seg, uint64_t base_seq, const char *name)
+{
+    int status = q->fs & CHRON__FS_REUSE ? q->io->share(q->io, seg->fd) : 0;
+
+    if (status == -EAGAIN) /* the writer has given it up since the name was looked up */
+        return gone(base_seq, name);
+    return status < 0 && (q->reuses || q->meta_lost) ? chron__fail_sys(status, name, "cannot lock %s", name) : 0;
+}
+
+/* Map the file `fd`, which seg takes over, and look at what is in it: not before it is shared. */
 static int take_file(const chron__queue *q, chron__seg *seg, int fd, uint64_t base_seq, int flags, const char *name)
 {
     uint64_t bytes = 0;
@@ -205,13 +228,18 @@ static int take_file(const chron__queue *q, chron__seg *seg, int fd, uint64_t ba
     seg->fd = fd;
     if (status < 0)
         return chron__fail_sys(status, name, "cannot open %s", name);
-    status = take_size(q, seg, bytes, flags, name);
+    status = share(q, seg, base_seq, name);
+    if (status == 0)
+        status = take_size(q, seg, bytes, flags, name);
     if (status == 0)
         status = map_file(seg, fd, flags & CHRON__SEG_WRITE, name);
     if (status == 0 && flags & CHRON__SEG_SALVAGE)
         status = blank_unreadable(seg, name);
     if (status == 0)
         status = take_header(q, seg, base_seq, flags, name);
+    /* A file that is about to become another segment has lost this name before. */
+    if ((status == -CHRON_ECORRUPT || seg->headless) && q->io->same_file(q->io, fd, q->dir, name) == 0)
+        return gone(base_seq, name);
     return status == 0 && flags & CHRON__SEG_WRITE ? fill(seg, name) : status;
 }
 
@@ -247,7 +275,7 @@ int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__
     return 0;
 }
 
-static int discard(const chron__queue *q, chron__seg *seg, const char *temporary, int status)
+int chron__seg_discard(const chron__queue *q, chron__seg *seg, const char *temporary, int status)
 {
     chron__seg_release(seg);
     (void)q->io->unlink(q->io, q->dir, temporary);
@@ -274,8 +302,9 @@ int chron__seg_create(const chron__queue *q, const char *temporary, unsigned mod
     seg->fd = fd;
     status = io->allocate(io, fd, seg->size);
     if (status < 0)
-        return discard(q, seg, temporary,
-                       chron__fail_sys(status, temporary, "cannot allocate a segment of %" PRIu64 " bytes", seg->size));
+        return chron__seg_discard(
+            q, seg, temporary,
+            chron__fail_sys(status, temporary, "cannot allocate a segment of %" PRIu64 " bytes", seg->size));
     *out = seg;
     return 0;
 }
@@ -290,7 +319,8 @@ int chron__seg_zero(const chron__queue *q, chron__seg *seg, const char *temporar
     CHRON__ASSERT(!seg->map.base); /* a mapped one may have records */
     status = q->io->write_at(q->io, seg->fd, zeros, (size_t)bytes, seg->zeroed);
     if (status < 0)
-        return discard(q, seg, temporary, chron__fail_sys((int)status, temporary, "cannot prepare a segment"));
+        return chron__seg_discard(q, seg, temporary,
+                                  chron__fail_sys((int)status, temporary, "cannot prepare a segment"));
     seg->zeroed += bytes;
     return 0;
 }
@@ -300,8 +330,48 @@ int chron__seg_map(const chron__queue *q, chron__seg *seg, const char *temporary
     int status = map_file(seg, seg->fd, 1, temporary);
 
     if (status < 0)
-        return discard(q, seg, temporary, status);
+        return chron__seg_discard(q, seg, temporary, status);
     chron__set64(&seg->touched, 0);
+    return 0;
+}
+
+int chron__seg_adopt(const chron__queue *q, const char *temporary, chron__seg **out)
+{
+    chron__seg *seg = seg_new(q);
+
+    *out = NULL;
+    if (!seg)
+        return -ENOMEM;
+    seg->fd = q->io->open_file(q->io, q->dir, temporary, CHRON__OPEN_WRITE, 0);
+    if (seg->fd < 0) {
+        int status = seg->fd;
+
+        free(seg);
+        return status;
+    }
+    *out = seg;
+    return 0;
+}
+
+int chron__seg_wipe(const chron__queue *q, chron__seg *seg, const char *temporary, uint64_t bytes)
+{
+    uint64_t from = seg->zeroed;
+    int is_mapped = seg->map.base != NULL;
+    int status = is_mapped ? 0 : map_file(seg, seg->fd, 1, temporary);
+
+    if (status < 0)
+        return chron__seg_discard(q, seg, temporary, status);
+    CHRON__ASSERT(seg->is_old && from <= seg->size);
+    if (bytes > seg->size - from)
+        bytes = seg->size - from;
+    if (chron__get64(&seg->touched) <= from) /* mapped anew: not one fault for each page */
+        chron__populate(seg->map.base + from, (size_t)bytes);
+    memset(seg->map.base + from, 0, (size_t)bytes);
+    seg->zeroed = from + bytes;
+    if (chron__get64(&seg->touched) < seg->zeroed)
+        chron__set64(&seg->touched, seg->zeroed);
+    if (chron__map_faulted(&seg->map))
+        return chron__seg_discard(q, seg, temporary, chron__fail_fault(temporary, ""));
     return 0;
 }
 
@@ -318,6 +388,7 @@ void chron__seg_write_header(const chron__queue *q, chron__seg *seg, uint64_t ba
         .epoch = epoch,
     };
 
+    header.incompat = q->reuses ? CHRON__INCOMPAT_REUSE : 0;
     memcpy(header.magic, CHRON__MAGIC_SEGMENT, sizeof header.magic);
     memcpy(header.uuid, q->uuid, sizeof header.uuid);
     CHRON__ASSERT(prev_base == CHRON_SEQ_NONE || prev_base < base_seq); /* no segment but the newest is empty */
@@ -327,6 +398,13 @@ void chron__seg_write_header(const chron__queue *q, chron__seg *seg, uint64_t ba
     seg->prev_base = prev_base;
     seg->epoch = epoch;
     seg->created_ns = created_ns;
+}
+
+int chron__seg_is_stale(const chron__seg *seg, const chron__rec *rec)
+{
+    if (!seg->was_used || (chron__rec_seq(rec) >= seg->base_seq && chron__rec_epoch(rec) >= (uint32_t)seg->epoch))
+        return 0;
+    return chron__rec_crc_ok(rec, rec->payload); /* else it may be one of ours, and damaged */
 }
 
 /* ------------------------------------------------------------------------------------------- seal */

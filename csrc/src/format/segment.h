@@ -18,6 +18,7 @@ typedef struct chron__seg {
     int fd;                /* if it was kept, else -1 */
     int headless;          /* see CHRON__SEG_HEADLESS */
     int is_remnant;        /* see CHRON__SEG_SALVAGE */
+    int was_used;          /* it may hold, after a loss of power, what its file held as another segment */
     chron__a32 references; /* [REFS] */
     uint64_t base_seq;
     uint64_t prev_base;
@@ -26,7 +27,8 @@ typedef struct chron__seg {
     uint64_t created_ns;
     uint64_t epoch;
     chron__a64 touched; /* [TOUCH] writer: pages below this offset have been prepared, or are being */
-    uint64_t zeroed;    /* of a new file: bytes that chron__seg_zero() has written */
+    uint64_t zeroed;    /* of a new file: bytes that chron__seg_zero() has written; of an old one: chron__seg_wipe() */
+    int is_old;         /* it was another segment before: all of it has to be wiped */
 } chron__seg;
 
 /* The seal, decoded. */
@@ -87,6 +89,21 @@ int chron__seg_zero(const chron__queue *q, chron__seg *seg, const char *temporar
 /* Map it for writing. On failure it is gone, and its file. */
 int chron__seg_map(const chron__queue *q, chron__seg *seg, const char *temporary);
 
+/* A file that was a segment, and has lost that name to `temporary`: open, not mapped. */
+int chron__seg_adopt(const chron__queue *q, const char *temporary, chron__seg **out);
+/*
+ * Zeros in the next `bytes` of it, or in all that is left; mapped, if it was not. Only if it is owned (chron__io.own), and the
+ * loss of its name is on disk. On failure it is gone, and its file.
+ */
+int chron__seg_wipe(const chron__queue *q, chron__seg *seg, const char *temporary, uint64_t bytes);
+/* Is it mapped, and all of it zero? Then it can get its header. */
+static inline int chron__seg_is_ready(const chron__seg *seg)
+{
+    return seg->map.base && (!seg->is_old || seg->zeroed == seg->size);
+}
+/* Give up its memory, and unlink its file. Returns status. */
+int chron__seg_discard(const chron__queue *q, chron__seg *seg, const char *temporary, int status);
+
 /* Give it its header: it becomes the segment that begins with base_seq. Not yet renamed. */
 void chron__seg_write_header(const chron__queue *q, chron__seg *seg, uint64_t base_seq, uint64_t prev_base,
                              uint64_t epoch, uint64_t created_ns);
@@ -103,6 +120,12 @@ int chron__seal_decode(const uint8_t *page, uint64_t base_seq, chron__seal_value
 /* Sealed now. */
 void chron__seg_seal_store(chron__seg *seg, const chron__tally *tally, uint64_t end_offset);
 void chron__seg_unseal(chron__seg *seg);
+
+/*
+ * Is this record one of another segment, which the file was before? After a loss of power those may be there where zeros, or
+ * what came after them, did not reach the disk: they count as zeros. Reads the payload.
+ */
+int chron__seg_is_stale(const chron__seg *seg, const chron__rec *rec);
 
 /* Its mapping has faulted: EIO. `then` as for chron__fail_fault(). */
 int chron__seg_fail_fault(const chron__seg *seg, const char *then) __attribute__((cold));
@@ -175,6 +198,17 @@ uint64_t chron__known_end(const chron__slot_value *state);
  * or NULL.
  */
 int chron__log_end(const chron__queue *q, chron__seg *held, uint64_t *next_seq);
+
+/*
+ * What a living writer says of its segments: the first, that it appends to (of both the base_seq), and how many there are. 1; 0:
+ * there is none, or it does not say: then the directory has to be looked at. Whoever is told may find the first deleted since.
+ */
+typedef struct chron__told {
+    uint64_t oldest;
+    uint64_t active;
+    uint64_t segments;
+} chron__told;
+int chron__queue_told(const chron__queue *q, chron__told *out);
 
 /* The highest epoch that any whole record in the segment has, remnants included; 0 if there is none. Reads all of it. */
 uint32_t chron__seg_highest_epoch(const chron__seg *seg);

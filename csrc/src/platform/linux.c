@@ -334,22 +334,22 @@ static const struct {
     uint32_t type;
     int kind;
 } kinds[] = {
-    {0x00006969u, CHRON__FS_NETWORK},     /* NFS */
-    {0x0000517Bu, CHRON__FS_NETWORK},     /* SMB */
-    {0xFF534D42u, CHRON__FS_NETWORK},     /* CIFS */
-    {0xFE534D42u, CHRON__FS_NETWORK},     /* SMB2 */
-    {0x01021997u, CHRON__FS_NETWORK},     /* 9P */
-    {0x00C36400u, CHRON__FS_NETWORK},     /* Ceph */
-    {0x5346414Fu, CHRON__FS_NETWORK},     /* AFS (OpenAFS) */
-    {0x6B414653u, CHRON__FS_NETWORK},     /* AFS (the kernel's) */
-    {0x73757245u, CHRON__FS_NETWORK},     /* Coda */
-    {0x0BD00BD0u, CHRON__FS_NETWORK},     /* Lustre */
-    {0x47504653u, CHRON__FS_NETWORK},     /* GPFS */
-    {0x0000EF53u, CHRON__FS_LARGE_PAGES}, /* ext4 */
-    {0x58465342u, CHRON__FS_LARGE_PAGES}, /* xfs */
-    {0x01021994u, CHRON__FS_VOLATILE},    /* tmpfs */
-    {0x858458F6u, CHRON__FS_VOLATILE},    /* ramfs */
-    {0x958458F6u, CHRON__FS_VOLATILE},    /* hugetlbfs */
+    {0x00006969u, CHRON__FS_NETWORK},                       /* NFS */
+    {0x0000517Bu, CHRON__FS_NETWORK},                       /* SMB */
+    {0xFF534D42u, CHRON__FS_NETWORK},                       /* CIFS */
+    {0xFE534D42u, CHRON__FS_NETWORK},                       /* SMB2 */
+    {0x01021997u, CHRON__FS_NETWORK},                       /* 9P */
+    {0x00C36400u, CHRON__FS_NETWORK},                       /* Ceph */
+    {0x5346414Fu, CHRON__FS_NETWORK},                       /* AFS (OpenAFS) */
+    {0x6B414653u, CHRON__FS_NETWORK},                       /* AFS (the kernel's) */
+    {0x73757245u, CHRON__FS_NETWORK},                       /* Coda */
+    {0x0BD00BD0u, CHRON__FS_NETWORK},                       /* Lustre */
+    {0x47504653u, CHRON__FS_NETWORK},                       /* GPFS */
+    {0x0000EF53u, CHRON__FS_LARGE_PAGES | CHRON__FS_REUSE}, /* ext4 */
+    {0x58465342u, CHRON__FS_LARGE_PAGES | CHRON__FS_REUSE}, /* xfs */
+    {0x01021994u, CHRON__FS_VOLATILE | CHRON__FS_REUSE},    /* tmpfs */
+    {0x858458F6u, CHRON__FS_VOLATILE},                      /* ramfs */
+    {0x958458F6u, CHRON__FS_VOLATILE},                      /* hugetlbfs */
 };
 
 int chron__os_fs_kind(int fd)

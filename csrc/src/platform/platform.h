@@ -68,6 +68,7 @@ typedef struct chron__stat {
 #define CHRON__FS_NETWORK 1
 #define CHRON__FS_VOLATILE 2    /* keeps nothing over a loss of power: tmpfs, ramfs */
 #define CHRON__FS_LARGE_PAGES 4 /* caches what is written in one go as large pages, and writes in place: ext4, xfs */
+#define CHRON__FS_REUSE 8       /* tells who else has a file open, and holds locks by mappings: ext4, xfs, tmpfs */
 
 typedef struct chron__io chron__io;
 struct chron__io {
@@ -134,6 +135,15 @@ struct chron__io {
      * the buffer are multiples of CHRON__DIRECT_ALIGN. Returns how many bytes; -ENOTSUP where that cannot be read.
      */
     int64_t (*read_device)(const chron__io *io, int dir, const char *name, void *buffer, size_t bytes, uint64_t offset);
+    /*
+     * Files whose bytes may be given away (CHRON__FS_REUSE). share: keep others from owning this file for as long as `fd`
+     * is open, or a mapping that was made through it is there; -EAGAIN if somebody owns it. own: 0 if nobody but this open
+     * file has it open or mapped, in any process, and no more than one name leads to it; nobody can share it from then on,
+     * until disown, or until the open file is closed. Neither waits.
+     */
+    int (*share)(const chron__io *io, int fd);
+    int (*own)(const chron__io *io, int fd);
+    void (*disown)(const chron__io *io, int fd);
 };
 
 /* The real disk. */
@@ -250,6 +260,11 @@ int chron__random(void *buffer, size_t bytes);
 int64_t chron__pid(void);
 uint64_t chron__descriptor_limit(void);           /* how many this process may have open */
 void chron__hostname(char *buffer, size_t bytes); /* always NUL-terminated */
+
+/* own.c, of the table. */
+int chron__os_share(const chron__io *io, int fd);
+int chron__os_own(const chron__io *io, int fd);
+void chron__os_disown(const chron__io *io, int fd);
 
 /* Implemented per system (linux.c, other.c), called by posix.c and guard.c only. */
 int chron__os_allocate(int fd, uint64_t bytes); /* -ENOSYS: write it out */

@@ -32,6 +32,8 @@ _Static_assert(sizeof(off_t) == 8, "files of more than 2 GiB");
 
 #define TRANSFER_MAX ((size_t)1 << 30) /* of one read or write: some systems refuse INT_MAX and more */
 #define ZEROS_BYTES 65536u
+#define LEASE_TRIES 1000       /* an opening waits so often for somebody who has a lease on the file, */
+#define LEASE_PAUSE_NS 100000u /* 0.1 ms each time: chron__os_own gives it back at once */
 
 static int fail_errno(void)
 {
@@ -104,6 +106,7 @@ static int open_file(const chron__io *io, int dir, const char *name, int flags, 
     /* O_NONBLOCK: a FIFO under this name must not hold us up before we have seen that it is one. */
     int how = O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK;
     struct stat st;
+    int tries = 0;
     int status;
     int fd;
 
@@ -113,11 +116,12 @@ static int open_file(const chron__io *io, int dir, const char *name, int flags, 
         how |= O_CREAT;
     if (flags & CHRON__OPEN_EXCLUSIVE)
         how |= O_EXCL;
-    do {
-        fd = openat(dir, name, how, (mode_t)mode);
-    } while (fd < 0 && errno == EINTR);
-    if (fd < 0)
-        return open_error();
+    while ((fd = openat(dir, name, how, (mode_t)mode)) < 0) {
+        if (errno == EAGAIN && ++tries < LEASE_TRIES) /* O_NONBLOCK, and a lease */
+            (void)chron__sleep_ns(LEASE_PAUSE_NS);
+        else if (errno != EINTR)
+            return open_error();
+    }
     fd = away_from_standard(fd);
     if (fd < 0)
         return fd;
@@ -582,4 +586,7 @@ const chron__io chron__io_posix = {
     .remove_dir = remove_dir,
     .start_sync = start_sync,
     .read_device = read_device,
+    .share = chron__os_share,
+    .own = chron__os_own,
+    .disown = chron__os_disown,
 };

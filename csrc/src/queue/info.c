@@ -26,10 +26,26 @@ static int open_path(const char *path, int checked, chron__queue *q)
     return checked < 0 ? checked : chron__fail(CHRON_EINVAL, "the path is NULL");
 }
 
+/* The oldest seq and how many segments there are; a directory of many is looked at only if no writer tells. */
+static int log_front(const chron__queue *q, uint64_t *oldest, uint64_t *segments)
+{
+    chron__told told;
+    chron__bases bases;
+    int status = chron__queue_told(q, &told) ? 1 : chron__queue_list(q, &bases);
+
+    *oldest = told.oldest;
+    *segments = told.segments;
+    if (status != 0)
+        return status < 0 ? status : 0;
+    *segments = bases.count;
+    *oldest = bases.count ? bases.at[0] : 0;
+    chron__bases_free(&bases);
+    return 0;
+}
+
 static int fill_info(const chron__queue *q, chron_queue_info *out)
 {
     chron__slot_value state;
-    chron__bases bases;
     chron__writer_line line;
     chron__kept_list kept;
     int known = chron__queue_state(q, &state);
@@ -59,17 +75,14 @@ static int fill_info(const chron__queue *q, chron_queue_info *out)
         out->quarantine_bytes = kept.bytes;
         chron__kept_free(&kept);
     }
-    status = chron__queue_list(q, &bases);
+    status = log_front(q, &out->oldest_seq, &out->segments);
     if (status < 0)
         return status;
-    out->segments = bases.count;
-    out->bytes = bases.count * q->segment_size;
-    out->oldest_seq = bases.count ? bases.at[0] : state.next_seq;
+    out->bytes = out->segments * q->segment_size;
     out->next_seq = state.next_seq;
-    if (bases.count)
-        status = chron__log_end(q, NULL, &out->next_seq);
-    chron__bases_free(&bases);
-    return status;
+    if (out->segments == 0)
+        out->oldest_seq = state.next_seq;
+    return out->segments ? chron__log_end(q, NULL, &out->next_seq) : 0;
 }
 
 int chron_queue_info_get(const char *path, chron_queue_info *out)
@@ -169,17 +182,11 @@ int64_t chron_queue_segments(const char *path, chron_segment_info *out, size_t c
 /* Where a reader that never committed would begin, and the end of the log. */
 static int log_bounds(const chron__queue *q, uint64_t *oldest, uint64_t *next_seq)
 {
-    chron__bases bases;
-    int status = chron__queue_list(q, &bases);
+    uint64_t segments;
+    int status = log_front(q, oldest, &segments);
 
-    *oldest = 0;
     *next_seq = 0;
-    if (status < 0)
-        return status;
-    if (bases.count)
-        *oldest = bases.at[0];
-    chron__bases_free(&bases);
-    return chron__log_end(q, NULL, next_seq);
+    return status < 0 ? status : chron__log_end(q, NULL, next_seq);
 }
 
 static int fill_readers(const chron__queue *q, const chron__array *array, int64_t *count)

@@ -101,17 +101,22 @@ int chron__quarantine_sync(const chron__queue *q)
 typedef struct found {
     uint64_t records;
     uint64_t first_seq;
+    uint64_t end; /* of the last of them; `from` if there is none */
 } found;
 
 static found count_records(const chron__seg *seg, uint64_t from, uint64_t end, uint64_t seq)
 {
     chron__resync search = {.seg = seg, .limit = end, .offset = from, .seq = seq};
-    found out = {.first_seq = CHRON_SEQ_NONE};
+    found out = {.first_seq = CHRON_SEQ_NONE, .end = from};
     chron__rec rec;
 
-    while (chron__seg_resync(&search, search.offset, search.seq))
-        if (chron__rec_load(seg->map.base, seg->size, search.offset, &rec) == CHRON__REC_DATA && out.records++ == 0)
+    while (chron__seg_resync(&search, search.offset, search.seq)) {
+        if (chron__rec_load(seg->map.base, seg->size, search.offset, &rec) != CHRON__REC_DATA)
+            continue;
+        if (out.records++ == 0)
             out.first_seq = search.seq;
+        out.end = search.offset + chron__rec_bytes(&rec);
+    }
     return out;
 }
 
@@ -214,29 +219,30 @@ static int wipe(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t 
     return 0;
 }
 
-int chron__quarantine_tail(const chron__queue *q, chron__seg *seg, uint64_t tail, uint64_t next_seq, uint64_t epoch,
-                           uint64_t unfinished_to, chron_recovery *report)
+int chron__quarantine_tail(const chron__queue *q, chron__seg *seg, const chron__tail *at, chron_recovery *report)
 {
+    uint64_t tail = at->offset;
     uint64_t end = chron__seg_end_of_data(seg, tail);
-    const piece p = {.seg = seg, .offset = tail, .bytes = end - tail, .seq = next_seq, .epoch = epoch};
-    uint64_t records;
+    found whole = count_records(seg, tail, end, at->next_seq);
+    /* Behind the last record of this segment lies, perhaps, only what its file was before, as another one. */
+    uint64_t kept_to = at->may_be_stale ? whole.end : end;
+    const piece p = {.seg = seg, .offset = tail, .bytes = kept_to - tail, .seq = at->next_seq, .epoch = at->epoch};
     int status;
 
-    if (unfinished_to > tail &&
-        (end <= unfinished_to || chron__is_zero(seg->map.base + unfinished_to, (size_t)(end - unfinished_to)))) {
+    if (at->unfinished_to > tail && (end <= at->unfinished_to || chron__is_zero(seg->map.base + at->unfinished_to,
+                                                                                (size_t)(end - at->unfinished_to)))) {
         report->unfinished_bytes += end - tail;
-    } else if (end > tail) {
-        records = count_records(seg, tail, end, next_seq).records;
+    } else if (kept_to > tail) {
         status = copy_out(q, &p);
         if (status >= 0)
             report->quarantined = 1;
-        else if ((status != -ENOSPC && status != -EDQUOT) || records > 0)
+        else if ((status != -ENOSPC && status != -EDQUOT) || whole.records > 0)
             return chron__fail_sys(status, CHRON__DIR_QUARANTINE,
                                    "cannot save the %" PRIu64 " bytes behind the end of "
                                    "the log (seq %" PRIu64 ") in quarantine/, so they were left where they are",
-                                   end - tail, next_seq);
-        report->cut_bytes += end - tail;
-        report->cut_records += records;
+                                   kept_to - tail, at->next_seq);
+        report->cut_bytes += kept_to - tail;
+        report->cut_records += whole.records;
         CHRON__STEP("recovery: tail copied");
     }
     return wipe(q, seg, tail, end);

@@ -226,6 +226,8 @@ static int delete_segment(const look *l, uint64_t base_seq)
 
     chron__segment_name(base_seq, name);
     CHRON__STEP("retention: before unlink");
+    if (l->cleaning->take && l->cleaning->take(l->cleaning->context, base_seq, name))
+        return 0;
     status = l->q->io->unlink(l->q->io, l->q->dir, name);
     if (status == -ENOENT)
         return 0;
@@ -275,6 +277,8 @@ static int decide_front(look *l, size_t *gone)
 
     for (;;) {
         examine(l, *gone, &fate);
+        if (fate.next_seq <= fate.base_seq) /* a seal that tells of no records: none was written like that */
+            return fate.base_seq == l->active_base ? 0 : -ENOENT;
         if (!goes(&fate)) /* what is not sealed, and not the last, is damaged, missing, or kept for another reason */
             return fate.reason == CHRON_KEPT_ACTIVE && fate.base_seq != l->active_base ? -ENOENT : 0;
         status = chron__bases_add(&l->bases, fate.next_seq);

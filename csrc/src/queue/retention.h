@@ -37,6 +37,9 @@ typedef struct chron__cleaning {
     int sync_positions;              /* first put those positions on disk that allow it, if they are not there */
     chron__retention_memory *memory; /* NULL: everything is looked up */
     const chron__front *front;       /* with memory and without fates: work for what goes only, however many stay */
+    /* Asked before a segment is unlinked: 1, its name is gone and its file somebody's; 0, or NULL: no. */
+    int (*take)(void *context, uint64_t base_seq, const char *name);
+    void *context;
 } chron__cleaning;
 
 /*

@@ -46,6 +46,7 @@ static int go_over(chron_reader *r)
         r->q.io->unmap(r->q.io, &r->q.meta);
     r->q.meta = now.meta;
     r->q.meta_lost = 0;
+    r->q.reuses = now.reuses;
     memset(&r->mark, 0, sizeof r->mark);
     chron__queue_refresh_state(&r->q, &r->mark);
     r->visible = r->options.flags & CHRON_DURABLE_ONLY ? 0 : CHRON_SEQ_NONE;

@@ -171,10 +171,67 @@ static int enter_at(chron_reader *r, uint64_t base_seq, int is_last, uint64_t kn
     return status;
 }
 
-static int attach_near(chron_reader *r, chron__seg *nearby)
+/* Does record `seq`, or END in its place, stand there? Or nothing, at the end of the log? */
+static int is_there(const chron__seg *seg, uint64_t offset, uint64_t seq, int is_last)
 {
+    chron__rec rec;
+    enum chron__rec_state state = chron__rec_load(seg->map.base, seg->size, offset, &rec);
+
+    if (state == CHRON__REC_NONE)
+        return is_last;
+    return state != CHRON__REC_BROKEN && chron__rec_seq(&rec) == seq && chron__rec_crc_ok(&rec, rec.payload);
+}
+
+/* Enter segment `base_seq` if the position is in it beyond doubt: its record stands there, or it is the tail. 1, or 0. */
+static int enter_told(chron_reader *r, uint64_t base_seq, int is_last, chron__seg *nearby)
+{
+    chron_error before = *chron_last_error();
+    chron__seg *seg = NULL;
+    uint64_t offset;
+    uint64_t found;
     int status = 0;
 
+    if (r->next_seq < base_seq)
+        return 0;
+    if (nearby && nearby->base_seq == base_seq)
+        seg = chron__seg_retain(nearby);
+    else if (chron__seg_open(&r->q, base_seq, 0, &seg) == 0)
+        status = 1;
+    if (seg)
+        status = chron__seg_find(seg, r->next_seq, chron__reader_known(r, NULL, -1), &offset, &found) == 0 &&
+                 found == r->next_seq && offset <= seg->size - CHRON__RECORD_HEADER;
+    if (status > 0)
+        status = is_there(seg, offset, r->next_seq, is_last);
+    if (status > 0 && !chron__map_faulted(&seg->map)) {
+        chron__reader_enter_segment(r, seg, offset, r->next_seq);
+        return 1;
+    }
+    chron__seg_release(seg);
+    *chron__error() = before; /* the directory tells, and whoever looks there */
+    return 0;
+}
+
+/* Without a look at the directory, which may be a long one: 1, or 0. */
+static int attach_told(chron_reader *r, chron__seg *nearby)
+{
+    const chron__slot_value *at = &r->position.value;
+    chron__told told;
+
+    if (!chron__queue_told(&r->q, &told) || r->next_seq < told.oldest)
+        return 0;
+    if (r->next_seq >= told.active)
+        return enter_told(r, told.active, 1, nearby);
+    if (r->position.fd >= 0 && at->next_seq == r->next_seq && at->segment_base >= told.oldest)
+        return enter_told(r, at->segment_base, 0, nearby);
+    return r->next_seq == told.oldest && enter_told(r, told.oldest, 0, nearby);
+}
+
+static int attach_near(chron_reader *r, chron__seg *nearby)
+{
+    int status = attach_told(r, nearby);
+
+    if (status > 0)
+        return 1;
     for (int tries = 0; tries < TRIES; tries++) {
         chron__bases bases;
         uint64_t oldest;

@@ -44,12 +44,15 @@ static int is_hole(const chron_reader *r)
 {
     chron__bases bases;
     chron__gaps gaps;
-    int found;
+    chron__told told;
+    int found = 0;
 
-    if (chron__queue_list(&r->q, &bases) < 0)
-        return 0;
-    found = bases.count > 0 && bases.at[bases.count - 1u] > r->next_seq;
-    chron__bases_free(&bases);
+    if (!chron__queue_told(&r->q, &told) || told.active != r->seg->base_seq) {
+        if (chron__queue_list(&r->q, &bases) < 0)
+            return 0;
+        found = bases.count > 0 && bases.at[bases.count - 1u] > r->next_seq;
+        chron__bases_free(&bases);
+    }
     if (!found && chron__gaps_load(&r->q, &gaps) == 0) {
         found = chron__gaps_find(&gaps, r->next_seq) != NULL;
         chron__gaps_free(&gaps);
@@ -84,12 +87,21 @@ static int check_broken(chron_reader *r, const char *why)
     return status ? status : chron__reader_damaged(r, why);
 }
 
-/* A zero commit word at the position. 0: nothing there yet; 1: look again; ECORRUPT: it was erased. */
+/* What is as good as nothing: a zero commit word, or a record that the file held as another segment. */
+static int is_nothing(const chron_reader *r, enum chron__rec_state state, const chron__rec *rec)
+{
+    if (state != CHRON__REC_DATA && state != CHRON__REC_END)
+        return state == CHRON__REC_NONE;
+    return __builtin_expect(chron__rec_seq(rec) != r->next_seq, 0) && chron__seg_is_stale(r->seg, rec);
+}
+
+/* Nothing at the position. 0: nothing there yet; 1: look again; ECORRUPT: it was erased. */
 static int check_empty(chron_reader *r)
 {
     const chron__slot_value *mark = &r->mark;
     chron__seal_value seal;
     const char *why;
+    chron__rec rec;
     int status;
 
     r->eager_from = r->offset + CHRON__FAR_BEHIND;
@@ -106,9 +118,9 @@ static int check_empty(chron_reader *r)
         why = "nothing stands there, but a later segment exists";
     else
         return 0;
-    r->empty_looks = 0;                                     /* every look is to say so */
-    if (chron__load_acquire_le32(r->base + r->offset) != 0) /* [PUBLISH] with chron__rec_publish */
-        return 1;                                           /* it came in between */
+    r->empty_looks = 0; /* every look is to say so */
+    if (!is_nothing(r, chron__rec_load(r->base, r->size, r->offset, &rec), &rec))
+        return 1; /* it came in between */
     return chron__reader_damaged(r, why);
 }
 
@@ -169,7 +181,7 @@ static int look(chron_reader *r, chron__rec *rec)
             continue;
         }
         state = chron__rec_load(r->base, r->size, r->offset, rec);
-        if (state == CHRON__REC_NONE) {
+        if (__builtin_expect(is_nothing(r, state, rec), 0)) {
             status = check_empty(r);
             if (status <= 0)
                 return status;

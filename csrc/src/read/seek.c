@@ -35,14 +35,16 @@ static int seek_earliest(chron_reader *r)
 
     for (int tries = 0; tries < TRIES; tries++) {
         chron__bases bases;
-        uint64_t oldest;
+        chron__told told;
 
-        status = chron__queue_list(&r->q, &bases);
-        if (status < 0)
-            return status;
-        oldest = bases.count ? bases.at[0] : 0;
-        chron__bases_free(&bases);
-        status = chron__reader_move_to(r, oldest, r->seg);
+        if (tries > 0 || !chron__queue_told(&r->q, &told)) {
+            status = chron__queue_list(&r->q, &bases);
+            if (status < 0)
+                return status;
+            told.oldest = bases.count ? bases.at[0] : 0;
+            chron__bases_free(&bases);
+        }
+        status = chron__reader_move_to(r, told.oldest, r->seg);
         if (status != -CHRON_EGONE)
             break;
     }

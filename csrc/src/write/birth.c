@@ -19,6 +19,7 @@
 #include "format/doorbell.h"
 #include "queue/plan.h"
 #include "write/lock.h"
+#include "write/reuse.h"
 
 unsigned chron__birth_directory_mode(unsigned mode)
 {
@@ -117,8 +118,10 @@ int chron__birth_complete(chron_writer *w, chron__born *born)
 
 int chron__birth(chron_writer *w, const char *path, chron__born *born)
 {
-    int status = chron__queue_prepare_meta(&w->q, w->options.segment_size, w->options.mode);
+    int status;
 
+    w->q.reuses = (w->options.flags & CHRON_REUSE) && chron__reuse_can(&w->q, w->options.segment_size);
+    status = chron__queue_prepare_meta(&w->q, w->options.segment_size, w->options.mode);
     CHRON__STEP("birth: queue.meta prepared");
     if (status == 0)
         status = chron__birth_complete(w, born);

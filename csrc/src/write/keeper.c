@@ -43,7 +43,7 @@ static int touch_ahead(chron_writer *w, chron__seg *seg)
         return 1; /* rolled meanwhile */
     }
     tail = chron__get64(&w->tail);
-    next = w->next && w->next->map.base ? chron__seg_retain(w->next) : NULL;
+    next = w->next && chron__seg_is_ready(w->next) ? chron__seg_retain(w->next) : NULL;
     pthread_mutex_unlock(&w->lock);
     goal = tail + chron__get64(&w->window);
     done = chron__writer_touch(w, seg, goal, TOUCH_SLICE);
@@ -63,13 +63,15 @@ static uint64_t lead_of(const chron_writer *w, uint64_t left)
 static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, uint64_t now)
 {
     uint64_t tail = chron__get64(&w->tail);
+    int is_time = tail >= seg->size / 2u || chron__writer_prewrites(w);
     chron__seg *next;
     int status = 1;
 
-    if (now < state->retry_ns || (tail < seg->size / 2u && !chron__writer_prewrites(w)))
+    if (now < state->retry_ns)
         return 0;
     pthread_mutex_lock(&w->lock);
-    if (w->rolling || seg != w->seg || (w->next && w->next->map.base)) {
+    is_time |= w->spare || (w->next && w->next->is_old); /* it is there already, and takes its time */
+    if (!is_time || w->rolling || seg != w->seg || (w->next && chron__seg_is_ready(w->next))) {
         pthread_mutex_unlock(&w->lock);
         return 0;
     }
@@ -140,6 +142,8 @@ static void *keeper_main(void *argument)
         int busy;
 
         pthread_mutex_unlock(&w->lock);
+        if (w->reuses) /* first: what retention gives up is the next segment */
+            clean_if_due(w, seg, &state, now);
         busy = prepare_next(w, seg, &state, now);
         busy |= touch_ahead(w, seg);
         unmap_retired(w);

@@ -32,6 +32,7 @@
 #include "write/lock.h"
 #include "write/prepare.h"
 #include "write/recovery.h"
+#include "write/reuse.h"
 #include "write/roll.h"
 #include "write/room.h"
 #include "write/sync.h"
@@ -74,7 +75,7 @@ static int take_options(const chron_writer_options *from, chron_writer *w)
 static int check_options(chron_writer_options *o)
 {
     const uint32_t known = CHRON_KEEPER | CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_REPAIR | CHRON_MUST_EXIST |
-                           CHRON_TORN_CUT | CHRON_TORN_SKIP;
+                           CHRON_TORN_CUT | CHRON_TORN_SKIP | CHRON_REUSE;
 
     if (o->flags & ~known)
         return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
@@ -197,6 +198,8 @@ static int first_segment(chron_writer *w, uint64_t prev_base)
         return chron__fail_sys(status, name, "cannot give the first segment its name %s", name);
     }
     chron__writer_count_segments(w, 1);
+    if (w->segments == 1)
+        chron__oldest_store(w->q.meta.base, base_seq);
     chron__writer_enter_segment(w, seg, seg->data_offset, &nothing);
     return 0;
 }
@@ -235,6 +238,8 @@ static int begin_epoch(chron_writer *w)
     w->state.next_seq = 0;
     status = chron__writer_store_state(w, 1);
     CHRON__STEP("open: epoch stored");
+    if (w->memory.known)
+        chron__oldest_store(w->q.meta.base, w->memory.oldest_base);
     chron__words_store(w->q.meta.base, &words);
     CHRON__STEP("open: words stored");
     return status;
@@ -275,11 +280,12 @@ static int recover(chron_writer *w, chron__born *born, chron__recovered *found)
 }
 
 /* Recovery, the new epoch, and the segment to append to. */
-static int take_over(chron_writer *w, chron__born *born)
+static int take_over(chron_writer *w, const char *path, chron__born *born)
 {
     chron__recovered found;
     int status = recover(w, born, &found);
 
+    (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_SPARE); /* what it holds is not to meet its seqs again */
     if (status == 0)
         status = set_epoch(w, &found);
     if (status < 0) {
@@ -288,6 +294,8 @@ static int take_over(chron_writer *w, chron__born *born)
     }
     chron__set32(&w->dir_dirty, 1); /* the writer before may have died before it put its names on disk */
     w->segments = (uint32_t)found.segments;
+    w->memory.known = found.segments > 0;
+    w->memory.oldest_base = found.oldest_base;
     w->unsynced_base = found.unsynced_base;
     if (!found.seg && born->queue) /* nothing was ever in it; the first segment's name remembers */
         found.next_seq = w->options.first_seq;
@@ -298,7 +306,9 @@ static int take_over(chron_writer *w, chron__born *born)
     w->recovery = found.report;
     w->inherited_base = CHRON_SEQ_NONE;
     w->seg = found.seg; /* so that it is released, whatever comes */
-    status = begin_epoch(w);
+    status = chron__reuse_adopt(w, path);
+    if (status == 0)
+        status = begin_epoch(w);
     if (status == 0 && !found.seg) {
         status = first_segment(w, found.prev_base);
         born->segment = status == 0 && born->queue;
@@ -333,6 +343,7 @@ static void set_up(chron_writer *w)
                     : o->durability == CHRON_DURABILITY_BATCH ? o->durability_n
                                                               : 0u;
     w->backlog.limit = share == 0 ? 1u : share < CHRON__BACKLOG_MAX ? (size_t)share : CHRON__BACKLOG_MAX;
+    chron__reuse_set_up(w);
 }
 
 /* 1: the directory went away meanwhile. */
@@ -354,7 +365,7 @@ static int try_open(chron_writer *w, const chron__io *io, const char *path, chro
     if (status == 0)
         status = check_limits(w, w->q.segment_size);
     if (status == 0)
-        status = take_over(w, born);
+        status = take_over(w, path, born);
     if (status == 0)
         status = chron__lock_write_line(w);
     if (status < 0)
@@ -397,6 +408,7 @@ static void destroy(chron_writer *w, const char *path, const chron__born *born)
         (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_NEXT);
     }
     chron__seg_release(w->retired);
+    chron__reuse_release(w);
     release_backlog(w);
     if (w->bell.map.base)
         chron__doorbell_close(&w->q, &w->bell);
@@ -502,6 +514,7 @@ static void forget(chron_writer *w)
     chron__seg_forget(w->seg);
     chron__seg_forget(w->next);
     chron__seg_forget(w->retired);
+    chron__reuse_forget(w);
     chron__map_forget(&w->bell.map);
     chron__map_forget(&w->q.meta);
     release_backlog(w);

@@ -9,10 +9,11 @@
 #include "write/prepare.h"
 
 #include "base/assert.h"
+#include "write/reuse.h"
 
 #define INLINE_SLICE 65536u            /* prepared in one go by the owner's thread: 16 pages */
+#define WIPE_SLICE (2u * INLINE_SLICE) /* so a segment is wiped when the one before is half full */
 #define WINDOW_MAX (16u * 1024 * 1024) /* prepared ahead at most; 6 ms at 2.5 GB/s */
-#define SLOW_NS 30000000000u           /* a segment that takes longer to fill is not written ahead */
 #define WINDOW_GROWTH \
     (4u * CHRON__EDGE_STEP) /* so it is four times what was appended: a queue of a few records stays small */
 
@@ -58,17 +59,37 @@ void chron__writer_prepare_ahead(chron_writer *w, uint64_t end)
         chron__set64(&w->window, window + WINDOW_GROWTH);
     if (w->keeper_running)
         chron__writer_kick(w);
+    else
+        chron__reuse_slice(w, WIPE_SLICE);
+}
+
+/* A file for the next segment: one that was another segment, or a new one. */
+static int begin_next(chron_writer *w, chron__seg **out)
+{
+    *out = chron__reuse_next(w);
+    return *out ? 0 : chron__seg_create(&w->q, CHRON__FILE_NEXT, w->options.mode, out);
+}
+
+int chron__writer_finish_next(chron_writer *w, chron__seg **next)
+{
+    int status = 0;
+
+    if (chron__seg_is_ready(*next))
+        return 0;
+    if ((*next)->is_old)
+        status = chron__seg_wipe(&w->q, *next, CHRON__FILE_NEXT, (*next)->size);
+    else
+        status = chron__seg_map(&w->q, *next, CHRON__FILE_NEXT);
+    if (status < 0)
+        *next = NULL;
+    return status;
 }
 
 int chron__writer_make_next(chron_writer *w, chron__seg **out)
 {
-    int status = chron__seg_create(&w->q, CHRON__FILE_NEXT, w->options.mode, out);
+    int status = begin_next(w, out);
 
-    if (status == 0)
-        status = chron__seg_map(&w->q, *out, CHRON__FILE_NEXT);
-    if (status < 0)
-        *out = NULL;
-    return status;
+    return status < 0 ? status : chron__writer_finish_next(w, out);
 }
 
 /*
@@ -77,10 +98,8 @@ int chron__writer_make_next(chron_writer *w, chron__seg **out)
  */
 int chron__writer_prewrites(const chron_writer *w)
 {
-    uint64_t fill_ns = chron__get64(&w->fill_ns);
-
-    return w->options.durability == CHRON_DURABILITY_NONE && (w->q.fs & CHRON__FS_LARGE_PAGES) && fill_ns > 0 &&
-           fill_ns < SLOW_NS;
+    return w->options.durability == CHRON_DURABILITY_NONE && (w->q.fs & CHRON__FS_LARGE_PAGES) &&
+           chron__writer_fills_fast(w);
 }
 
 int chron__writer_step_next(chron_writer *w, uint64_t lead, chron__seg **next)
@@ -88,10 +107,12 @@ int chron__writer_step_next(chron_writer *w, uint64_t lead, chron__seg **next)
     int status;
 
     if (!*next) {
-        status = chron__seg_create(&w->q, CHRON__FILE_NEXT, w->options.mode, next);
+        status = begin_next(w, next);
         return status < 0 ? status : 1;
     }
-    if (chron__writer_prewrites(w) && (*next)->zeroed < (*next)->size) {
+    if ((*next)->is_old) {
+        status = chron__seg_wipe(&w->q, *next, CHRON__FILE_NEXT, CHRON__ZERO_PIECE);
+    } else if (chron__writer_prewrites(w) && (*next)->zeroed < (*next)->size) {
         if ((*next)->zeroed + CHRON__ZERO_PIECE > lead)
             return 0;
         status = chron__seg_zero(&w->q, *next, CHRON__FILE_NEXT);

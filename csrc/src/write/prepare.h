@@ -11,13 +11,15 @@
 uint64_t chron__writer_touch(chron_writer *w, chron__seg *seg, uint64_t goal, uint64_t limit);
 /* The owner is about to write up to `end`: have pages prepared. */
 void chron__writer_prepare_ahead(chron_writer *w, uint64_t end);
-/* Make the next segment's file, mapped. Any thread; stores nothing in w. */
+/* Make the next segment's file, ready to be one. The thread that `next` belongs to; but for the spare, stores nothing in w. */
 int chron__writer_make_next(chron_writer *w, chron__seg **out);
+/* What chron__writer_step_next has begun. On failure *next is NULL. */
+int chron__writer_finish_next(chron_writer *w, chron__seg **next);
 /* Does it pay to write zeros to the next segment's file? Any thread. */
 int chron__writer_prewrites(const chron_writer *w);
 /*
- * One step of the same: the file, then zeros in it, piece by piece where that pays, then the mapping. `lead`: bytes that may be
- * zeroed now. 1: there may be more to do; 0: not now; or a failure, and *next is NULL again. Any thread; stores nothing in w.
+ * One step of the same: the file, then zeros in it, piece by piece where that pays or has to be, then the mapping. `lead`: bytes
+ * that may be zeroed now. 1: there may be more to do; 0: not now; or a failure, and *next is NULL again.
  */
 int chron__writer_step_next(chron_writer *w, uint64_t lead, chron__seg **next);
 

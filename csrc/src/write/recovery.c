@@ -73,7 +73,7 @@ static int write_end(const chron__survey *s, chron__seg *seg, const chron__stret
     int status = 0;
 
     /* Without a commit word it was never more than half of an END. [PUBLISH] of a writer that is dead */
-    if (chron__load_relaxed_le32(at) != 0)
+    if (one->stop != CHRON__STOP_NONE && chron__load_relaxed_le32(at) != 0) /* else it counts as nothing */
         status = chron__quarantine_bytes(s->q, seg, one->offset, CHRON__RECORD_HEADER, one->next_seq,
                                          s->wish->state.epoch + 1u);
     if (status < 0)
@@ -217,6 +217,43 @@ static int begin_again(const chron__survey *s, unsigned mode, chron__recovered *
     return status < 0 ? chron__fail_sys(status, name, "cannot make %s anew", name) : 0;
 }
 
+/* May bytes of the segment that a file was before have taken the place of what did not reach the disk? */
+static int may_be_stale(const chron__survey *s)
+{
+    return s->q->reuses && s->wish->whence != CHRON__FROM_HERE;
+}
+
+/* Did a segment get its name, and nothing of what was to be in it reached the disk? What it holds was deleted long ago. */
+static int holds_nothing(const chron__survey *s, uint64_t base_seq)
+{
+    chron__walk walk = {.next_seq = base_seq};
+    chron__resync search = {.limit = 0};
+    enum chron__walk_stop stop;
+    chron__seg *seg;
+    chron__rec rec;
+    int nothing;
+
+    if (!may_be_stale(s) || chron__seg_open(s->q, base_seq, CHRON__SEG_HEADLESS, &seg) < 0)
+        return 0;
+    walk.offset = seg->data_offset;
+    search.seg = seg;
+    search.limit = seg->size;
+    nothing = seg->headless && !chron__seg_step(seg, &walk, 1, &rec, &stop) &&
+              !chron__seg_resync(&search, walk.offset, base_seq) && !chron__map_faulted(&seg->map);
+    chron__seg_release(seg);
+    return nothing;
+}
+
+static int unlink_segment(const chron__survey *s, uint64_t base_seq)
+{
+    char name[CHRON__NAME_BYTES];
+    int status;
+
+    chron__segment_name(base_seq, name);
+    status = s->q->io->unlink(s->q->io, s->q->dir, name);
+    return status < 0 ? chron__fail_sys(status, name, "cannot remove %s, in which there is nothing", name) : 0;
+}
+
 /* Segments behind the end, and those that cannot be read and were given up. Newest first: no hole in between. */
 static int set_aside(const chron__survey *s, chron__recovered *out)
 {
@@ -228,6 +265,11 @@ static int set_aside(const chron__survey *s, chron__recovered *out)
     for (size_t i = s->bases.count; status == 0 && i > s->first; i--) {
         if (!chron__survey_sets_aside(s, i - 1u))
             continue;
+        if (!(i == 1u && begins_again(s)) && holds_nothing(s, s->bases.at[i - 1u])) {
+            status = unlink_segment(s, s->bases.at[i - 1u]);
+            out->segments--;
+            continue;
+        }
         if (i == 1u && begins_again(s))
             kept = chron__quarantine_keep(s->q, s->bases.at[0], epoch);
         status = kept > 0 ? 0 : kept < 0 ? kept : chron__quarantine_segment(s->q, s->bases.at[i - 1u], epoch);
@@ -274,6 +316,11 @@ static uint64_t unfinished_to(const chron__survey *s, const chron__stretch *one)
 static int clean_end(const chron__survey *s, chron__recovered *out)
 {
     const chron__stretch *one = &s->at[s->count - 1u];
+    const chron__tail tail = {.offset = one->offset,
+                              .next_seq = one->next_seq,
+                              .epoch = s->wish->state.epoch + 1u,
+                              .unfinished_to = unfinished_to(s, one),
+                              .may_be_stale = may_be_stale(s)};
     chron__seg *seg;
     int status = open_writable(s, one, &seg);
 
@@ -284,8 +331,7 @@ static int clean_end(const chron__survey *s, chron__recovered *out)
     if (status == 0)
         status = take_back(s, seg, one);
     if (status == 0)
-        status = chron__quarantine_tail(s->q, seg, one->offset, one->next_seq, s->wish->state.epoch + 1u,
-                                        unfinished_to(s, one), &out->report);
+        status = chron__quarantine_tail(s->q, seg, &tail, &out->report);
     out->tail = one->offset;
     out->tally = one->tally;
     out->epoch = one->epoch;
@@ -357,6 +403,8 @@ int chron__recover(chron__survey *s, unsigned mode, chron__recovered *out)
     if (status == 0) {
         set_mark(s, out);
         out->next_seq = s->next_seq;
+        out->oldest_base =
+            s->bases.count ? s->bases.at[0] : 0; /* what is set aside lies behind it, or it is the only one */
         chron__plan_report(s, &out->report);
     } else {
         chron__seg_release(out->seg);

@@ -13,7 +13,8 @@ typedef struct chron__recovered {
     uint64_t tail;   /* offset of the next record in it */
     uint64_t next_seq;
     uint64_t prev_base;     /* seg is NULL: of the segment before the one to be made, or CHRON_SEQ_NONE */
-    uint64_t segments;      /* files that there are */
+    uint64_t segments;      /* files that there are, */
+    uint64_t oldest_base;   /* and the first of them, if there is one */
     uint64_t unsynced_base; /* segments below this are on disk */
     uint64_t durable_next;  /* the mark that can be vouched for */
     uint32_t epoch;         /* highest low word that was seen in a record */

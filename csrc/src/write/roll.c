@@ -28,6 +28,7 @@
 #include "format/identity.h"
 #include "write/keeper.h"
 #include "write/prepare.h"
+#include "write/reuse.h"
 #include "write/room.h"
 #include "write/sync.h"
 
@@ -69,11 +70,13 @@ static int get_next(chron_writer *w, chron__seg **out)
     int status;
 
     *out = take_next(w);
-    if (*out && (*out)->map.base)
+    if (!*out)
+        *out = chron__reuse_next(w);
+    if (*out && chron__seg_is_ready(*out))
         return 0;
-    if (*out) { /* half prepared: the rest is done as it is filled */
+    if (*out) { /* half prepared: the rest is done as it is filled, but what has to be wiped is wiped */
         w->rolls_unprepared++;
-        return chron__seg_map(&w->q, *out, CHRON__FILE_NEXT);
+        return chron__writer_finish_next(w, out);
     }
     status = chron__writer_make_room(w, w->options.block_ns, give_up);
     if (status < 0)
@@ -130,7 +133,9 @@ static void retire(chron_writer *w, chron__seg *old)
     chron__seg *before = NULL;
 
     CHRON__ASSERT(old != w->seg);
-
+    old = chron__reuse_keep(w, old);
+    if (!old)
+        return;
     /* Unmapping 64 MiB takes a millisecond: leave it to the keeper where there is one. */
     if (w->keeper_running) {
         pthread_mutex_lock(&w->lock);
@@ -182,6 +187,8 @@ int chron__writer_roll(chron_writer *w)
     chron__intent_store(w->q.meta.base, old->size); /* END is about to be placed */
     chron__seg_write_header(&w->q, next, seq, old->base_seq, w->full_epoch, chron__clock_ns(0));
     CHRON__STEP("roll: header written");
+    if (next->is_old) /* whoever opened it before it lost its old name sees that it is another */
+        w->q.io->disown(w->q.io, next->fd);
     chron__segment_name(seq, name);
     status = w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_NEXT, w->q.dir, name);
     if (status < 0) {
@@ -189,6 +196,7 @@ int chron__writer_roll(chron_writer *w)
         return chron__fail_sys(status, name, "cannot give the next segment its name %s", name);
     }
     chron__set32(&w->dir_dirty, 1); /* before next_seq moves on: a sync that covers a record there sees it */
+    chron__add64(&w->reused_segments, (uint64_t)next->is_old); /* [COUNT] */
     chron__writer_count_segments(w, 1);
     CHRON__STEP("roll: renamed");
     CHRON__ASSERT(next->base_seq == seq && next->prev_base == old->base_seq); /* END leads to it */

@@ -9,8 +9,10 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "format/identity.h"
 #include "queue/kept.h"
 #include "queue/retention.h"
+#include "write/reuse.h"
 #include "write/sync.h"
 
 #define ROOM_POLL_NS 1000000u /* how often a blocked append looks whether readers went on: 1 ms */
@@ -65,8 +67,6 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array 
 
     pthread_mutex_lock(&w->clean_lock);
     CHRON__ASSERT_LOCKED(&w->clean_lock);
-    if (fates)
-        w->kept_due_ns = 0; /* asked for: look now */
     status = trim_kept(w, 1, &kept);
     chron__kept_count(&limits, chron__get64(&w->kept_bytes));
     memset(out, 0, sizeof *out);
@@ -74,8 +74,15 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array 
     front = (chron__front){.active_base = w->seg->base_seq, .segments = w->segments};
     front.next_seq = chron__get64(&w->next_seq);
     pthread_mutex_unlock(&w->lock);
+    if (chron__reuse_begin(w)) {
+        cleaning.take = chron__reuse_take;
+        cleaning.context = w;
+    }
     if (status == 0)
         status = chron__retention_apply(&w->q, &cleaning, out, fates);
+    chron__reuse_end(w, status, out->deleted_segments ? out->oldest_seq : 0);
+    if (out->deleted_segments)
+        chron__oldest_store(w->q.meta.base, out->oldest_seq);
     pthread_mutex_unlock(&w->clean_lock);
     chron__kept_report(&kept, out);
     if (out->deleted_segments) {
@@ -96,7 +103,10 @@ int chron_writer_cleanup(chron_writer *w, chron_cleanup *out, chron_segment_fate
         return status;
     status = chron__cleanup_check(out, fates, capacity, &array);
     if (status == 0) {
-        status = chron__writer_clean(w, &done, &array);
+        pthread_mutex_lock(&w->clean_lock);
+        w->kept_due_ns = 0; /* asked for: look now */
+        pthread_mutex_unlock(&w->clean_lock);
+        status = chron__writer_clean(w, &done, array.capacity ? &array : NULL);
         if (out)
             chron__struct_give(&done, sizeof done, out);
     }
@@ -190,7 +200,7 @@ int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns)
         return status;
     /* As long as the current segment has room for another record, or a next one is there, nothing waits. */
     pthread_mutex_lock(&w->lock);
-    status = w->next != NULL || w->preparing == 2;
+    status = w->next != NULL || w->spare != NULL || w->preparing == 2;
     pthread_mutex_unlock(&w->lock);
     if (!status)
         status = chron__writer_make_room(w, timeout_ns, leave);

@@ -10,6 +10,8 @@
 #include "base/assert.h"
 #include "format/identity.h"
 
+#define SLOW_NS 30000000000u /* a segment that takes longer to fill is not written ahead, nor reused */
+
 int chron__writer_fail_poisoned(chron_writer *w)
 {
     chron_error why;
@@ -77,6 +79,13 @@ void chron__writer_note_failure(chron_writer *w, int status)
     chron__set32(&w->keeper_last_error, (uint32_t)-status);
 }
 
+int chron__writer_fills_fast(const chron_writer *w)
+{
+    uint64_t fill_ns = chron__get64(&w->fill_ns); /* [COUNT] */
+
+    return fill_ns > 0 && fill_ns < SLOW_NS;
+}
+
 void chron__writer_kick(chron_writer *w)
 {
     if (!chron__get32(&w->keeper_asleep)) /* [STOP] advice: a kick that is missed comes 64 KiB later */
@@ -136,6 +145,7 @@ int chron_writer_stats_get(const chron_writer *w, chron_writer_stats *out)
     stats.deleted_segments = chron__get64(&w->deleted_segments);
     stats.keeper_errors = chron__get64(&w->keeper_errors);
     stats.keeper_last_error = (int64_t)chron__get32(&w->keeper_last_error);
+    stats.reused_segments = chron__get64(&w->reused_segments);
     chron__struct_give(&stats, sizeof stats, out);
     return 0;
 }

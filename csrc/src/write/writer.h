@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * writer.h - the inside of a chron_writer. open.c opens and closes it, append.c and batch.c append, roll.c goes on to
- * the next segment, prepare.c makes that and pages ready, room.c makes room for it, sync.c puts records on disk,
+ * the next segment, prepare.c makes that and pages ready, reuse.c makes it of one that was deleted, room.c makes room for it, sync.c puts records on disk,
  * keeper.c and syncer.c are the background threads.
  *
  * Threads: the owner's thread calls the public functions; the keeper's thread prepares and cleans up, the syncer's runs
  * chron__writer_sync and chron__writer_sync_sealed. What both touch is either atomic, or guarded by:
  *
- *   lock        seg, next, preparing, segments, retired, backlog, failure, sync_wanted, syncing_next, sync_bell, and the keeper's own state
+ *   lock        seg, next, spare, left, preparing, segments, retired, backlog, failure, sync_wanted, syncing_next, sync_bell, and the keeper's own state
  *   sync_lock   one sync at a time; the slots of queue.meta; unsynced_base, synced_*
- *   clean_lock  one cleanup at a time; memory
+ *   clean_lock  one cleanup at a time; memory, taken
  *
  * Order: sync_lock, clean_lock, lock. Everything else belongs to the owner's thread.
  */
@@ -29,6 +29,18 @@
 
 #define CHRON__REOPEN ". Close the writer and open the queue again" /* what a failure that poisons ends with */
 #define CHRON__FILE_NEXT "next.tmp"                                 /* the prepared segment, until it gets its name */
+#define CHRON__FILE_SPARE "spare.tmp" /* one that retention gave up, until it is the next */
+#define CHRON__LEFT_MAX 32u           /* segments that stay mapped to be used again */
+
+/* Segments that the writer has left and retention may give up: oldest first. */
+typedef struct chron__left {
+    struct {
+        chron__seg *seg;
+        uint64_t since_ns; /* monotonic */
+    } at[CHRON__LEFT_MAX];
+    size_t count;
+    size_t limit; /* 0: none is kept */
+} chron__left;
 
 struct chron_writer {
     /* What every append touches. */
@@ -92,6 +104,8 @@ struct chron_writer {
     int rolling;         /* the owner has taken, or is making, one: the keeper keeps its hands off next.tmp */
     uint32_t segments;   /* files that there are */
     chron__seg *retired; /* left by a roll, for the keeper to unmap */
+    chron__left left;    /* left by rolls, and still mapped (reuse.c) */
+    chron__seg *spare;   /* given up by retention, in CHRON__FILE_SPARE; there is no `next` then. NULL: none */
     chron__backlog backlog;
     chron_error failure; /* of the sync that poisoned, for the owner */
 
@@ -115,6 +129,9 @@ struct chron_writer {
 
     pthread_mutex_t clean_lock;
     chron__retention_memory memory; /* with clean_lock */
+    chron__seg *taken;              /* the same: by the cleanup that runs, not on disk yet */
+    int reuses;                     /* this writer uses files of deleted segments again */
+    chron__a64 reused_segments;     /* [COUNT] */
 
     /* keeper.c */
     pthread_t keeper;
@@ -173,6 +190,8 @@ void chron__writer_note_block(chron_writer *w, uint64_t offset);
 void chron__writer_count_segments(chron_writer *w, int32_t change);
 /* Background work failed: it is counted, and tried again later. */
 void chron__writer_note_failure(chron_writer *w, int status);
+/* Is a segment full before the kernel begins to write it? 0 also if that is not known yet. Any thread. */
+int chron__writer_fills_fast(const chron_writer *w);
 /* The writer went on: wake the keeper if it sleeps. */
 void chron__writer_kick(chron_writer *w);
 
