@@ -88,6 +88,8 @@ class Queue:
         repair: bool = False,
         create: bool = True,
         wait: Duration | None = 0.0,
+        shared: bool = False,
+        turn_timeout: Duration = 5.0,
     ) -> QueueWriter:
         """Open a queue for writing; create it if it is not there, recover it if the last writer died.
 
@@ -110,6 +112,11 @@ class Queue:
         :param repair: accept damage: keep all whole records, and give up the others for good, as a gap.
         :param create: False raises QueueNotFound instead of making a queue.
         :param wait: seconds to wait for another writer to close; None: without limit. Ctrl-C ends it.
+        :param shared: be one of several writers, in this process (a handle for each thread) and others, that take
+            turns. All of them say so, with the same
+            `max_bytes` and `max_segments`; one that does not excludes the others.
+        :param turn_timeout: with `shared`: seconds to wait for another one who keeps its turn and lives (it is
+            stopped); then an append raises TurnTimeout with its `pid`.
 
         Warns with RecoveryWarning if records are missing since the last writer (`QueueWriter.recovery`).
 
@@ -128,6 +135,9 @@ class Queue:
             options.flags |= lib.CHRON_KEEPER
         if repair:
             options.flags |= lib.CHRON_REPAIR
+        if shared:
+            options.flags |= lib.CHRON_SHARED
+            options.turn_timeout_ns = max(1, int(seconds("turn_timeout", turn_timeout) * 1e9))
         options.flags |= _choice("torn", _TORN, torn)
         if not create:
             options.flags |= lib.CHRON_MUST_EXIST
@@ -147,7 +157,7 @@ class Queue:
             options.retention = limits
         wait_seconds = _backpressure(backpressure)
         where = path_bytes(path)
-        writer = QueueWriter(_arguments.path(path), wait_seconds)
+        writer = QueueWriter(_arguments.path(path), wait_seconds, shared)
         open_it = partial(open_into, writer, lambda out: lib.chron_writer_open(where, options, out))
         try:
             _retry(open_it, lib.CHRON_EWRITER, wait)

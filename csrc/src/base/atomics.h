@@ -30,6 +30,8 @@
  *   [TURN]     an owner takes a turn word by compare-    who had it before exchanges 0, release; or is dead: the
  *              and-swap, acquire, and finds all that      kernel's exit path orders its stores before its locks go
  *              was done in the turns before               (turn.c)
+ *   [HEAD]     who has the turn stores the other state,    who has it next, or looks without it, loads commit,
+ *              then commit, release                       acquire, and then that state (shared.h)
  *   [FAULT]    the SIGBUS handler sets a mapping's    the interrupted thread, or another, looks at the flag after
  *              flag, then replaces the pages          it has read or written there, and before it believes it
  *   [GUARD]    a slot of the guard's table: its base  the handler loads the base, acquire
@@ -147,6 +149,16 @@ static inline uint32_t chron__exchange_release32(void *word, uint32_t value)
 static inline void chron__fence_seq_cst(void)
 {
     atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* Full, directly behind chron__exchange_release32: which is one itself on some machines. */
+static inline void chron__fence_behind_exchange(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    atomic_signal_fence(memory_order_seq_cst);
+#else
+    atomic_thread_fence(memory_order_seq_cst);
+#endif
 }
 
 static inline void chron__fence_release(void)

@@ -13,7 +13,7 @@
 #define ENDS_WITH(type, last) \
     _Static_assert(sizeof(type) == offsetof(type, last) + sizeof(((type *)0)->last), #type " ends with padding")
 
-ENDS_WITH(chron_writer_options, lock_wait_ns);
+ENDS_WITH(chron_writer_options, turn_timeout_ns);
 ENDS_WITH(chron_reader_options, start_value);
 ENDS_WITH(chron_retention, quarantine_max_age_ms);
 ENDS_WITH(chron_source, timestamp_ns);

@@ -189,6 +189,9 @@ int chron__map_blank(chron__map *map, uint64_t offset, uint64_t bytes);
 /* Counts forks that led to this process. Starts the counting on first use. */
 extern chron__a32 chron__fork_count; /* [FORK] */
 void chron__fork_watch(void);
+/* Between these two no thread forks: descriptors that hold locks are open. One thread at a time. */
+void chron__fork_shut(void);
+void chron__fork_open(void);
 
 /* Wall clock, nanoseconds since the epoch. coarse: the kernel tick's time. Never fails. */
 uint64_t chron__clock_ns(int coarse);

@@ -60,6 +60,18 @@ void chron__writer_prepare_ahead(chron_writer *w, uint64_t end)
         chron__writer_kick(w);
 }
 
+void chron__writer_pages_ahead(chron_writer *w, uint64_t tail, uint64_t goal)
+{
+    uint64_t window = chron__get64(&w->window);
+
+    skip_touched(w->seg, tail);
+    (void)chron__writer_touch(w, w->seg, goal, goal);
+    if (window < WINDOW_MAX)
+        chron__set64(&w->window, window + WINDOW_GROWTH);
+    if (w->keeper_running)
+        chron__writer_kick(w);
+}
+
 int chron__writer_make_next(chron_writer *w, chron__seg **out)
 {
     int status = chron__seg_create(&w->q, CHRON__FILE_NEXT, w->options.mode, out);

@@ -12,6 +12,8 @@
 int chron__writer_sync(chron_writer *w);
 /* The same, for the segments that were sealed before that (monotonic) time. */
 int chron__writer_sync_sealed(chron_writer *w, uint64_t before_ns);
+/* One of several writers: a syncer died, and with it perhaps the only report of a failure. With its word. */
+void chron__sync_doubt(chron_writer *w);
 /* May this writer still sync, and would it help? 0, EPOISONED, ENOTDURABLE. */
 int chron__writer_check_sync(chron_writer *w);
 /* `seg` is sealed, and owed to the disk: keep its open file until it is synced. Owner's thread. */
