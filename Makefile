@@ -278,6 +278,12 @@ storm: build ## a million exceptions from signal handlers, in every call (CHRONI
 kill: build ## kill a writer 2000 times at random moments, with readers attached
 	$(PY) -m tests.kill
 
+kill-shared: build/plain/test_shared ## kill several writers CHRON_SHARED_KILLS times (default here: 20000), with a reader attached
+	CHRON_SHARED_KILLS=$${CHRON_SHARED_KILLS:-20000} build/plain/test_shared
+
+models: ## check the models of several writers with spin (needs spin and gcc), MODELS=all for the large ones too
+	sh tests/models/run.sh $(if $(filter all,$(MODELS)),,quick)
+
 power: build/test/test_power ## simulate a loss of power, CHRON_POWER_RUNS times (default here: 600)
 	CHRON_POWER_RUNS=$${CHRON_POWER_RUNS:-600} build/test/test_power
 

@@ -264,7 +264,7 @@ int chron__writer_check_place(chron_writer *w, const chron__seg *seg)
 {
     const chron__io *io = w->q.io;
 
-    if (!w->counts_links || (io->links(io, w->q.meta_fd) != 0 && io->links(io, seg->fd) != 0))
+    if (!w->counts_links || (io->links(io, w->q.meta_fd) != 0 && (!seg || io->links(io, seg->fd) != 0)))
         return 0;
     return chron__fail(CHRON_EREMOVED,
                        "the queue was removed while this writer had it open: what is appended is in files "

@@ -20,7 +20,7 @@ int chron__writer_check_sync(chron_writer *w);
 void chron__writer_owe(chron_writer *w, const chron__seg *seg);
 /* Segments in front of `oldest_base` are deleted. */
 void chron__writer_forgive(chron_writer *w, uint64_t oldest_base);
-/* EREMOVED if the queue's files have no names any more. */
+/* EREMOVED if the queue's files have no names any more. `seg` may be NULL. */
 int chron__writer_check_place(chron_writer *w, const chron__seg *seg);
 /* queue.meta gets a new slot. With sync_lock held, or before the handle is shared. */
 int chron__writer_store_state(chron_writer *w, int on_disk);

@@ -119,7 +119,7 @@ static __attribute__((cold, noinline)) int follow(chron_writer *w, uint64_t base
     int status = chron__seg_open(&w->q, base, CHRON__SEG_WRITE, &seg);
 
     if (status == -CHRON_EGONE)
-        return chron__writer_check_place(w, w->seg); /* they have gone on again, or the queue was removed */
+        return chron__writer_check_place(w, NULL); /* they have gone on again, or the queue was removed */
     if (status < 0)
         return status;
     old = chron__next_adopt(w, seg);
