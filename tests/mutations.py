@@ -1744,4 +1744,47 @@ MUTANTS += [
         "        map = hold_by_map(fd);\n        status = map == MAP_FAILED ? -errno : 0;\n    }",
         ("test_turn",),
     ),
+    # ------------------------------------------------------------------------------------ several writers
+    Mutant(
+        "what is placed in a turn is not announced",
+        "write/append.c",
+        "    chron__head_intend(w->q.meta.base, (uint32_t)((offset + bytes) / CHRON__ALIGN));\n",
+        "",
+        ("test_shared",),
+    ),
+    Mutant(
+        "a turn is said to be over before it is committed",
+        "write/turns.c",
+        "    chron__head_store(w->q.meta.base, h);\n    chron__head_intend(w->q.meta.base, 0);\n",
+        "    chron__head_intend(w->q.meta.base, 0);\n    chron__head_store(w->q.meta.base, h);\n",
+        ("test_shared",),
+    ),
+    Mutant(
+        "what a dead one published in its turn is erased",
+        "write/mend.c",
+        "        if (!chron__seg_step(seg, &walk, 0, &rec, &stop))",
+        "        if (chron__seg_step(seg, &walk, 0, &rec, &stop) || 1)",
+        ("test_shared",),
+    ),
+    Mutant(
+        "who has the turn does not look whether one died in it",
+        "write/turns.c",
+        "    if (__builtin_expect(s->head.intent != 0, 0)) {",
+        "    if (0) {",
+        ("test_shared",),
+    ),
+    Mutant(
+        "a roll that a dead one began is forgotten",
+        "write/mend.c",
+        "    if (follows) {",
+        "    if (0) {",
+        ("test_shared",),
+    ),
+    Mutant(
+        "a newcomer leaves its predecessor's turn",
+        "write/join.c",
+        "    return inherit(w);",
+        "    return 0;",
+        ("test_shared",),
+    ),
 ]
