@@ -241,6 +241,8 @@ static void release_backlog(chron_writer *w)
 /* Everything but the keeper, which has stopped. `born` is what a failed opening has made; else NULL. */
 static void destroy(chron_writer *w, const char *path, const chron__born *born)
 {
+    const int undo = born && !w->shared; /* of several writers another one may have come meanwhile */
+
     CHRON__ASSERT(!w->keeper_running && w->claimed == 0);
     chron__seg_release(w->seg);
     if (w->next) {
@@ -254,7 +256,7 @@ static void destroy(chron_writer *w, const char *path, const chron__born *born)
     chron_bell_release(w->sync_bell);
     chron__retention_forget(&w->memory);
     chron__shared_free(w);
-    if (born && (w->writer_lock.map || w->writer_lock.fd >= 0))
+    if (undo && (w->writer_lock.map || w->writer_lock.fd >= 0))
         chron__birth_undo(w, born);
     chron__lock_release(w);
     chron__queue_close(&w->q);
