@@ -17,6 +17,7 @@ import pytest
 
 import chronicle_ffi as c
 from chronicle_ffi import Queue
+from tests import decoder
 
 WRITERS = 4
 WRITER = """
@@ -62,6 +63,7 @@ def test_processes_write_one_log_in_their_own_order(queue: Path) -> None:
         assert child.returncode == 0
     assert counts(queue) == {who: list(range(600)) for who in range(WRITERS)}
     assert Queue.verify(queue).ok
+    assert len(decoder.open_queue(queue).records) == WRITERS * 600  # by version 1 of the format, as it was
     with Queue.open_publisher(queue) as writer:  # by one alone, as always
         assert writer.recovery.clean
         assert writer.append(b"0 600") == WRITERS * 600
