@@ -299,6 +299,12 @@ mirror-kills: build $(VENV)/servers ## three servers, a million records; mirror,
 bench-mirror: build $(VENV)/servers ## the mirror's speed beside a bare loop of the same messages
 	$(PY) -m bench.mirror
 
+kill-shared: build/plain/test_shared ## kill several writers CHRON_SHARED_KILLS times (default here: 20000), with a reader attached
+	CHRON_SHARED_KILLS=$${CHRON_SHARED_KILLS:-20000} build/plain/test_shared
+
+models: ## check the models of several writers with spin (needs spin and gcc), MODELS=all for the large ones too
+	sh tests/models/run.sh $(if $(filter all,$(MODELS)),,quick)
+
 power: build/test/test_power ## simulate a loss of power, CHRON_POWER_RUNS times (default here: 600)
 	CHRON_POWER_RUNS=$${CHRON_POWER_RUNS:-600} build/test/test_power
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, SupportsIndex, TypeAlias, overload
 
 from chronicle_ffi import _arguments
-from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, time_ns
+from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, seconds, time_ns
 from chronicle_ffi._binding import check, lib, new_struct, optional_seq, path_bytes, string
 from chronicle_ffi._handle import open_into
 from chronicle_ffi._opening import (
@@ -91,6 +91,8 @@ class Queue(ManyQueues):
         create: bool = True,
         first_seq: SupportsIndex = 0,
         wait: Duration | None = 0.0,
+        shared: bool = False,
+        turn_timeout: Duration = 5.0,
     ) -> QueueWriter:
         """Open a queue for writing; create it if it is not there, recover it if the last writer died.
 
@@ -124,6 +126,11 @@ class Queue(ManyQueues):
         :param first_seq: of a queue that is created now: the seq of its first record, for a copy of a log whose
             beginning was deleted.
         :param wait: seconds to wait for another writer to close; None: without limit. Ctrl-C ends it.
+        :param shared: be one of several writers, in this process (a handle for each thread) and others, that take
+            turns. All of them say so, with the same `max_bytes` and `max_segments`; one that does not excludes the
+            others.
+        :param turn_timeout: with `shared`: seconds to wait for another one who keeps its turn and lives (it is
+            stopped); then an append raises TurnTimeout with its `pid`.
 
         Warns with RecoveryWarning if records are missing since the last writer (`QueueWriter.recovery`).
 
@@ -142,6 +149,9 @@ class Queue(ManyQueues):
         options.flags = lib.CHRON_CHECKED
         if keeper:
             options.flags |= lib.CHRON_KEEPER
+        if shared:
+            options.flags |= lib.CHRON_SHARED
+            options.turn_timeout_ns = max(1, int(seconds("turn_timeout", turn_timeout) * 1e9))
         if repair:
             options.flags |= lib.CHRON_REPAIR
         options.flags |= choice("torn", TORN, torn)
@@ -169,8 +179,9 @@ class Queue(ManyQueues):
             _arguments.path(path),
             wait_seconds,
             has_keeper=bool(keeper),
-            append_may_wait=durability in ("batch", "always"),
-            cleanup_may_wait=durability != "none",
+            append_may_wait=shared or durability in ("batch", "always"),
+            cleanup_may_wait=shared or durability != "none",
+            shared=shared,
         )
         open_it = partial(open_into, writer, lambda out: lib.chron_writer_open(where, options, out))
         try:

@@ -49,11 +49,19 @@ class QueueWriter(Handle, Appender):
     """
 
     def __init__(
-        self, path: str, wait_seconds: float, *, has_keeper: bool, append_may_wait: bool, cleanup_may_wait: bool
+        self,
+        path: str,
+        wait_seconds: float,
+        *,
+        has_keeper: bool,
+        append_may_wait: bool,
+        cleanup_may_wait: bool,
+        shared: bool,
     ) -> None:
         super().__init__("chron_writer", lib.chron_writer_bell, path)
         self._wait_seconds = wait_seconds
         self._has_keeper = has_keeper
+        self._shared = shared
         self._append_may_wait = append_may_wait  # for the disk, or another process: nothing for an event loop
         self._cleanup_may_wait = cleanup_may_wait
         self._turns: Turns | None = None  # of the tasks that could not append at once
@@ -199,6 +207,9 @@ class QueueWriter(Handle, Appender):
         `atomic`, readers, and recovery after a crash, see either all or none; then they must fit one segment together:
         else PayloadTooLarge, and nothing was appended.
 
+        Of a writer that takes turns (`shared`), others' records may stand between these, and before the first: so
+        unless `atomic`, the seq that is returned is a lower bound.
+
         >>> writer.append_many([b"one", b"two", b"three"], type_id=7)
         (0, 3)
         >>> writer.append_many((b"%d" % n for n in range(100)), atomic=True)
@@ -215,7 +226,8 @@ class QueueWriter(Handle, Appender):
                 _sources.measure(found, lengths)
                 return self._append_source(_sources.of_list(lent, found, lengths, columns), True)
             runs = Runs(payloads)
-            count = self._append_plain(runs, columns) if columns.same_for_all else 0
+            # In turns, records are appended by runs: each of them alone would take one.
+            count = self._append_plain(runs, columns) if columns.same_for_all and not self._shared else 0
             for chunk, lengths in _sources.chunks(runs):
                 with ExitStack() as chunk_lent:
                     made = _sources.of_list(chunk_lent, chunk, lengths, columns, count)

@@ -275,6 +275,15 @@ class Interrupted(ChronicleError, InterruptedError):
     _errno = errno.EINTR
 
 
+class TurnTimeout(ChronicleError, TimeoutError):
+    """Another one of several writers (`pid`) keeps its turn, and lives: it is stopped. Nothing was appended.
+
+    When it goes on, or ends, the others go on too.
+    """
+
+    _errno = errno.ETIMEDOUT
+
+
 class ConcurrentUse(ChronicleError, RuntimeError):
     """Another thread is using this handle at this moment.
 
@@ -387,4 +396,5 @@ BY_CODE: dict[str, type[ChronicleError]] = {
     "ENOTSUP": NotSupported,
     "EREMOVED": QueueRemoved,
     "EUNSYNCED": NotSynced,
+    "ETURN": TurnTimeout,
 }

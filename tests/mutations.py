@@ -292,7 +292,7 @@ MUTANTS = [
     ),
     Mutant(
         "a second writer is let in",
-        "platform/linux.c",
+        "platform/linux_locks.c",
         "    int status = set_lock(other, F_WRLCK, 0);\n",
         "    int status = 0;\n",
         (QUEUE, PROCESSES),
@@ -336,14 +336,14 @@ MUTANTS = [
     ),
     Mutant(
         "the new epoch is not on disk",
-        "write/open.c",
+        "write/takeover.c",
         "    status = chron__writer_store_state(w, 1);\n    CHRON__STEP",
         "    status = chron__writer_store_state(w, 0);\n    CHRON__STEP",
         ("test_order",),
     ),
     Mutant(
         "the epoch stays",
-        "write/open.c",
+        "write/takeover.c",
         "w->full_epoch = w->state.epoch + 1u;",
         "w->full_epoch = w->state.epoch;",
         (WRITER,),
@@ -467,14 +467,14 @@ MUTANTS = [
     ),
     Mutant(
         "the names of the writer before are not synced",
-        "write/open.c",
+        "write/takeover.c",
         "    chron__set32(&w->dir_dirty, 1);",
         "    chron__set32(&w->dir_dirty, 0);",
         ("test_power",),
     ),
     Mutant(
         "the lock is handed over with nobody at the door",
-        "platform/linux.c",
+        "platform/linux_locks.c",
         "        status = set_lock(fd, F_WRLCK, 1);",
         "        status = 0;",
         ("test_lock",),
@@ -1084,7 +1084,7 @@ MUTANTS = [
     Mutant(
         "a removed queue is not noticed",
         "write/sync.c",
-        "io->links(io, w->q.meta_fd) != 0 && io->links(io, seg->fd) != 0",
+        "io->links(io, w->q.meta_fd) != 0 && (!seg || io->links(io, seg->fd) != 0)",
         "1",
         ("tests/test_docs.py",),
     ),
@@ -1256,7 +1256,7 @@ MUTANTS = [
     ),
     Mutant(
         "an opening makes what is missing before it has looked",
-        "write/open.c",
+        "write/takeover.c",
         "    status = chron__survey_make(&w->q, &wish, &s);\n",
         "    status = chron__birth_complete(w, born);\n"
         "    status = status < 0 ? status : chron__survey_make(&w->q, &wish, &s);\n",
@@ -1428,7 +1428,7 @@ MUTANTS += [
     ),
     Mutant(
         "the records of an opening are older than its epoch",
-        "write/open.c",
+        "write/takeover.c",
         "    w->epoch = (uint32_t)w->full_epoch;\n",
         "    w->epoch = (uint32_t)w->full_epoch - (w->full_epoch > 1u);\n",
         ("sim/sim",),
@@ -1868,5 +1868,48 @@ MUTANTS += [
         "        chron__oldest_store(w->q.meta.base, out->oldest_seq);\n",
         "        (void)0;\n",
         ("test_lapped",),
+    ),
+    # ----------------------------------------------------------------------------------------- turn words
+    Mutant(
+        "a dead owner's turn is taken from whoever has it then",
+        "format/turn.c",
+        "    return chron__cas_acquire32(word, seen, m->me | CHRON__TURN_WAITERS);\n}\n\n/* Has one",
+        "    return chron__store_relaxed32(word, m->me | CHRON__TURN_WAITERS), 1;\n}\n\n/* Has one",
+        ("test_turn",),
+    ),
+    Mutant(
+        "an owner that lives is robbed",
+        "format/turn.c",
+        "    return held < 0 ? held : !held;",
+        "    return held < 0 ? held : 1;",
+        ("test_turn",),
+    ),
+    Mutant(
+        "a newcomer in its slot makes a dead owner live",
+        "format/turn.c",
+        "!= incarnation_of(word))\n        return 1;\n    held",
+        "!= incarnation_of(word))\n        (void)0;\n    held",
+        ("test_turn",),
+    ),
+    Mutant(
+        "a newcomer leaves what its predecessor held",
+        "format/turn.c",
+        "    if (seen == 0 || slot_of(seen) != slot_of(m->me) || ",
+        "    if (seen == 0 || slot_of(seen) == slot_of(m->me) || ",
+        ("test_turn",),
+    ),
+    Mutant(
+        "who waits does not look whether the owner lives",
+        "format/turn.c",
+        "    if (dead <= 0)\n        return dead;",
+        "    if (dead <= 1)\n        return 0;",
+        ("test_turn",),
+    ),
+    Mutant(
+        "a slot is held by a descriptor",
+        "platform/linux_locks.c",
+        "        map = hold_by_map(fd);\n        status = map == MAP_FAILED ? -errno : 0;\n    }\n    close(fd);",
+        "        map = hold_by_map(fd);\n        status = map == MAP_FAILED ? -errno : 0;\n    }",
+        ("test_turn",),
     ),
 ]

@@ -70,11 +70,17 @@ ENDS: dict[str, set[str]] = {
     # Only the holder of the writer's lock deletes segments.
     "recover": {"EGONE"},
     "chron__birth_again": {"EGONE"},
-    "repair": HANDLES,  # the handle is its own
+    "repair": HANDLES | {"ETURN"},  # the handle is its own, and exclusive
     # Durability was refused when the writer opened; who is poisoned does not sync at the end, nor does try_append.
     "last_words": {"ENOTDURABLE"},
     # A sync that an append asks for has one answer; one that is due is not for try_append.
-    "chron__finish": {"ENOTDURABLE", "EREMOVED", "ECORRUPT", "EFORMAT", "EFULL", "EINTR"} | SYSTEM,
+    "chron__finish": {"ENOTDURABLE", "EREMOVED", "ECORRUPT", "EFORMAT", "EFULL", "EINTR", "ETURN"} | SYSTEM,
+    "make_durable": {"ENOTDURABLE", "EREMOVED", "ECORRUPT", "EFORMAT", "EFULL", "EINTR", "ETURN"} | SYSTEM,
+    # One that is gone was taken by somebody else, or left.
+    "chron__shared_open_head": {"EGONE"},
+    "follow": {"EGONE"},
+    "mend_roll": {"EGONE"},
+    "come": {"EGONE"},
     "chron__writer_faulted": {"EIO"},
     "leave": {"EIO"},
     "chron_writer_try_append": {"EUNSYNCED"},

@@ -36,6 +36,7 @@ UNPROVOKED = {
     "NoSpace": "takes a full disk: tests/test_disk.py",
     "AccessDenied": "root is denied nothing: tests/test_disk.py",
     "NotSupported": "takes another system",
+    "TurnTimeout": "takes another process that is stopped: tests/test_shared.py",
     "NotSynced": "takes a failing disk: tests/c/test_faults.c",
     "RecoveryWarning": "takes a loss of power, or damage: tests/test_repair.py",
     "OutOfMemory": "takes all memory",

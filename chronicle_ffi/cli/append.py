@@ -40,6 +40,7 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--file", metavar="FILE", help="read this file instead of stdin")
     parser.add_argument("--type", type=type_id, default=0, metavar="N", help="type_id of the records (default: 0)")
+    parser.add_argument("--shared", action="store_true", help="take turns with other writers that say so, too")
     add_writer_options(parser)
     parser.set_defaults(run=run)
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 copy_lines(source, lines, ended, limit=Queue.info(args.queue).segment_size)
             finally:
-                summarise(first, writer.next_seq)
+                summarise(first, writer, shared=args.shared)
     finally:
         if args.file is not None:
             os.close(source)
@@ -81,13 +82,13 @@ class Lines:
                 self._number += not self._within_refused
                 lines = lines[1:]
                 continue
-            before = self._writer.next_seq
+            before = self._writer.stats().records
             try:
                 self._writer.append_many((line.removesuffix(b"\n") for line in lines), type_id=self._type_id)
                 self._number += len(lines)
                 return
             except PayloadTooLarge as error:
-                done = self._writer.next_seq - before  # those before it
+                done = self._writer.stats().records - before  # those before it
                 self._number += done
                 self._refuse(error)
                 lines = lines[done:]
@@ -144,6 +145,7 @@ def copy_lines(source: int, lines: Lines, ended: Ended, limit: int) -> None:
     lines.append(splitter.finish())
 
 
-def summarise(first: int, end: int) -> None:
-    where = f", seq {first} to {end - 1}" if end > first else ""
-    print(f"appended {plural(end - first, 'record')}{where}", file=sys.stderr)
+def summarise(first: int, writer: QueueWriter, *, shared: bool) -> None:
+    count = writer.stats().records
+    where = f", seq {first} to {first + count - 1}" if count and not shared else ""  # else others' are between them
+    print(f"appended {plural(count, 'record')}{where}", file=sys.stderr)

@@ -51,7 +51,9 @@ def add_writer_options(parser: argparse.ArgumentParser) -> None:
 
 
 def open_writer(args: argparse.Namespace) -> QueueWriter:
-    return Queue.open_publisher(args.queue, segment_size=args.segment_size, durability=args.durability)
+    return Queue.open_publisher(
+        args.queue, segment_size=args.segment_size, durability=args.durability, shared=getattr(args, "shared", False)
+    )
 
 
 def size(text: str) -> int:

@@ -126,7 +126,8 @@ extern "C" {
     X(ECLAIM, 25, "a claim is open, or none is")                                    \
     X(ENOTSUP, 26, "not supported on this system")                                  \
     X(EREMOVED, 27, "the queue was removed")                                        \
-    X(EUNSYNCED, 28, "appended, but not known to be on disk")
+    X(EUNSYNCED, 28, "appended, but not known to be on disk")                      \
+    X(ETURN, 29, "another writer keeps its turn")
 
 /* Values of the error codes, positive. */
 enum chron_errcode {
@@ -223,6 +224,7 @@ CHRON_API int chron_guard_faulted(const void *data, size_t length);
 #define CHRON_TORN_CUT     0x40 /* writer: at a hole that a loss of power may have left, set aside what is behind it */
 #define CHRON_TORN_SKIP    0x80 /* writer: the same, but keep what is behind it, and accept the gap */
 #define CHRON_REUSE       0x200 /* writer: the file of a segment that retention deletes becomes a next one (below) */
+#define CHRON_SHARED      0x800 /* writer: one of several, in this process and others, that take turns */
 #define CHRON_DRY_RUN     0x100 /* chron_queue_repair(): change nothing, only tell */
 
 /*
@@ -292,6 +294,7 @@ typedef struct chron_writer_options {
     int64_t block_ns;        /* how long an append waits for room before CHRON_EFULL; 0 = not at all */
     int64_t lock_wait_ns;    /* how long an opening waits for another writer to close; 0 = not at all, negative: no limit */
     uint64_t first_seq;      /* of a queue that is created now: seq of its first record, below 2^63; ignored later */
+    int64_t turn_timeout_ns; /* CHRON_SHARED: how long to wait for another one who keeps its turn, and lives; 0 = 5 s */
 } chron_writer_options;
 
 /* chron_reader_options.start */
@@ -388,10 +391,17 @@ typedef struct chron_record {
  * mark is checked; a torn end is cut off, kept in quarantine/, and told in chron_recovery. Damage, and a hole with more
  * good records behind it than in front, are left to the caller: CHRON_REPAIR, CHRON_TORN_CUT, CHRON_TORN_SKIP.
  *
+ * With CHRON_SHARED one of several writers, up to 108 handles in any processes, that take turns: one order of all records, each
+ * writer's in its own; batches are whole. Who dies in its turn stops nobody: the kernel tells the others, and the next one
+ * puts right what it left. They and an exclusive writer keep each other out (EWRITER). max_bytes and max_segments are
+ * the same for all. A failed sync poisons all of them. docs/GUIDE.md says what is not promised.
+ *
  * Errors: EINVAL (options that make no sense; or the directory is no queue, and not empty), ENOQUEUE (with
  * CHRON_MUST_EXIST; or the path is no directory, or lies in none), EWRITER, EINTR (while it waited for another writer),
  * ECORRUPT (see above; or queue.meta is damaged, or lost), EFORMAT, ENOTDURABLE, ENETFS, EREMOVED (again and again while it
- * was being made), those of the system.
+ * was being made; or with CHRON_SHARED, the queue was removed), those of the system. With CHRON_SHARED also EPOISONED (a dead
+ * one's turn could not be put right), EINVAL (the others have other limits), ENOTSUP (no locks that several writers can
+ * share: an overlay, or not Linux).
  */
 CHRON_API int chron_writer_open(const char *path, const chron_writer_options *options, chron_writer **out);
 
@@ -401,8 +411,8 @@ CHRON_API int chron_writer_open(const char *path, const chron_writer_options *op
  * one.
  * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed). With any other it is closed,
  * but not all that was appended is known to be on disk: EPOISONED (a sync in the background had failed, and nobody has
- * been told yet), and what chron_writer_sync() has but EIO's poisoning: EREMOVED, ECORRUPT, EFULL, EINTR, EFORMAT, those of
- * the system.
+ * been told yet), and what chron_writer_sync() has but EIO's poisoning: EREMOVED, ECORRUPT, EFULL, EINTR, EFORMAT, ETURN,
+ * those of the system.
  */
 CHRON_API int chron_writer_close(chron_writer *w);
 
@@ -423,7 +433,9 @@ CHRON_API int chron_writer_shut(chron_writer *w);
  * not append it again), EPOISONED (the handle is dead, because a sync failed or the segment went away under its mapping:
  * close, and open again), those of the system (when a new segment is made; ENOSPC: try again when there is room), EREMOVED
  * (the queue was removed, which is seen at a roll); with back-pressure EFULL, EINTR (a signal came while it waited for
- * room), ECORRUPT and EFORMAT as chron_writer_cleanup().
+ * room), ECORRUPT and EFORMAT as chron_writer_cleanup(). Of a writer that takes turns also ETURN (another one, chron_error.pid,
+ * has kept its turn for turn_timeout_ns, and lives: nothing was appended), EINTR while it waits for one, EPOISONED
+ * when a sync of any of them has failed, and ECORRUPT (their words in queue.meta are damaged).
  */
 CHRON_API int64_t chron_writer_append(chron_writer *w, const void *data, size_t length,
                                       uint16_t type_id, uint8_t flags);
@@ -508,7 +520,8 @@ CHRON_API int chron_writer_claim(chron_writer *w, size_t length, void **payload)
 /*
  * Publish the first `length` bytes (not more than claimed) as a record. Returns its seq.
  * Errors: ECLAIM (none is open), EINVAL (more than claimed, or type_id), ETOOBIG (more than ever could be),
- * EUNSYNCED and EPOISONED as chron_writer_append().
+ * EUNSYNCED and EPOISONED as chron_writer_append(). Of a writer that takes turns, which gets its place only now, as for
+ * an append also ETURN, EREMOVED, EFULL, EINTR, ECORRUPT, EFORMAT and those of the system: the claim stays open then.
  */
 CHRON_API int64_t chron_writer_publish(chron_writer *w, size_t length, uint16_t type_id, uint8_t flags,
                                        uint64_t timestamp_ns);
@@ -523,7 +536,7 @@ CHRON_API int chron_writer_abort(chron_writer *w);
  * data that is gone), EPOISONED (an earlier one failed), ENOTDURABLE, EREMOVED (the queue was removed), ECORRUPT (an older
  * segment is cut short). Others pass when their cause does, such as EACCESS, and those of the system; and where the device
  * has lost a part of the current segment, so that it is left and that part is written anew, EFULL, EINTR and EFORMAT as an
- * append at a roll.
+ * append at a roll. With CHRON_SHARED ETURN (the syncer of them is stopped), EINTR while it waits for that one.
  */
 CHRON_API int chron_writer_sync(chron_writer *w);
 

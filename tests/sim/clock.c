@@ -101,6 +101,25 @@ int chron__futex_wake_all(void *word)
     return 0;
 }
 
+int chron__futex_wake_one(void *word)
+{
+    return chron__futex_wake_all(word);
+}
+
+void chron__fork_shut(void)
+{
+}
+
+void chron__fork_open(void)
+{
+}
+
+int chron__process_state(int64_t pid)
+{
+    (void)pid;
+    return 0;
+}
+
 uint64_t chron__memory_bytes(void)
 {
     return (uint64_t)1 << 32;
@@ -168,5 +187,12 @@ int chron__guard_find_fault(const void *data, size_t bytes)
 
 int chron_guard_install(void)
 {
+    return 0;
+}
+
+int chron_guard_faulted(const void *data, size_t length)
+{
+    (void)data;
+    (void)length;
     return 0;
 }

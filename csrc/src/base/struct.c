@@ -13,7 +13,7 @@
 #define ENDS_WITH(type, last) \
     _Static_assert(sizeof(type) == offsetof(type, last) + sizeof(((type *)0)->last), #type " ends with padding")
 
-ENDS_WITH(chron_writer_options, first_seq);
+ENDS_WITH(chron_writer_options, turn_timeout_ns);
 ENDS_WITH(chron_reader_options, type_count);
 ENDS_WITH(chron_retention, keep_snapshot);
 ENDS_WITH(chron_source, timestamp_ns);

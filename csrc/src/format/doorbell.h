@@ -46,6 +46,15 @@ int chron__doorbell_sleep(chron__doorbell *bell, uint32_t announced, uint64_t ns
 /* The system call behind chron__doorbell_ring. Returns 1 if it woke (or may have woken) somebody. */
 int chron__doorbell_wake(chron__doorbell *bell);
 
+/* The same behind chron__turn_give: of several writers not all may be able to do without a fence. */
+static inline int chron__doorbell_ring_behind_turn(chron__doorbell *bell)
+{
+    chron__fence_behind_exchange(); /* [BELL] with chron__doorbell_announce */
+    return __builtin_expect(chron__load_relaxed32(bell->map.base + CHRON__BELL_WAITING) != 0, 0) /* [BELL] */
+               ? chron__doorbell_wake(bell)
+               : 0;
+}
+
 /* After a publish: wake the sleepers, if any. A load, and a fence if readers cannot do it, when there are none. */
 static inline int chron__doorbell_ring(chron__doorbell *bell)
 {

@@ -309,6 +309,28 @@ int chron__seg_create(const chron__queue *q, const char *temporary, unsigned mod
     return 0;
 }
 
+int chron__seg_open_made(const chron__queue *q, const char *temporary, chron__seg **out)
+{
+    chron__seg *seg;
+    int status;
+    int fd = q->io->open_file(q->io, q->dir, temporary, CHRON__OPEN_WRITE, 0);
+
+    *out = NULL;
+    if (fd < 0)
+        return fd == -ENOENT ? -CHRON_EGONE : chron__fail_sys(fd, temporary, "cannot open a prepared segment");
+    seg = seg_new(q);
+    if (!seg) {
+        q->io->close_file(q->io, fd);
+        return chron__fail(CHRON_ENOMEM, "no memory for another segment");
+    }
+    status = map_file(seg, fd, 1, temporary);
+    if (status < 0)
+        chron__seg_release(seg);
+    else
+        *out = seg;
+    return status;
+}
+
 int chron__seg_zero(const chron__queue *q, chron__seg *seg, const char *temporary)
 {
     static uint8_t zeros[CHRON__ZERO_PIECE]; /* not const: so that it takes no room in the library's file */

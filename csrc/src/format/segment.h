@@ -81,6 +81,9 @@ int chron__seg_open(const chron__queue *q, uint64_t base_seq, int flags, chron__
 /* Make a new file under the name `temporary`, allocated, not mapped. No header yet. */
 int chron__seg_create(const chron__queue *q, const char *temporary, unsigned mode, chron__seg **out);
 
+/* Open and map a file that somebody else has made so. It stays whatever happens. */
+int chron__seg_open_made(const chron__queue *q, const char *temporary, chron__seg **out);
+
 /*
  * Write zeros to the next CHRON__ZERO_PIECE bytes: the page cache takes them as pages as large as this, which cost a fraction of
  * small ones. Only as long as it is not mapped. On failure it is gone, and its file.

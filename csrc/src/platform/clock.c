@@ -172,15 +172,28 @@ int chron__thread_start(pthread_t *thread, void *(*main)(void *), void *argument
 
 chron__a32 chron__fork_count; /* [FORK] */
 
+static pthread_mutex_t fork_gate = PTHREAD_MUTEX_INITIALIZER;
+
 static void count_fork(void)
 {
+    (void)pthread_mutex_unlock(&fork_gate);      /* it was taken by this thread, before the fork */
     (void)chron__count_up32(&chron__fork_count); /* [FORK] */
+}
+
+void chron__fork_shut(void)
+{
+    (void)pthread_mutex_lock(&fork_gate);
+}
+
+void chron__fork_open(void)
+{
+    (void)pthread_mutex_unlock(&fork_gate);
 }
 
 static void watch_forks(void)
 {
     /* Can fail for want of a few bytes only, at the first opening of all; there is nothing to do about it. */
-    (void)pthread_atfork(NULL, NULL, count_fork);
+    (void)pthread_atfork(chron__fork_shut, chron__fork_open, count_fork);
 }
 
 void chron__fork_watch(void)

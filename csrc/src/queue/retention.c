@@ -390,7 +390,7 @@ static int try_front(look *l, chron_cleanup *out, size_t *gone)
     const chron__cleaning *c = l->cleaning;
     int status;
 
-    if (!c->front || !c->memory->known || l->limits->keep_snapshot)
+    if (!c->front || !c->memory || !c->memory->known || l->limits->keep_snapshot)
         return 0;
     l->front = c->front;
     l->end_seq = c->front->next_seq;

@@ -3,6 +3,7 @@
 #include "write/append.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 int chron__refuse_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
 {
@@ -27,6 +28,45 @@ int chron__refuse_source(chron_writer *w, uint64_t bytes)
                        "failed): what can be read there are zeros, and nothing was appended");
 }
 
+/* One record of one of several writers, by turns (turns.h). */
+int64_t chron__append_shared(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint16_t flags,
+                             uint64_t timestamp_ns)
+{
+    const uint64_t bytes = chron__record_bytes(length);
+    const int is_now = timestamp_ns == CHRON_NOW;
+    uint64_t offset;
+    uint64_t seq;
+    uint8_t *at;
+    int status;
+
+    if (is_now)
+        timestamp_ns = chron__writer_now(w);
+    chron__touch_source(data, length);
+    status = chron__turn_begin(w, bytes);
+    if (status < 0)
+        return status;
+    offset = chron__get64(&w->tail);
+    seq = chron__get64(&w->next_seq);
+    at = w->base + offset;
+    if (is_now)
+        timestamp_ns = chron__turn_now(w, timestamp_ns);
+    chron__head_intend(w->q.meta.base, (uint32_t)((offset + bytes) / CHRON__ALIGN));
+    CHRON__STEP("turn: intent stored");
+    chron__place_record(w, at, seq, data, (uint32_t)length, type_id, flags, timestamp_ns);
+    if (chron__is_faulted(data, length)) { /* [FAULT] asked when it has been read */
+        status = chron__refuse_source(w, bytes);
+        chron__turn_abandon(w);
+        return status;
+    }
+    chron__rec_publish(at, (uint32_t)length);
+    CHRON__STEP("record: published");
+    chron__tally_add(&w->tally, timestamp_ns);
+    w->payload_bytes += length;
+    if (__builtin_expect(offset >= w->next_block, 0))
+        chron__writer_note_block(w, offset);
+    return chron__turn_finish(w, offset + bytes, seq, 1);
+}
+
 int64_t chron_writer_append(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint8_t flags)
 {
     return chron_writer_append_at(w, data, length, type_id, flags, CHRON_NOW);
@@ -39,8 +79,7 @@ int64_t chron_writer_append_at(chron_writer *w, const void *data, size_t length,
 
     if (seq < 0)
         return seq;
-    seq =
-        chron__append(w, data, length, type_id, flags, timestamp_ns == CHRON_NOW ? chron__writer_now(w) : timestamp_ns);
+    seq = chron__append(w, data, length, type_id, flags, timestamp_ns);
     chron__writer_leave(w);
     return seq;
 }
@@ -84,6 +123,48 @@ int64_t chron_writer_try_append(chron_writer *w, const void *data, size_t length
 
 /* ------------------------------------------------------------------------------------------- claims */
 
+/* Aligned as a payload in a segment is. */
+static uint8_t *staged(const chron_writer *w)
+{
+    uint8_t *at = w->shared->stage;
+
+    return at + (CHRON__ALIGN - (uintptr_t)at % CHRON__ALIGN) % CHRON__ALIGN;
+}
+
+/* One of several writers has no room that is its own: what is claimed is copied when it is published. */
+static int claim_apart(chron_writer *w, uint64_t bytes, void **payload)
+{
+    struct chron__shared *s = w->shared;
+
+    if (s->stage_bytes < bytes) {
+        uint8_t *stage = realloc(s->stage, (size_t)bytes + CHRON__ALIGN);
+
+        if (!stage)
+            return chron__fail(CHRON_ENOMEM, "no memory for a claim of %" PRIu64 " bytes", bytes);
+        s->stage = stage;
+        s->stage_bytes = (size_t)bytes;
+    }
+    w->claimed = bytes;
+    *payload = staged(w);
+    return 0;
+}
+
+static int64_t publish_apart(chron_writer *w, size_t length, uint16_t type_id, uint8_t flags, uint64_t timestamp_ns)
+{
+    int64_t seq;
+    int status = chron__check_record(w, staged(w), length, type_id);
+
+    if (status < 0)
+        return status;
+    if (chron__record_bytes(length) > w->claimed)
+        return chron__fail(CHRON_EINVAL, "%zu bytes are more than were claimed (%" PRIu64 ", rounded up to 32)", length,
+                           w->claimed - CHRON__RECORD_HEADER);
+    seq = chron__append_shared(w, staged(w), length, type_id, flags, timestamp_ns);
+    if (seq >= 0 || seq == -CHRON_EUNSYNCED)
+        w->claimed = 0;
+    return seq;
+}
+
 static int claim(chron_writer *w, size_t length, void **payload)
 {
     uint64_t bytes = chron__record_bytes(length);
@@ -98,6 +179,8 @@ static int claim(chron_writer *w, size_t length, void **payload)
     status = chron__check_record(w, "", length, 0);
     if (status < 0)
         return status;
+    if (w->shared)
+        return claim_apart(w, bytes, payload);
     if (chron__get64(&w->tail) + bytes > w->edge) {
         status = chron__writer_edge(w, bytes);
         if (status < 0)
@@ -134,6 +217,8 @@ static int64_t publish(chron_writer *w, size_t length, uint16_t type_id, uint8_t
         return chron__fail(CHRON_ECLAIM, "there is no claim to publish");
     if (chron__get32(&w->poisoned))
         return chron__writer_fail_poisoned(w);
+    if (w->shared)
+        return publish_apart(w, length, type_id, flags, timestamp_ns);
     status = chron__check_record(w, at, length, type_id);
     if (status < 0)
         return status;
@@ -175,8 +260,10 @@ int chron_writer_abort(chron_writer *w)
     if (w->claimed == 0) {
         status = chron__fail(CHRON_ECLAIM, "there is no claim to abort");
     } else {
-        memset(w->base + chron__get64(&w->tail), 0, (size_t)w->claimed);
-        chron__group_store(w->q.meta.base, 0);
+        if (!w->shared) {
+            memset(w->base + chron__get64(&w->tail), 0, (size_t)w->claimed);
+            chron__group_store(w->q.meta.base, 0);
+        }
         w->claimed = 0;
     }
     chron__writer_leave(w);

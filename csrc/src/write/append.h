@@ -23,18 +23,11 @@
 #include "format/identity.h"
 #include "write/flush.h"
 #include "write/roll.h"
+#include "write/turns.h"
 #include "write/writer.h"
 
 /* A record of a source whose offsets make no sense: it has no payload, and this length. */
 #define CHRON__LENGTH_WRONG SIZE_MAX
-
-/* What CHRON_NOW stands for. */
-static inline uint64_t chron__writer_now(chron_writer *w)
-{
-    if (w->clock == CHRON_CLOCK_COUNTER)
-        return chron__counter_ns(&w->counter);
-    return chron__clock_ns(w->clock == CHRON_CLOCK_COARSE);
-}
 
 /* May the owner append now? 0, or EPOISONED, ECLAIM. */
 static inline int chron__writer_ready(chron_writer *w)
@@ -46,6 +39,9 @@ static inline int chron__writer_ready(chron_writer *w)
     return 0;
 }
 
+/* append.c: as chron__append, of one of several writers. */
+int64_t chron__append_shared(chron_writer *w, const void *data, size_t length, uint16_t type_id, uint16_t flags,
+                             uint64_t timestamp_ns);
 /* append.c: why a record is none. */
 int chron__refuse_record(const chron_writer *w, const void *data, size_t length, uint16_t type_id)
     __attribute__((cold, noinline));
@@ -134,7 +130,7 @@ static inline __attribute__((always_inline)) int64_t chron__append_checked(chron
     return chron__finish(w, offset, offset + chron__record_bytes(length), seq, 1);
 }
 
-/* One record: checked, made room for, appended. Its seq, or a failure. */
+/* One record: checked, made room for, appended; CHRON_NOW is the time when there is room. Its seq, or a failure. */
 static inline __attribute__((always_inline)) int64_t chron__append(chron_writer *w, const void *data, size_t length,
                                                                    uint16_t type_id, uint16_t flags,
                                                                    uint64_t timestamp_ns)
@@ -148,10 +144,14 @@ static inline __attribute__((always_inline)) int64_t chron__append(chron_writer 
     if (status < 0)
         return status;
     if (__builtin_expect(chron__get64(&w->tail) + bytes > w->edge, 0)) {
+        if (w->shared) /* its edge is 0 */
+            return chron__append_shared(w, data, length, type_id, flags, timestamp_ns);
         status = chron__writer_edge(w, bytes);
         if (status < 0)
             return status;
     }
+    if (timestamp_ns == CHRON_NOW)
+        timestamp_ns = chron__writer_now(w);
     return chron__append_checked(w, data, length, type_id, flags, timestamp_ns);
 }
 

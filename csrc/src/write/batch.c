@@ -9,6 +9,9 @@
 
 #include "base/struct.h"
 
+#define TURN_RECORDS 64u /* appended by one of several writers in a turn, where it need not be one batch */
+#define TURN_BYTES 16384u
+
 /* Where the records of a batch come from. */
 typedef chron_record (*record_at)(const void *source, size_t i);
 
@@ -105,6 +108,13 @@ static int has_faulted(record_at get, const void *source, size_t from, size_t to
     return get == record_of_source && have_columns_faulted(source, from, to);
 }
 
+static uint64_t batch_now(chron_writer *w)
+{
+    uint64_t now = chron__writer_now(w);
+
+    return w->shared ? chron__turn_now(w, now) : now;
+}
+
 /*
  * Place records [from, to) in the `bytes` behind the tail, all but the first with their commit words. Returns the
  * length of the first; or, if they are not what was measured (somebody changed them meanwhile), undoes it all.
@@ -127,7 +137,7 @@ static inline __attribute__((always_inline)) int64_t place_batch(chron_writer *w
         if (!chron__is_record(w, r.payload, r.length, r.type_id) || chron__record_bytes(r.length) > end - offset)
             return take_back(w, bytes);
         if (r.timestamp_ns == CHRON_NOW)
-            r.timestamp_ns = now ? now : (now = chron__writer_now(w));
+            r.timestamp_ns = now ? now : (now = batch_now(w));
         chron__place_record(w, at, seq + (i - from), r.payload, (uint32_t)r.length, r.type_id, r.flags, r.timestamp_ns);
         if (i > from)
             chron__rec_publish(at, (uint32_t)r.length); /* hidden behind the first one's zero commit word */
@@ -165,6 +175,42 @@ static inline __attribute__((always_inline)) void note_blocks(chron_writer *w, u
     }
 }
 
+/* In a turn of one of several writers. */
+static int64_t append_whole_shared(chron_writer *w, record_at get, const void *source, size_t from, size_t to,
+                                   uint64_t bytes)
+{
+    uint64_t offset;
+    uint64_t seq;
+    int64_t length;
+    int status;
+
+    for (size_t i = from; i < to; i++) {
+        chron_record r = get(source, i);
+
+        if (r.payload)
+            chron__touch_source(r.payload, r.length);
+    }
+    status = chron__turn_begin(w, bytes);
+    if (status < 0)
+        return status;
+    offset = chron__get64(&w->tail);
+    seq = chron__get64(&w->next_seq);
+    chron__head_intend(w->q.meta.base, (uint32_t)((offset + bytes) / CHRON__ALIGN));
+    length = place_batch(w, bytes, get, source, from, to);
+    if (length < 0) {
+        chron__turn_abandon(w);
+        return length;
+    }
+    CHRON__STEP("batch: hidden");
+    chron__rec_publish(w->base + offset, (uint32_t)length);
+    if (offset >= w->next_block)
+        chron__writer_note_block(w, offset);
+    chron__set64(&w->tail, offset + bytes);
+    if (offset + bytes > w->next_block)
+        note_blocks(w, offset + chron__record_bytes((uint64_t)length), seq, get, source, from, to);
+    return chron__turn_finish(w, offset + bytes, seq, (uint32_t)(to - from));
+}
+
 static inline __attribute__((always_inline)) int64_t append_whole(chron_writer *w, record_at get, const void *source,
                                                                   size_t from, size_t to)
 {
@@ -180,6 +226,8 @@ static inline __attribute__((always_inline)) int64_t append_whole(chron_writer *
     if (bytes < 0)
         return bytes;
     if (chron__get64(&w->tail) + (uint64_t)bytes > w->edge) {
+        if (w->shared)
+            return append_whole_shared(w, get, source, from, to, (uint64_t)bytes);
         status = chron__writer_edge(w, (uint64_t)bytes);
         if (status < 0)
             return status;
@@ -261,10 +309,45 @@ static const chron_source *use_source(const chron_source *source, size_t from, s
     return s && check_source(s, from, to) == 0 ? s : NULL;
 }
 
+/* How many records from `i` on one turn takes: the others wait meanwhile. */
+static size_t turn_of(const chron_source *source, size_t i, size_t to)
+{
+    uint64_t bytes = 0;
+    size_t n = 0;
+
+    while (i + n < to && n < TURN_RECORDS && bytes < TURN_BYTES)
+        bytes += chron__record_bytes(record_of_source(source, i + n++).length);
+    return n > 1 && bytes >= TURN_BYTES ? n - 1u : n;
+}
+
+/* One of several writers takes a turn for some records, not for each. */
+static int64_t append_by_turns(chron_writer *w, const chron_source *source, size_t from, size_t to)
+{
+    for (size_t i = from; i < to;) {
+        size_t n = turn_of(source, i, to);
+        int64_t seq = append_whole(w, record_of_source, source, i, i + n);
+
+        if (seq < 0 && seq != -CHRON_EUNSYNCED && n > 1) { /* one of them is refused: those in front of it are not */
+            n = 1;
+            seq = append_whole(w, record_of_source, source, i, i + n);
+        }
+        if (seq == -CHRON_EUNSYNCED)
+            chron__error()->appended = i + n - from;
+        else if (seq < 0 && i > from)
+            return (int64_t)(i - from);
+        if (seq < 0)
+            return seq;
+        i += n;
+    }
+    return (int64_t)(to - from);
+}
+
 static int64_t append_each(chron_writer *w, const chron_source *source, size_t from, size_t to)
 {
     uint64_t now = 0;
 
+    if (w->shared)
+        return append_by_turns(w, source, from, to);
     for (size_t i = from; i < to; i++) {
         chron_record r = record_of_source(source, i);
         int64_t status;

@@ -44,9 +44,9 @@ static int sync_request(chron_writer *w, uint64_t seq)
 {
     int status;
 
-    if (seq >= chron__get64(&w->next_seq))
-        return chron__fail_range("", seq, chron__get64(&w->next_seq));
-    if (chron__get64(&w->durable_next) > seq)
+    if (seq >= chron_writer_next_seq(w))
+        return chron__fail_range("", seq, chron_writer_next_seq(w));
+    if (chron_writer_durable_seq(w) + 1u > seq)
         return 1;
     status = chron__writer_check_sync(w);
     if (status < 0)

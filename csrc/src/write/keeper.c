@@ -13,6 +13,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "write/next.h"
 #include "write/prepare.h"
 #include "write/room.h"
 #include "write/syncer.h"
@@ -59,6 +60,23 @@ static uint64_t lead_of(const chron_writer *w, uint64_t left)
     return w->lead_max > left ? w->lead_max - left : 0;
 }
 
+/* The same of one of several writers: whoever is first makes it for all. */
+static int prepare_shared(chron_writer *w, uint64_t tail, const chron__seg *seg, round_state *state, uint64_t now)
+{
+    int status;
+
+    if (now < state->retry_ns || tail < seg->size / 2u)
+        return 0;
+    status = chron__writer_has_room(w);
+    if (status == 1)
+        status = chron__next_make(w);
+    if (status < 0) {
+        chron__writer_note_failure(w, status);
+        state->retry_ns = now + RETRY_NS;
+    }
+    return 0;
+}
+
 /* A step towards the next segment, once the current one is half full, or fills fast. 1 if something was done. */
 static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, uint64_t now)
 {
@@ -67,6 +85,8 @@ static int prepare_next(chron_writer *w, chron__seg *seg, round_state *state, ui
     chron__seg *next;
     int status = 1;
 
+    if (w->shared)
+        return prepare_shared(w, tail, seg, state, now);
     if (now < state->retry_ns)
         return 0;
     pthread_mutex_lock(&w->lock);

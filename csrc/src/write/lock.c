@@ -15,17 +15,47 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "format/shared.h"
 
 #define LINE_BYTES CHRON__LOCK_LINE_BYTES /* always as long: rewriting it needs no room on a full disk */
 #define LINE_TRIES 50
 #define LINE_WAIT_NS 2000000u
 #define RETRY_NS 10000000u /* how often a waiting writer tries: 10 ms */
 
+/* The pid of one of several writers; 0: there is none. */
+static int64_t holder_of_slot(const chron__queue *q)
+{
+    const chron__io *io = q->io;
+    chron__map map = {.base = NULL};
+    int64_t pid = 0;
+    int fd = io->open_file(io, q->dir, CHRON__FILE_META, CHRON__OPEN_READ, 0);
+
+    if (fd < 0)
+        return 0;
+    if (io->map(io, fd, CHRON__PAGE, 0, &map) == 0) {
+        pid = chron__shared_pid(io, fd, map.base);
+        io->unmap(io, &map);
+    }
+    io->close_file(io, fd);
+    return pid;
+}
+
 int chron__lock_fail_held(const chron__queue *q, const char *path)
 {
     chron__writer_line line;
     int status;
 
+    if (q->meta.base || q->dir >= 0)
+        line.pid = holder_of_slot(q);
+    if (line.pid > 0) {
+        status =
+            chron__fail(CHRON_EWRITER,
+                        "process %" PRId64 " and perhaps others take turns at writing to %s: open it as they do, or "
+                        "wait until all have closed it",
+                        line.pid, path);
+        chron__error()->pid = line.pid;
+        return status;
+    }
     /* The holder writes its line a moment after it has the lock. */
     for (int i = 0; i < LINE_TRIES; i++) {
         chron__queue_writer_line(q, &line);
@@ -110,6 +140,30 @@ int chron__lock_meta(chron_writer *w, const char *path)
                            "writer at a time",
                            path);
     return status < 0 ? chron__fail_sys(status, CHRON__FILE_META, "cannot lock queue.meta of %s", path) : 0;
+}
+
+int chron__lock_open_meta(chron_writer *w)
+{
+    int status = chron__queue_open_meta(&w->q, w->path_for_errors, 1);
+    const chron_error damage = *chron_last_error();
+
+    if (status == -CHRON_ECORRUPT)
+        return chron__at(chron__fail(CHRON_ECORRUPT,
+                                     "%s. Readers can go on reading; repair the queue, which makes queue.meta anew",
+                                     damage.text),
+                         damage.file, damage.offset, CHRON_SEQ_NONE);
+    if (status == 0 && !chron__queue_state(&w->q, &w->state))
+        return chron__at(chron__fail(CHRON_ECORRUPT, "both copies of the writer's state in queue.meta are damaged: "
+                                                     "repair the queue, which makes them anew"),
+                         CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE);
+    if (status == 0) {
+        status = w->q.io->place(w->q.io, w->q.meta_fd, &w->place);
+        if (status < 0)
+            status = chron__fail_sys(status, CHRON__FILE_META, "cannot tell where %s lies", w->path_for_errors);
+    }
+    if (status == 0)
+        w->counts_links = w->q.io->links(w->q.io, w->q.meta_fd) > 0;
+    return status;
 }
 
 int chron__lock_write_line(const chron_writer *w)

@@ -12,6 +12,8 @@
 int chron__lock_take(chron_writer *w, const char *path, int *made);
 /* Lock queue.meta as well, which has to be there. */
 int chron__lock_meta(chron_writer *w, const char *path);
+/* Open queue.meta, and load the state and where it lies. */
+int chron__lock_open_meta(chron_writer *w);
 /* Give that one up. */
 void chron__lock_release_meta(chron_writer *w);
 /* EWRITER: who has the queue open, as far as writer.lock tells. */

@@ -24,18 +24,18 @@
 #include "base/step.h"
 #include "base/struct.h"
 #include "format/bell.h"
-#include "format/identity.h"
-#include "queue/plan.h"
+#include "queue/tell.h"
 #include "write/birth.h"
 #include "write/flush.h"
+#include "write/join.h"
 #include "write/keeper.h"
 #include "write/lock.h"
 #include "write/prepare.h"
-#include "write/recovery.h"
-#include "write/reuse.h"
-#include "write/roll.h"
 #include "write/room.h"
+#include "write/reuse.h"
+#include "write/shared.h"
 #include "write/sync.h"
+#include "write/takeover.h"
 
 #define DEFAULT_MODE 0600u
 #define OPEN_TRIES 100
@@ -75,10 +75,12 @@ static int take_options(const chron_writer_options *from, chron_writer *w)
 static int check_options(chron_writer_options *o)
 {
     const uint32_t known = CHRON_KEEPER | CHRON_CHECKED | CHRON_ALLOW_NETFS | CHRON_REPAIR | CHRON_MUST_EXIST |
-                           CHRON_TORN_CUT | CHRON_TORN_SKIP | CHRON_REUSE;
+                           CHRON_TORN_CUT | CHRON_TORN_SKIP | CHRON_SHARED | CHRON_REUSE;
 
     if (o->flags & ~known)
         return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
+    if ((o->flags & CHRON_SHARED) && (o->flags & CHRON_REUSE))
+        return chron__fail(CHRON_EINVAL, "several writers do not use segments again: leave out CHRON_REUSE, or CHRON_SHARED");
     if ((o->flags & CHRON_TORN_CUT) && (o->flags & CHRON_TORN_SKIP))
         return chron__fail(CHRON_EINVAL, "what may be torn is either cut off or skipped: not both");
     if (o->segment_size == 0)
@@ -137,19 +139,6 @@ static int open_directory(chron_writer *w, const chron__io *io, const char *path
     return status;
 }
 
-static int open_meta(chron_writer *w, const char *path)
-{
-    int status = chron__queue_open_meta(&w->q, path, 1);
-    const chron_error damage = *chron_last_error();
-
-    if (status != -CHRON_ECORRUPT)
-        return status;
-    return chron__at(chron__fail(CHRON_ECORRUPT,
-                                 "%s. Readers can go on reading; repair the queue, which makes queue.meta anew",
-                                 damage.text),
-                     damage.file, damage.offset, CHRON_SEQ_NONE);
-}
-
 /* Both locks, and queue.meta with all that belongs to it: made, if there is no queue yet. */
 static int open_files(chron_writer *w, const char *path, chron__born *born)
 {
@@ -165,163 +154,8 @@ static int open_files(chron_writer *w, const char *path, chron__born *born)
     if (status == 0)
         status = chron__lock_meta(w, path);
     if (status == 0)
-        status = open_meta(w, path);
-    if (status == 0 && !chron__queue_state(&w->q, &w->state))
-        status = chron__at(chron__fail(CHRON_ECORRUPT, "both copies of the writer's state in queue.meta are damaged: "
-                                                       "repair the queue, which makes them anew"),
-                           CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE);
-    if (status == 0) {
-        status = w->q.io->place(w->q.io, w->q.meta_fd, &w->place);
-        if (status < 0)
-            status = chron__fail_sys(status, CHRON__FILE_META, "cannot tell where %s lies", path);
-        w->counts_links = w->q.io->links(w->q.io, w->q.meta_fd) > 0;
-    }
+        status = chron__lock_open_meta(w);
     return status;
-}
-
-static int first_segment(chron_writer *w, uint64_t prev_base)
-{
-    static const chron__tally nothing = {0};
-    char name[CHRON__NAME_BYTES];
-    uint64_t base_seq = chron__get64(&w->next_seq);
-    chron__seg *seg;
-    int status = chron__writer_make_next(w, &seg);
-
-    if (status < 0)
-        return status;
-    chron__seg_write_header(&w->q, seg, base_seq, prev_base, w->full_epoch, chron__clock_ns(0));
-    chron__segment_name(base_seq, name);
-    status = w->q.io->rename(w->q.io, w->q.dir, CHRON__FILE_NEXT, w->q.dir, name);
-    if (status < 0) {
-        chron__seg_release(seg);
-        (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_NEXT);
-        return chron__fail_sys(status, name, "cannot give the first segment its name %s", name);
-    }
-    chron__writer_count_segments(w, 1);
-    if (w->segments == 1)
-        chron__oldest_store(w->q.meta.base, base_seq);
-    chron__writer_enter_segment(w, seg, seg->data_offset, &nothing);
-    return 0;
-}
-
-/* The epoch of this writer: above all that were ever seen. A damaged slot may have hidden the newest; the records tell. */
-static int set_epoch(chron_writer *w, const chron__recovered *found)
-{
-    w->full_epoch = w->state.epoch + 1u;
-    if (found->epoch >= (uint32_t)w->full_epoch)
-        w->full_epoch += (uint64_t)(found->epoch - (uint32_t)w->full_epoch) + 1u;
-    if (w->full_epoch > UINT32_MAX || found->next_seq > INT64_MAX)
-        return chron__at(chron__fail(CHRON_ECORRUPT,
-                                     "epoch %" PRIu64 " or seq %" PRIu64 " is beyond what this format can count: no "
-                                     "queue gets there by itself, so queue.meta or the name of a segment is damaged",
-                                     w->full_epoch, found->next_seq),
-                         CHRON__FILE_META, CHRON__SLOT_A, found->next_seq);
-    CHRON__ASSERT(w->full_epoch > w->state.epoch && (uint32_t)w->full_epoch > found->epoch);
-    w->epoch = (uint32_t)w->full_epoch;
-    return 0;
-}
-
-/*
- * The state that ends the recovery: the new epoch, and where the queue lies now. Only with it does the next opening judge by
- * what this writer does; and it is on disk before the first record of the new epoch.
- */
-static int begin_epoch(chron_writer *w)
-{
-    chron__words words = {.epoch = w->epoch, .segments = w->segments};
-    int status = chron__writer_sync_state(w); /* before the slot is touched that may be the one on disk */
-
-    if (status < 0)
-        return status;
-    w->state.durable_next = chron__get64(&w->durable_next);
-    w->state.epoch = w->full_epoch;
-    w->state.flags = 0;
-    w->state.next_seq = 0;
-    status = chron__writer_store_state(w, 1);
-    CHRON__STEP("open: epoch stored");
-    if (w->memory.known)
-        chron__oldest_store(w->q.meta.base, w->memory.oldest_base);
-    chron__words_store(w->q.meta.base, &words);
-    CHRON__STEP("open: words stored");
-    return status;
-}
-
-static void take_wish(const chron_writer *w, chron__wish *wish)
-{
-    const uint32_t flags = w->options.flags;
-
-    wish->state = w->state;
-    wish->whence = chron__state_whence(w->q.meta.base, &w->state, &w->place);
-    (void)chron__words_load(w->q.meta.base, w->state.epoch, &wish->words);
-    wish->repair = (flags & CHRON_REPAIR) != 0;
-    wish->tell = w->tell;
-    wish->torn = flags & CHRON_TORN_CUT    ? CHRON__TORN_CUT
-                 : flags & CHRON_TORN_SKIP ? CHRON__TORN_SKIP
-                                           : CHRON__TORN_ASK;
-}
-
-/* What is in the log is found out, and told to who wants to know; nothing is changed before that. Then it is put right. */
-static int recover(chron_writer *w, chron__born *born, chron__recovered *found)
-{
-    chron__wish wish = {.repair = 0};
-    chron__survey s;
-    int status;
-
-    memset(found, 0, sizeof *found);
-    take_wish(w, &wish);
-    status = chron__survey_make(&w->q, &wish, &s);
-    if (status == 0 && w->tell)
-        status = chron__plan_offer(&s, w->tell);
-    if (status == 0 && !born->queue)
-        status = chron__birth_complete(w, born);
-    if (status == 0)
-        status = chron__recover(&s, w->options.mode, found);
-    chron__survey_free(&s);
-    return status;
-}
-
-/* Recovery, the new epoch, and the segment to append to. */
-static int take_over(chron_writer *w, const char *path, chron__born *born)
-{
-    chron__recovered found;
-    int status = recover(w, born, &found);
-
-    (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_SPARE); /* what it holds is not to meet its seqs again */
-    if (status == 0)
-        status = set_epoch(w, &found);
-    if (status < 0) {
-        chron__seg_release(found.seg);
-        return status;
-    }
-    chron__set32(&w->dir_dirty, 1); /* the writer before may have died before it put its names on disk */
-    w->segments = (uint32_t)found.segments;
-    w->memory.known = found.segments > 0;
-    w->memory.oldest_base = found.oldest_base;
-    w->unsynced_base = found.unsynced_base;
-    if (!found.seg && born->queue) /* nothing was ever in it; the first segment's name remembers */
-        found.next_seq = w->options.first_seq;
-    chron__set64(&w->next_seq, found.next_seq);
-    chron__set64(&w->durable_next, found.durable_next);
-    w->first_seq = found.next_seq;
-    found.report.epoch = w->full_epoch;
-    w->recovery = found.report;
-    w->inherited_base = CHRON_SEQ_NONE;
-    w->seg = found.seg; /* so that it is released, whatever comes */
-    status = chron__reuse_adopt(w, path);
-    if (status == 0)
-        status = begin_epoch(w);
-    if (status == 0 && !found.seg) {
-        status = first_segment(w, found.prev_base);
-        born->segment = status == 0 && born->queue;
-        return status;
-    }
-    if (status < 0)
-        return status;
-    if (found.next_seq > found.durable_next && found.tail > found.seg->data_offset) {
-        w->inherited_base = found.seg->base_seq;
-        w->inherited_end = found.tail;
-    }
-    chron__writer_enter_segment(w, found.seg, found.tail, &found.tally);
-    return 0;
 }
 
 static void set_up(chron_writer *w)
@@ -346,6 +180,15 @@ static void set_up(chron_writer *w)
     chron__reuse_set_up(w);
 }
 
+static void set_up_shared(chron_writer *w)
+{
+    w->edge = 0;
+    w->bell.is_light = 0; /* another of them may have said that readers need not */
+    w->base = w->seg->map.base;
+    w->fault = w->seg->map.fault;
+    w->next_block = w->seg->data_offset;
+}
+
 /* 1: the directory went away meanwhile. */
 static int try_open(chron_writer *w, const chron__io *io, const char *path, chron__born *born, int tries)
 {
@@ -359,18 +202,23 @@ static int try_open(chron_writer *w, const chron__io *io, const char *path, chro
                            "%s lies on a file system in memory, which keeps nothing over a loss of "
                            "power: use a disk, or durability none",
                            path);
-    status = open_files(w, path, born);
+    w->path_for_errors = path;
+    w->check_limits = check_limits;
+    status = o->flags & CHRON_SHARED ? chron__join(w, path, born) : open_files(w, path, born);
     if (status == -CHRON_EREMOVED && tries < OPEN_TRIES)
         return 1; /* a creator that failed took the directory away: make it again */
-    if (status == 0)
+    if (status == 0 && !w->shared)
         status = check_limits(w, w->q.segment_size);
-    if (status == 0)
-        status = take_over(w, path, born);
-    if (status == 0)
+    if (status == 0 && !w->shared)
+        status = chron__take_over(w, path, born, 0);
+    if (status == 0 && !w->shared)
         status = chron__lock_write_line(w);
     if (status < 0)
         return status;
+    w->path_for_errors = NULL;
     set_up(w);
+    if (w->shared)
+        set_up_shared(w);
     w->keeper_wanted = (o->flags & CHRON_KEEPER) != 0;
     chron__writer_trim(w);
     if (o->durability == CHRON_DURABILITY_INTERVAL)
@@ -401,6 +249,8 @@ static void release_backlog(chron_writer *w)
 /* Everything but the keeper, which has stopped. `born` is what a failed opening has made; else NULL. */
 static void destroy(chron_writer *w, const char *path, const chron__born *born)
 {
+    const int undo = born && !w->shared; /* of several writers another one may have come meanwhile */
+
     CHRON__ASSERT(!w->keeper_running && w->claimed == 0);
     chron__seg_release(w->seg);
     if (w->next) {
@@ -414,7 +264,8 @@ static void destroy(chron_writer *w, const char *path, const chron__born *born)
         chron__doorbell_close(&w->q, &w->bell);
     chron_bell_release(w->sync_bell);
     chron__retention_forget(&w->memory);
-    if (born && (w->writer_lock.map || w->writer_lock.fd >= 0))
+    chron__shared_free(w);
+    if (undo && (w->writer_lock.map || w->writer_lock.fd >= 0))
         chron__birth_undo(w, born);
     chron__lock_release(w);
     chron__queue_close(&w->q);
@@ -518,6 +369,12 @@ static void forget(chron_writer *w)
     chron__map_forget(&w->bell.map);
     chron__map_forget(&w->q.meta);
     release_backlog(w);
+    if (w->shared) {
+        chron__seg_forget(w->shared->next);
+        chron__seg_forget(w->shared->left);
+        w->shared->next = w->shared->left = NULL;
+        chron__shared_free(w);
+    }
     chron_bell_release(w->sync_bell);
     chron__retention_forget(&w->memory);
     if (w->meta_lock.fd >= 0)
@@ -541,16 +398,20 @@ static int last_words(chron_writer *w)
 {
     int status = 0;
 
-    if (w->claimed) {
+    if (w->claimed && !w->shared)
         memset(w->base + chron__get64(&w->tail), 0, (size_t)w->claimed);
-        w->claimed = 0;
-    }
+    w->claimed = 0;
     if (chron__get32(&w->poisoned)) /* [STOP] the queue stays marked as not closed */
         return w->was_told ? 0 : chron__writer_fail_poisoned(w);
     if (w->options.durability != CHRON_DURABILITY_NONE)
         status = chron__writer_flush(w);
     if (status < 0)
         return status;
+    if (w->shared) {
+        if (w->options.durability == CHRON_DURABILITY_NONE)
+            begin_writeback(w);
+        return chron__leave(w);
+    }
     w->state.flags |= CHRON__SLOT_CLEAN;
     w->state.next_seq = chron__get64(&w->next_seq);
     if (w->options.durability == CHRON_DURABILITY_NONE)

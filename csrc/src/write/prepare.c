@@ -85,6 +85,18 @@ int chron__writer_finish_next(chron_writer *w, chron__seg **next)
     return status;
 }
 
+void chron__writer_pages_ahead(chron_writer *w, uint64_t tail, uint64_t goal)
+{
+    uint64_t window = chron__get64(&w->window);
+
+    skip_touched(w->seg, tail);
+    (void)chron__writer_touch(w, w->seg, goal, goal);
+    if (window < WINDOW_MAX)
+        chron__set64(&w->window, window + WINDOW_GROWTH);
+    if (w->keeper_running)
+        chron__writer_kick(w);
+}
+
 int chron__writer_make_next(chron_writer *w, chron__seg **out)
 {
     int status = begin_next(w, out);

@@ -11,6 +11,8 @@
 uint64_t chron__writer_touch(chron_writer *w, chron__seg *seg, uint64_t goal, uint64_t limit);
 /* The owner is about to write up to `end`: have pages prepared. */
 void chron__writer_prepare_ahead(chron_writer *w, uint64_t end);
+/* The same of one of several writers, without the turn: pages from `tail` up to `goal` are there then. */
+void chron__writer_pages_ahead(chron_writer *w, uint64_t tail, uint64_t goal);
 /* Make the next segment's file, ready to be one. The thread that `next` belongs to; but for the spare, stores nothing in w. */
 int chron__writer_make_next(chron_writer *w, chron__seg **out);
 /* What chron__writer_step_next has begun. On failure *next is NULL. */

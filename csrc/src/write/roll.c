@@ -128,26 +128,6 @@ static void publish_end(chron_writer *w, uint64_t offset, uint64_t seq)
     chron__writer_note_block(w, offset);
 }
 
-static void retire(chron_writer *w, chron__seg *old)
-{
-    chron__seg *before = NULL;
-
-    CHRON__ASSERT(old != w->seg);
-    old = chron__reuse_keep(w, old);
-    if (!old)
-        return;
-    /* Unmapping 64 MiB takes a millisecond: leave it to the keeper where there is one. */
-    if (w->keeper_running) {
-        pthread_mutex_lock(&w->lock);
-        before = w->retired;
-        w->retired = old;
-        pthread_mutex_unlock(&w->lock);
-        old = NULL;
-    }
-    chron__seg_release(before);
-    chron__seg_release(old);
-}
-
 /* The segment before is complete, unless it went away while it was being completed. */
 static int leave(chron_writer *w, chron__seg *old)
 {
@@ -161,7 +141,9 @@ static int leave(chron_writer *w, chron__seg *old)
         status = -CHRON_EPOISONED;
     }
     chron__writer_owe(w, old);
-    retire(w, old);
+    old = chron__reuse_keep(w, old);
+    if (old)
+        chron__writer_retire(w, old);
     return status;
 }
 
@@ -221,6 +203,8 @@ int chron__writer_leave_lost(chron_writer *w)
     int status;
     int wanted;
 
+    if (w->shared)
+        return 0; /* the next append leaves it, in its turn */
     pthread_mutex_lock(&w->lock);
     wanted = w->roll_wanted && w->seg->base_seq == w->inherited_base; /* else it was left already */
     w->roll_wanted = 0;

@@ -13,6 +13,7 @@
 #include "queue/kept.h"
 #include "queue/retention.h"
 #include "write/reuse.h"
+#include "write/shared.h"
 #include "write/sync.h"
 
 #define ROOM_POLL_NS 1000000u /* how often a blocked append looks whether readers went on: 1 ms */
@@ -50,6 +51,38 @@ void chron__writer_trim(chron_writer *w)
     pthread_mutex_unlock(&w->clean_lock);
 }
 
+/* Of several writers each may have made or deleted some. */
+static int recount(chron_writer *w)
+{
+    chron__bases bases;
+    int status = chron__queue_list(&w->q, &bases);
+
+    if (status < 0)
+        return status;
+    pthread_mutex_lock(&w->lock);
+    w->segments = (uint32_t)bases.count;
+    pthread_mutex_unlock(&w->lock);
+    chron__bases_free(&bases);
+    return 0;
+}
+
+static chron__front front_of(chron_writer *w)
+{
+    chron__front front;
+    chron__head head;
+
+    pthread_mutex_lock(&w->lock);
+    front = (chron__front){.active_base = w->seg->base_seq, .segments = w->segments};
+    front.next_seq = chron__get64(&w->next_seq);
+    pthread_mutex_unlock(&w->lock);
+    if (w->shared) {
+        chron__head_snapshot(w->q.meta.base, &head);
+        front.active_base = head.base;
+        front.next_seq = head.next_seq;
+    }
+    return front;
+}
+
 int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array *fates)
 {
     chron_retention limits = w->retention;
@@ -59,7 +92,7 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array 
         .delete_too = 1,
         /* Where power loss matters, no position may fall back to before what was deleted. */
         .sync_positions = w->options.durability != CHRON_DURABILITY_NONE,
-        .memory = &w->memory,
+        .memory = w->shared ? NULL : &w->memory, /* others delete, too */
         .front = fates ? NULL : &front,
     };
     chron_cleanup kept;
@@ -70,10 +103,9 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array 
     status = trim_kept(w, 1, &kept);
     chron__kept_count(&limits, chron__get64(&w->kept_bytes));
     memset(out, 0, sizeof *out);
-    pthread_mutex_lock(&w->lock);
-    front = (chron__front){.active_base = w->seg->base_seq, .segments = w->segments};
-    front.next_seq = chron__get64(&w->next_seq);
-    pthread_mutex_unlock(&w->lock);
+    if (status == 0 && w->shared)
+        status = recount(w);
+    front = front_of(w);
     if (chron__reuse_begin(w)) {
         cleaning.take = chron__reuse_take;
         cleaning.context = w;
@@ -81,7 +113,7 @@ int chron__writer_clean(chron_writer *w, chron_cleanup *out, const chron__array 
     if (status == 0)
         status = chron__retention_apply(&w->q, &cleaning, out, fates);
     chron__reuse_end(w, status, out->deleted_segments ? out->oldest_seq : 0);
-    if (out->deleted_segments)
+    if (out->deleted_segments && !w->shared)
         chron__oldest_store(w->q.meta.base, out->oldest_seq);
     pthread_mutex_unlock(&w->clean_lock);
     chron__kept_report(&kept, out);
@@ -125,6 +157,11 @@ int chron__writer_has_room(chron_writer *w)
 
     if (limit == 0)
         return 1;
+    if (w->shared) {
+        room = recount(w);
+        if (room < 0)
+            return room;
+    }
     if (by_bytes) {
         by_bytes = by_bytes > kept_bytes ? (by_bytes - kept_bytes) / w->q.segment_size : 0;
         limit = by_bytes < limit ? by_bytes : limit;
@@ -200,7 +237,8 @@ int chron_writer_wait_room(chron_writer *w, int64_t timeout_ns)
         return status;
     /* As long as the current segment has room for another record, or a next one is there, nothing waits. */
     pthread_mutex_lock(&w->lock);
-    status = w->next != NULL || w->spare != NULL || w->preparing == 2;
+    status = w->next != NULL || w->spare != NULL || w->preparing == 2 ||
+             (w->shared && chron__load_relaxed_le32(chron__word(w, CHRON__P_READY)) != 0); /* [TURN] advice */
     pthread_mutex_unlock(&w->lock);
     if (!status)
         status = chron__writer_make_room(w, timeout_ns, leave);

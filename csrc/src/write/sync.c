@@ -27,6 +27,9 @@
 #include "format/identity.h"
 #include "queue/anew.h"
 #include "write/prove.h"
+#include "write/shared.h"
+
+#define SYNC_PATIENCE 12u /* so many times as long as for a turn: a disk may be slow */
 
 /* A sync has failed: what the disk holds is not known any more. */
 static int lost(chron_writer *w, int status, const char *file, const char *what)
@@ -39,7 +42,7 @@ int chron__writer_store_state(chron_writer *w, int on_disk)
 {
     unsigned raise;
 
-    CHRON__ASSERT(w->writer_lock.map || w->writer_lock.fd >= 0); /* nobody else writes queue.meta */
+    CHRON__ASSERT(w->shared || w->writer_lock.map || w->writer_lock.fd >= 0); /* nobody else writes queue.meta */
     w->state.time_ns = chron__clock_ns(1);
     raise = w->state.generation == w->state_on_disk ? CHRON__SLOTS_TURN : CHRON__SLOTS_OVER;
     chron__state_store(w->q.meta.base, &w->state, &w->place, raise);
@@ -234,6 +237,11 @@ static int sync_directory(chron_writer *w)
 {
     int status;
 
+    if (w->shared) { /* looked at behind the head: a roll that it shows is counted */
+        w->shared->dir = chron__load_acquire_le32(chron__word(w, CHRON__S_DIR));           /* [HEAD] */
+        if (w->shared->dir != chron__load_relaxed_le32(chron__word(w, CHRON__S_DIR_DONE))) /* [HEAD] */
+            chron__set32(&w->dir_dirty, 1);
+    }
     if (!chron__get32(&w->dir_dirty))
         return 0;
     chron__set32(&w->dir_dirty, 0); /* before the sync: a roll meanwhile sets it again */
@@ -256,7 +264,7 @@ int chron__writer_check_place(chron_writer *w, const chron__seg *seg)
 {
     const chron__io *io = w->q.io;
 
-    if (!w->counts_links || (io->links(io, w->q.meta_fd) != 0 && io->links(io, seg->fd) != 0))
+    if (!w->counts_links || (io->links(io, w->q.meta_fd) != 0 && (!seg || io->links(io, seg->fd) != 0)))
         return 0;
     return chron__fail(CHRON_EREMOVED,
                        "the queue was removed while this writer had it open: what is appended is in files "
@@ -277,12 +285,49 @@ static int move_mark(chron_writer *w, uint64_t next_seq)
     }
     if (status < 0)
         return status;
-    CHRON__ASSERT(next_seq <= chron__get64(&w->next_seq));
+    CHRON__ASSERT(w->shared || next_seq <= chron__get64(&w->next_seq));
     if (next_seq > chron__get64(&w->durable_next)) {
         CHRON__ASSERT(w->state.durable_next == next_seq); /* in queue.meta before anybody hears of it */
         chron__set64(&w->durable_next, next_seq);
     }
     return 0;
+}
+
+/* Where the log of several writers ends now, and its segment. */
+static int look_at_head(chron_writer *w, chron__seg **seg, uint64_t *next_seq, uint64_t *tail)
+{
+    chron__head head;
+
+    chron__head_snapshot(w->q.meta.base, &head);
+    pthread_mutex_lock(&w->lock);
+    *seg = w->seg->base_seq == head.base ? chron__seg_retain(w->seg) : NULL;
+    pthread_mutex_unlock(&w->lock);
+    *next_seq = head.next_seq;
+    *tail = head.tail;
+    return *seg ? 0 : chron__shared_open_head(w, head.base, seg);
+}
+
+/* The same as sync_what. */
+static int sync_shared(chron_writer *w, int sealed_only)
+{
+    chron__seg *seg;
+    uint64_t next_seq;
+    uint64_t tail;
+    int status = look_at_head(w, &seg, &next_seq, &tail);
+
+    if (status < 0)
+        return status;
+    status = chron__writer_check_place(w, seg);
+    if (status == 0)
+        status = sync_older(w, seg->base_seq);
+    if (status == 0 && !sealed_only)
+        status = sync_current(w, seg, tail);
+    if (status == 0)
+        status = sync_directory(w);
+    if (sealed_only)
+        next_seq = seg->base_seq;
+    chron__seg_release(seg);
+    return status < 0 ? status : move_mark(w, next_seq);
 }
 
 /* With sync_lock held: everything, or (sealed_before > 0) what was sealed before that time. */
@@ -293,6 +338,8 @@ static int sync_what(chron_writer *w, uint64_t sealed_before)
     uint64_t tail;
     int status;
 
+    if (w->shared)
+        return sync_shared(w, sealed_before != 0);
     pthread_mutex_lock(&w->lock);
     seg = chron__seg_retain(w->seg);
     next_seq = chron__get_acquire64(&w->next_seq); /* [TAIL] with chron__finish in append.h */
@@ -330,10 +377,102 @@ static int sync_and_tell(chron_writer *w, uint64_t sealed_before)
         w->failure = *chron_last_error();
         pthread_mutex_unlock(&w->lock);
         chron__set32(&w->poisoned, 1); /* [STOP] read by chron__writer_ready in append.h */
+        if (w->shared)
+            chron__shared_poison(w); /* before the word is given back */
         return -CHRON_EIO;
     }
     if (status == 0 && !sealed_before)
         chron__add64(&w->syncs, 1); /* [COUNT] */
+    return status;
+}
+
+/* ------------------------------------------------------------------------------- of several writers */
+
+/* A syncer died: what it was told of failed writes, nobody else is told again. So all above the mark is to be proven. */
+void chron__sync_doubt(chron_writer *w)
+{
+    chron__head head;
+
+    chron__head_snapshot(w->q.meta.base, &head);
+    chron__store_relaxed_le64(chron__word(w, CHRON__C_UNPROVEN), head.base);     /* [HEAD] under the syncer's word */
+    chron__store_relaxed_le64(chron__word(w, CHRON__C_UNPROVEN_END), head.tail); /* [HEAD] */
+    chron__writer_forgive(w, UINT64_MAX);
+    CHRON__STEP("sync: in doubt");
+}
+
+/* What the syncer before knew. */
+static int take_knowledge(chron_writer *w)
+{
+    const uint8_t *meta = w->q.meta.base;
+    uint64_t durable =
+        chron__load_relaxed_le64(meta + CHRON__S_DURABLE); /* [HEAD] under the syncer's word, as all here */
+
+    if (!chron__queue_state(&w->q, &w->state))
+        return chron__at(chron__fail(CHRON_ECORRUPT, "both copies of the writer's state in queue.meta are damaged"),
+                         CHRON__FILE_META, CHRON__SLOT_A, CHRON_SEQ_NONE);
+    if (w->state.durable_next > durable)
+        durable = w->state.durable_next; /* it died between the two stores */
+    chron__set64(&w->durable_next, durable);
+    w->unsynced_base = chron__load_relaxed_le64(meta + CHRON__S_UNSYNCED); /* [HEAD] */
+    w->synced_base = chron__load_relaxed_le64(meta + CHRON__S_BASE);       /* [HEAD] */
+    w->synced_offset = chron__load_relaxed_le64(meta + CHRON__S_OFFSET);   /* [HEAD] */
+    w->state_on_disk = chron__load_relaxed_le64(meta + CHRON__S_STATE);    /* [HEAD] */
+    w->mark_on_disk = chron__load_relaxed_le64(meta + CHRON__S_MARK);      /* [HEAD] */
+    pthread_mutex_lock(&w->lock);
+    w->inherited_base = chron__load_relaxed_le64(meta + CHRON__C_UNPROVEN);    /* [HEAD] */
+    w->inherited_end = chron__load_relaxed_le64(meta + CHRON__C_UNPROVEN_END); /* [HEAD] */
+    pthread_mutex_unlock(&w->lock);
+    return 0;
+}
+
+/* What the next one has to know. The mark last: then all that it stands for is said. */
+static void leave_knowledge(chron_writer *w, int status)
+{
+    uint8_t *meta = w->q.meta.base;
+
+    if (status == 0)
+        chron__store_relaxed_le32(meta + CHRON__S_DIR_DONE, w->shared->dir);   /* [HEAD] as above */
+    chron__store_relaxed_le64(meta + CHRON__S_UNSYNCED, w->unsynced_base);     /* [HEAD] */
+    chron__store_relaxed_le64(meta + CHRON__S_OFFSET, 0);                      /* [HEAD] not beside another base */
+    chron__store_relaxed_le64(meta + CHRON__S_BASE, w->synced_base);           /* [HEAD] */
+    chron__store_relaxed_le64(meta + CHRON__S_OFFSET, w->synced_offset);       /* [HEAD] */
+    chron__store_relaxed_le64(meta + CHRON__S_STATE, w->state_on_disk);        /* [HEAD] */
+    chron__store_relaxed_le64(meta + CHRON__S_MARK, w->mark_on_disk);          /* [HEAD] */
+    chron__store_relaxed_le64(meta + CHRON__C_UNPROVEN_END, w->inherited_end); /* [HEAD] */
+    CHRON__STEP("sync: knowledge stored");
+    chron__store_relaxed_le64(meta + CHRON__S_DURABLE, chron__get64(&w->durable_next)); /* [HEAD] */
+}
+
+/*
+ * One of several writers syncs for all: whoever finds another one at it waits, and then what it wanted is mostly done. That is
+ * group commit.
+ */
+static int sync_by_turns(chron_writer *w, uint64_t sealed_before)
+{
+    struct chron__shared *s = w->shared;
+    uint8_t *word = chron__word(w, CHRON__S_SYNCER);
+    uint32_t owner = 0;
+    chron__head head;
+    int status;
+
+    chron__head_snapshot(w->q.meta.base, &head);
+    status = chron__turn_take(&s->m, word, s->timeout_ns * SYNC_PATIENCE, &owner);
+    if (status < 0)
+        return chron__turn_fail(w, status, owner, "the sync");
+    CHRON__STEP("sync: begun");
+    if (status == CHRON__TURN_INHERITED)
+        chron__sync_doubt(w);
+    if (chron__load_acquire_le32(chron__word(w, CHRON__O_POISON)) ==
+        s->ready)                      /* [HEAD] stored before the word is given back */
+        chron__set32(&w->poisoned, 1); /* [STOP] */
+    status = take_knowledge(w);
+    if (status == 0 &&
+        (sealed_before || chron__get64(&w->durable_next) < head.next_seq || chron__get32(&w->poisoned))) { /* [STOP] */
+        status = sync_and_tell(w, sealed_before);
+        CHRON__STEP("sync: done");
+        leave_knowledge(w, status);
+    }
+    chron__turn_give(word);
     return status;
 }
 
@@ -343,7 +482,7 @@ static int sync_now(chron_writer *w, uint64_t sealed_before)
     int status;
 
     pthread_mutex_lock(&w->sync_lock);
-    status = sync_and_tell(w, sealed_before);
+    status = w->shared ? sync_by_turns(w, sealed_before) : sync_and_tell(w, sealed_before);
     pthread_mutex_lock(&w->lock);
     w->syncing_next = 0;
     bell = w->sync_bell;
@@ -376,6 +515,8 @@ void chron__writer_owe(chron_writer *w, const chron__seg *seg)
     pthread_mutex_lock(&w->lock);
     inherited = seg->base_seq == w->inherited_base && w->inherited_end > 0;
     pthread_mutex_unlock(&w->lock);
+    if (w->shared) /* a guess is enough: what has no descriptor is proven */
+        inherited |= chron__load_relaxed_le64(chron__word(w, CHRON__C_UNPROVEN)) == seg->base_seq; /* [HEAD] */
     if (inherited)
         return; /* there is more in it than what this open file can tell of */
     one.fd = w->q.io->copy_fd(w->q.io, seg->fd);

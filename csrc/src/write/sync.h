@@ -12,13 +12,15 @@
 int chron__writer_sync(chron_writer *w);
 /* The same, for the segments that were sealed before that (monotonic) time. */
 int chron__writer_sync_sealed(chron_writer *w, uint64_t before_ns);
+/* One of several writers: a syncer died, and with it perhaps the only report of a failure. With its word. */
+void chron__sync_doubt(chron_writer *w);
 /* May this writer still sync, and would it help? 0, EPOISONED, ENOTDURABLE. */
 int chron__writer_check_sync(chron_writer *w);
 /* `seg` is sealed, and owed to the disk: keep its open file until it is synced. Owner's thread. */
 void chron__writer_owe(chron_writer *w, const chron__seg *seg);
 /* Segments in front of `oldest_base` are deleted. */
 void chron__writer_forgive(chron_writer *w, uint64_t oldest_base);
-/* EREMOVED if the queue's files have no names any more. */
+/* EREMOVED if the queue's files have no names any more. `seg` may be NULL. */
 int chron__writer_check_place(chron_writer *w, const chron__seg *seg);
 /* queue.meta gets a new slot. With sync_lock held, or before the handle is shared. */
 int chron__writer_store_state(chron_writer *w, int on_disk);

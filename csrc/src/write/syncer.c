@@ -27,7 +27,7 @@ static void sync_all(chron_writer *w)
 {
     int status;
 
-    if (chron__get64(&w->next_seq) == chron__get64(&w->durable_next) || chron__get32(&w->poisoned)) /* [STOP] */
+    if (chron_writer_next_seq(w) == chron_writer_durable_seq(w) + 1u || chron__get32(&w->poisoned)) /* [STOP] */
         return;
     status = chron__writer_sync(w);
     if (status < 0)

@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "format/identity.h"
+#include "format/shared.h"
 
 #define SLOW_NS 30000000000u /* a segment that takes longer to fill is not written ahead, nor reused */
 
@@ -73,6 +74,24 @@ void chron__writer_count_segments(chron_writer *w, int32_t change)
     pthread_mutex_unlock(&w->lock);
 }
 
+void chron__writer_retire(chron_writer *w, chron__seg *old)
+{
+    chron__seg *before = NULL;
+
+    CHRON__ASSERT(old != w->seg);
+
+    /* Unmapping 64 MiB takes a millisecond: leave it to the keeper where there is one. */
+    if (w->keeper_running) {
+        pthread_mutex_lock(&w->lock);
+        before = w->retired;
+        w->retired = old;
+        pthread_mutex_unlock(&w->lock);
+        old = NULL;
+    }
+    chron__seg_release(before);
+    chron__seg_release(old);
+}
+
 void chron__writer_note_failure(chron_writer *w, int status)
 {
     chron__add64(&w->keeper_errors, 1); /* [COUNT] */
@@ -104,11 +123,18 @@ uint64_t chron_writer_payload_max(const chron_writer *w)
 
 uint64_t chron_writer_next_seq(const chron_writer *w)
 {
-    return w ? chron__get64(&w->next_seq) : 0;
+    chron__head head;
+
+    if (!w || !w->shared)
+        return w ? chron__get64(&w->next_seq) : 0;
+    chron__head_snapshot(w->q.meta.base, &head);
+    return head.next_seq;
 }
 
 uint64_t chron_writer_durable_seq(const chron_writer *w)
 {
+    if (w && w->shared) /* [COUNT] whoever of them synced */
+        return chron__load_relaxed_le64(w->q.meta.base + CHRON__S_DURABLE) - 1u;
     return w ? chron__get64(&w->durable_next) - 1u : CHRON_SEQ_NONE; /* 0 - 1 is CHRON_SEQ_NONE */
 }
 
@@ -134,7 +160,7 @@ int chron_writer_stats_get(const chron_writer *w, chron_writer_stats *out)
     if (status < 0)
         return status;
     stats.keeper_running = (uint32_t)w->keeper_running;
-    stats.records = chron__get64(&w->next_seq) - w->first_seq;
+    stats.records = w->shared ? w->own_records : chron__get64(&w->next_seq) - w->first_seq;
     stats.payload_bytes = w->payload_bytes;
     stats.rolls = w->rolls;
     stats.rolls_unprepared = w->rolls_unprepared;

@@ -68,6 +68,10 @@ struct chron_writer {
     chron__doorbell bell;
 
     /* Everything else. */
+    uint64_t own_records;         /* appended by this one of several writers */
+    struct chron__shared *shared; /* one of several writers (shared.h), and `edge` stays 0; or NULL */
+    int (*check_limits)(struct chron_writer *w, uint64_t segment_size); /* open.c's */
+    const char *path_for_errors;                                        /* while it is opened */
     chron__queue q;
     chron_writer_options options; /* retention is not kept: it is the caller's */
     chron_retention retention;
@@ -171,6 +175,14 @@ static inline void chron__writer_leave(chron_writer *w)
         chron__set_release32(&w->busy, 0); /* [BUSY] with chron__writer_enter */
 }
 
+/* What CHRON_NOW stands for. */
+static inline uint64_t chron__writer_now(chron_writer *w)
+{
+    if (w->clock == CHRON_CLOCK_COUNTER)
+        return chron__counter_ns(&w->counter);
+    return chron__clock_ns(w->clock == CHRON_CLOCK_COARSE);
+}
+
 /* open.c: chron_writer_open() on another table of system calls, for tests. */
 int chron__writer_open_with(const chron__io *io, const char *path, const chron_writer_options *options,
                             chron_writer **out);
@@ -188,6 +200,8 @@ int chron__writer_fail_unsynced(chron_writer *w, uint64_t seq, uint64_t count) _
 void chron__writer_note_block(chron_writer *w, uint64_t offset);
 /* `change` more segment files than before (or less). Any thread. */
 void chron__writer_count_segments(chron_writer *w, int32_t change);
+/* A segment is left: unmapped, later if that takes long. Owner's thread. */
+void chron__writer_retire(chron_writer *w, chron__seg *old);
 /* Background work failed: it is counted, and tried again later. */
 void chron__writer_note_failure(chron_writer *w, int status);
 /* Is a segment full before the kernel begins to write it? 0 also if that is not known yet. Any thread. */
