@@ -27,6 +27,9 @@
  *              release, after the record              is there
  *   [TOUCH]    one thread claims a slice of pages to  the other one finds it claimed; relaxed, for nothing else
  *              prepare, by compare-and-swap           depends on it (prepare.c)
+ *   [TURN]     an owner takes a turn word by compare-    who had it before exchanges 0, release; or is dead: the
+ *              and-swap, acquire, and finds all that      kernel's exit path orders its stores before its locks go
+ *              was done in the turns before               (turn.c)
  *   [FAULT]    the SIGBUS handler sets a mapping's    the interrupted thread, or another, looks at the flag after
  *              flag, then replaces the pages          it has read or written there, and before it believes it
  *   [GUARD]    a slot of the guard's table: its base  the handler loads the base, acquire
@@ -78,6 +81,22 @@ static inline void chron__store_relaxed_le32(void *word, uint32_t value)
     atomic_store_explicit((chron__a32 *)word, chron__le32(value), memory_order_relaxed);
 }
 
+/* 64 bits, in one piece or in two: something else has to tell whether what was read is whole. Aligned to 8. */
+
+static inline uint64_t chron__load_relaxed_le64(const void *words)
+{
+    uint32_t low = atomic_load_explicit((const chron__a32 *)words, memory_order_relaxed);
+    uint32_t high = atomic_load_explicit((const chron__a32 *)words + 1, memory_order_relaxed);
+
+    return (uint64_t)chron__le32(low) | (uint64_t)chron__le32(high) << 32;
+}
+
+static inline void chron__store_relaxed_le64(void *words, uint64_t value)
+{
+    atomic_store_explicit((chron__a32 *)words, chron__le32((uint32_t)value), memory_order_relaxed);
+    atomic_store_explicit((chron__a32 *)words + 1, chron__le32((uint32_t)(value >> 32)), memory_order_relaxed);
+}
+
 /* Doorbell words: native byte order, because the kernel compares them; they never outlive a boot. */
 
 static inline uint32_t chron__exchange32(void *word, uint32_t value)
@@ -104,6 +123,25 @@ static inline void chron__store_relaxed32(void *word, uint32_t value)
 static inline void chron__touch32(void *word)
 {
     atomic_fetch_or_explicit((chron__a32 *)word, 0u, memory_order_relaxed);
+}
+
+/* Turn words: the same, for the same reasons. */
+
+static inline uint32_t chron__load_acquire32(const void *word)
+{
+    return atomic_load_explicit((const chron__a32 *)word, memory_order_acquire);
+}
+
+static inline int chron__cas_acquire32(void *word, uint32_t expected, uint32_t value)
+{
+    return atomic_compare_exchange_strong_explicit((chron__a32 *)word, &expected, value, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+/* Sequentially consistent, so that what follows (a look at the doorbell) needs no fence of its own on most machines. */
+static inline uint32_t chron__exchange_release32(void *word, uint32_t value)
+{
+    return atomic_exchange_explicit((chron__a32 *)word, value, memory_order_seq_cst);
 }
 
 static inline void chron__fence_seq_cst(void)

@@ -1,24 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * linux.c - what the library asks of Linux beyond POSIX: locks that a fork does not share, futexes,
+ * linux.c - what the library asks of Linux beyond POSIX, but for locks (linux_locks.c): futexes,
  * allocation, the kinds of file systems, and pages in bulk. Called by posix.c, but for the futex
  * and chron__os_dont_fork. Keeps no state; everything is thread-safe.
- *
- * LOCKS. An open-file-description lock ends when the last reference to its open file description goes.
- * A descriptor would be a bad holder: a forked child gets a copy, and as long as it runs the lock of its
- * dead parent lives on. A mapping is a reference too, and MADV_DONTFORK keeps it out of children. So the
- * lock is held by one page, mapped without any access rights, and all descriptors are closed.
- *
- * That does not hold on a file system that passes the mapping on to a file of another one: on overlayfs
- * (measured), which is what the root of most containers is, the mapping refers to a description in the
- * layer below, and the lock would end with the descriptor. Therefore the lock is looked at through a
- * second description before the descriptor is trusted to be superfluous; if it is gone, or if there is no
- * /proc to get a second description from, the descriptor is kept. Limit: there a forked child that
- * neither execs nor closes the inherited handle keeps the lock for as long as it runs.
- *
- * While that is found out, nobody else may come in: his lock would look like ours. So the lock, whole at first,
- * is divided: its first byte is left to the mapping, the rest held by the second description until all is clear.
- * Everybody asks for the whole file, so either part keeps everybody out.
  */
 #if defined(__linux__)
 
@@ -214,101 +198,6 @@ int chron__os_open_direct(int dir, const char *name)
     return fd;
 }
 
-/* ---------------------------------------------------------------------------------------- locks */
-
-/* Lock or unlock from byte `from` to the end of the file, however far that goes. */
-static int set_lock(int fd, short type, off_t from)
-{
-    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = from};
-
-    if (fcntl(fd, F_OFD_SETLK, &range) == 0)
-        return 0;
-    return errno == EACCES ? -EAGAIN : -errno; /* POSIX allows either for "somebody else has it" */
-}
-
-/* Does another description hold a lock on any of the first `bytes` (0: all)? Asking needs no write access. */
-static int is_locked(int fd, off_t bytes)
-{
-    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = bytes};
-
-    if (fcntl(fd, F_OFD_GETLK, &range) < 0)
-        return -errno;
-    return range.l_type != F_UNLCK;
-}
-
-static int reopen(int fd)
-{
-    char path[32];
-
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_RDWR | O_CLOEXEC);
-}
-
-/* A page that keeps the description of `fd` alive, in this process only. */
-static void *hold_by_map(int fd)
-{
-    void *map = mmap(NULL, LOCK_MAP_BYTES, PROT_NONE, MAP_SHARED, fd, 0);
-
-    if (map == MAP_FAILED || madvise(map, LOCK_MAP_BYTES, MADV_DONTFORK) == 0)
-        return map;
-    (void)munmap(map, LOCK_MAP_BYTES);
-    return MAP_FAILED;
-}
-
-/*
- * Takes the lock through `other` and hands it to a mapping. 1: done; 0: a mapping cannot hold it here, so `fd` does
- * now.
- */
-static int lock_by_map(int fd, int other, chron__lock *out)
-{
-    int status = set_lock(other, F_WRLCK, 0);
-    void *map = MAP_FAILED;
-
-    if (status == 0) {
-        map = hold_by_map(other);
-        status = map == MAP_FAILED ? -errno : 0;
-    }
-    if (status == 0)
-        status = set_lock(other, F_UNLCK, 1);
-    if (status == 0)
-        status = set_lock(fd, F_WRLCK, 1); /* nobody can have come in: byte 0 keeps them out */
-    close(other);
-    if (status == 0)
-        status = is_locked(fd, 1); /* by the mapping, or by nobody */
-    if (status == 1) {
-        out->map = map;
-        return 1;
-    }
-    if (map != MAP_FAILED)
-        (void)munmap(map, LOCK_MAP_BYTES);
-    return status < 0 ? status : set_lock(fd, F_WRLCK, 0);
-}
-
-int chron__os_lock(int fd, chron__lock *out)
-{
-    int other = reopen(fd);
-    int status = other >= 0 ? lock_by_map(fd, other, out) : set_lock(fd, F_WRLCK, 0);
-
-    if (status == 1)
-        close(fd);
-    else if (status == 0)
-        out->fd = fd;
-    return status < 0 ? status : 0;
-}
-
-void chron__os_unlock(chron__lock *lock)
-{
-    if (lock->map)
-        (void)munmap(lock->map, LOCK_MAP_BYTES);
-    else
-        (void)close(lock->fd);
-}
-
-int chron__os_lock_held(int fd)
-{
-    return is_locked(fd, 0);
-}
-
 /* ---------------------------------------------------------------------------------- file systems */
 
 /*
@@ -466,13 +355,46 @@ int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t c
     return errno == EPERM ? -ENOSYS : -errno; /* EPERM: a sandbox that does not know the call */
 }
 
-int chron__futex_wake_all(void *word)
+static int futex_wake(void *word, uint32_t count)
 {
 #if defined(SYS_futex)
-    return futex(SYS_futex, word, FUTEX_OP_WAKE, INT_MAX, NULL);
+    return futex(SYS_futex, word, FUTEX_OP_WAKE, count, NULL);
 #else
-    return futex(SYS_futex_time64, word, FUTEX_OP_WAKE, INT_MAX, NULL);
+    return futex(SYS_futex_time64, word, FUTEX_OP_WAKE, count, NULL);
 #endif
+}
+
+int chron__futex_wake_all(void *word)
+{
+    return futex_wake(word, INT_MAX);
+}
+
+int chron__futex_wake_one(void *word)
+{
+    return futex_wake(word, 1);
+}
+
+/* ------------------------------------------------------------------------------------- processes */
+
+int chron__process_state(int64_t pid)
+{
+    char path[48];
+    char text[512];
+    ssize_t n = -1;
+    const char *end;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    n = read(fd, text, sizeof text - 1u);
+    close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    end = strrchr(text, ')'); /* a program's name may have any bytes in it */
+    return end && end[1] == ' ' ? end[2] : 0;
 }
 
 /* --------------------------------------------------------------------------------------- memory */

@@ -143,6 +143,32 @@ int chron__os_lock_held(int fd)
     return errno == EWOULDBLOCK ? 1 : -errno;
 }
 
+int chron__os_lock_byte(const chron__io *io, int fd, uint64_t byte, int kind)
+{
+    (void)io;
+    (void)fd;
+    (void)byte;
+    (void)kind;
+    return -ENOTSUP; /* POSIX has them for processes only: they end with the first descriptor that is closed */
+}
+
+int chron__os_byte_held(const chron__io *io, int fd, uint64_t byte)
+{
+    (void)io;
+    (void)fd;
+    (void)byte;
+    return -ENOTSUP;
+}
+
+int chron__os_hold(const chron__io *io, int fd, int other, chron__lock *out)
+{
+    (void)io;
+    (void)other;
+    (void)out;
+    (void)close(fd);
+    return -ENOTSUP;
+}
+
 static int is_name(const char *name, const char *const *names)
 {
     for (; *names; names++)
@@ -235,6 +261,18 @@ int chron__futex_wake_all(void *word)
 {
     (void)word;
     return -ENOSYS;
+}
+
+int chron__futex_wake_one(void *word)
+{
+    (void)word;
+    return -ENOSYS;
+}
+
+int chron__process_state(int64_t pid)
+{
+    (void)pid;
+    return 0;
 }
 
 uint64_t chron__os_memory_limit(void)

@@ -57,6 +57,11 @@ typedef struct chron__stat {
 #define CHRON__OPEN_CREATE 2    /* create if missing (implies WRITE) */
 #define CHRON__OPEN_EXCLUSIVE 4 /* with CREATE: must not exist */
 
+/* lock_byte kinds */
+#define CHRON__BYTE_FREE 0
+#define CHRON__BYTE_SHARED 1
+#define CHRON__BYTE_OURS 2
+
 /* map flags */
 #define CHRON__DIRECT_ALIGN 4096u
 
@@ -112,6 +117,18 @@ struct chron__io {
     void (*unlock)(const chron__io *io, chron__lock *lock);
     /* Does anybody hold the exclusive lock on this file? 1 or 0. Changes nothing. */
     int (*lock_held)(const chron__io *io, int fd);
+    /*
+     * Lock one byte of a file, which need not be there, through this open file, or change the kind of lock. Never blocks: 0, or
+     * -EAGAIN when somebody else's is in the way; -ENOTSUP where a lock cannot belong to an open file.
+     */
+    int (*lock_byte)(const chron__io *io, int fd, uint64_t byte, int kind);
+    /* Has another open file a lock of kind OURS on it? 1 or 0. Changes nothing. */
+    int (*byte_held)(const chron__io *io, int fd, uint64_t byte);
+    /*
+     * What is locked through `fd` stays so until unlock, or the end of this process, and no child of a later fork keeps it.
+     * Closes fd in every case. `other`: the same file, opened once more. -ENOTSUP where that cannot be had (overlayfs).
+     */
+    int (*hold)(const chron__io *io, int fd, int other, chron__lock *out);
     int64_t (*read_at)(const chron__io *io, int fd, void *buffer, size_t bytes, uint64_t offset);
     int64_t (*write_at)(const chron__io *io, int fd, const void *buffer, size_t bytes, uint64_t offset);
     int (*fs_kind)(const chron__io *io, int fd);
@@ -217,6 +234,7 @@ void chron__cond_wait_long(pthread_cond_t *cond, pthread_mutex_t *mutex); /* wit
  */
 int chron__futex_wait(void *word, uint32_t expected, uint64_t ns);
 int chron__futex_wake_all(void *word);
+int chron__futex_wake_one(void *word);
 #define CHRON__FUTEX_WORDS_MAX 128u
 /* The same for 1 to that many words: until one of them differs. -ENOSYS also where only one can be waited for. */
 int chron__futex_wait_any(void *const *words, const uint32_t *expected, size_t count, uint64_t ns);
@@ -247,6 +265,7 @@ static inline void chron__pause(void)
 
 int chron__random(void *buffer, size_t bytes);
 int64_t chron__pid(void);
+int chron__process_state(int64_t pid);            /* a letter as ps(1) has it: 'T' stopped, 'R' running; 0: not known */
 uint64_t chron__descriptor_limit(void);           /* how many this process may have open */
 void chron__hostname(char *buffer, size_t bytes); /* always NUL-terminated */
 
@@ -256,6 +275,9 @@ int chron__os_fill(int fd, uint64_t bytes);     /* -ENOSYS: it cannot be done */
 int chron__os_lock(int fd, chron__lock *out);
 void chron__os_unlock(chron__lock *lock);
 int chron__os_lock_held(int fd);
+int chron__os_lock_byte(const chron__io *io, int fd, uint64_t byte, int kind); /* these three as the table has them */
+int chron__os_byte_held(const chron__io *io, int fd, uint64_t byte);
+int chron__os_hold(const chron__io *io, int fd, int other, chron__lock *out);
 int chron__os_fs_kind(int fd);
 int chron__os_sync_map(int fd, void *address, size_t bytes);
 int chron__os_sync_file(int fd);
