@@ -278,6 +278,9 @@ storm: build ## a million exceptions from signal handlers, in every call (CHRONI
 kill: build ## kill a writer 2000 times at random moments, with readers attached
 	$(PY) -m tests.kill
 
+group-kill: build ## eight workers of a group share out a million jobs, and are killed 2000 times
+	$(PY) -m tests.group_kill
+
 power: build/test/test_power ## simulate a loss of power, CHRON_POWER_RUNS times (default here: 600)
 	CHRON_POWER_RUNS=$${CHRON_POWER_RUNS:-600} build/test/test_power
 

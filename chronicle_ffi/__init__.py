@@ -14,6 +14,7 @@ each from its own committed position::
 """
 
 from chronicle_ffi._batch import Batch
+from chronicle_ffi._group import Group, Job
 from chronicle_ffi._queue import SEGMENT_SIZE, Queue
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
@@ -28,6 +29,8 @@ from chronicle_ffi.errors import (
     ConcurrentUse,
     Corrupt,
     ForkedHandle,
+    GroupFull,
+    HeldElsewhere,
     HistoryRewritten,
     Interrupted,
     InvalidArgument,
@@ -47,6 +50,7 @@ from chronicle_ffi.errors import (
     RecoveryWarning,
     SegmentGone,
     SeqOutOfRange,
+    StaleReceipt,
     StorageError,
     TimedOut,
     UnsupportedFormat,
@@ -55,7 +59,11 @@ from chronicle_ffi.errors import (
 )
 from chronicle_ffi.model import (
     CleanupReport,
+    DeadLetter,
     Event,
+    GroupInfo,
+    GroupStats,
+    HeldJob,
     Message,
     Problem,
     QuarantineFile,
@@ -82,11 +90,19 @@ __all__ = [
     "ClosedHandle",
     "ConcurrentUse",
     "Corrupt",
+    "DeadLetter",
     "Event",
     "ForkedHandle",
+    "Group",
+    "GroupFull",
+    "GroupInfo",
+    "GroupStats",
+    "HeldElsewhere",
+    "HeldJob",
     "HistoryRewritten",
     "Interrupted",
     "InvalidArgument",
+    "Job",
     "Message",
     "NetworkFileSystem",
     "NoSpace",
@@ -118,6 +134,7 @@ __all__ = [
     "SegmentGone",
     "SegmentInfo",
     "SeqOutOfRange",
+    "StaleReceipt",
     "StorageError",
     "TimedOut",
     "UnsupportedFormat",

@@ -15,15 +15,19 @@ from typing import Any, Final, Literal, SupportsIndex, TypeAlias
 from chronicle_ffi import _arguments
 from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, seconds, time_ns
 from chronicle_ffi._binding import check, ffi, lib, new_struct, optional_seq, path_bytes, string
+from chronicle_ffi._group import letters
+from chronicle_ffi._groups import Groups
 from chronicle_ffi._handle import open_into
+from chronicle_ffi._options import MODE_MAX, ON_GAP, U32_MAX, choice, start_of
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
 from chronicle_ffi._structs import all_of, cleanup_report, fields_of, quarantine_file
 from chronicle_ffi._walk import Records, Walk
 from chronicle_ffi._writer import QueueWriter
-from chronicle_ffi.errors import InvalidArgument, RecoveryWarning
+from chronicle_ffi.errors import InvalidArgument, QueueNotFound, RecoveryWarning
 from chronicle_ffi.model import (
     CleanupReport,
+    DeadLetter,
     Message,
     Problem,
     QuarantineFile,
@@ -40,8 +44,6 @@ SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment
 
 Durability: TypeAlias = 'Literal["none", "interval", "batch", "always"]'
 
-_MODE_MAX = 0o777
-_U32_MAX = 0xFFFFFFFF
 _DURABILITY = {
     "none": lib.CHRON_DURABILITY_NONE,
     "interval": lib.CHRON_DURABILITY_INTERVAL,
@@ -50,16 +52,10 @@ _DURABILITY = {
 }
 _TORN = {"ask": 0, "cut": lib.CHRON_TORN_CUT, "skip": lib.CHRON_TORN_SKIP}
 _CLOCK = {"realtime": lib.CHRON_CLOCK_REALTIME, "coarse": lib.CHRON_CLOCK_COARSE}
-_START = {
-    "resume": lib.CHRON_START_RESUME,
-    "earliest": lib.CHRON_START_EARLIEST,
-    "latest": lib.CHRON_START_LATEST,
-}
-_ON_GAP = {"error": lib.CHRON_GAP_ERROR, "oldest": lib.CHRON_GAP_OLDEST, "latest": lib.CHRON_GAP_LATEST}
 _WAIT = {"hybrid": lib.CHRON_WAIT_HYBRID, "spin": lib.CHRON_WAIT_SPIN, "sleep": lib.CHRON_WAIT_SLEEP}
 
 
-class Queue:
+class Queue(Groups):
     """A directory that holds a log. Never instantiated: each function takes the path.
 
     >>> with Queue.open_publisher("prices", segment_size=SEGMENT_SIZE) as prices:
@@ -128,17 +124,17 @@ class Queue:
             options.flags |= lib.CHRON_KEEPER
         if repair:
             options.flags |= lib.CHRON_REPAIR
-        options.flags |= _choice("torn", _TORN, torn)
+        options.flags |= choice("torn", _TORN, torn)
         if not create:
             options.flags |= lib.CHRON_MUST_EXIST
         options.segment_size = number("segment_size", segment_size)
         if not options.segment_size:  # in C that is the default; here it is a mistake
             raise InvalidArgument("segment_size is 0: the smallest is 65536 bytes, the default SEGMENT_SIZE")
-        options.durability = _choice("durability", _DURABILITY, durability)
+        options.durability = choice("durability", _DURABILITY, durability)
         if durability_n is not None:
-            options.durability_n = number("durability_n", durability_n, _U32_MAX)
-        options.clock = _choice("clock", _CLOCK, clock)
-        options.mode = 0 if mode is None else number("mode", mode, _MODE_MAX)
+            options.durability_n = number("durability_n", durability_n, U32_MAX)
+        options.clock = choice("clock", _CLOCK, clock)
+        options.mode = 0 if mode is None else number("mode", mode, MODE_MAX)
         options.max_bytes = limit("max_bytes", max_bytes)
         options.max_segments = limit("max_segments", max_segments)
         if retention is not None:
@@ -199,17 +195,10 @@ class Queue:
         if name is not None:
             encoded = ffi.new("char[]", _arguments.name(name))
             options.name = encoded
-        if isinstance(start, str):
-            options.start = _choice("start", _START, start)
-        elif is_time(start):
-            options.start = lib.CHRON_START_TIME
-            options.start_value = time_ns("start", start)
-        else:
-            options.start = lib.CHRON_START_SEQ
-            options.start_value = number("start", start)
-        options.on_gap = _choice("on_gap", _ON_GAP, on_gap)
-        options.wait = _choice("waiting", _WAIT, waiting)
-        options.mode = 0 if mode is None else number("mode", mode, _MODE_MAX)
+        options.start, options.start_value = start_of(start)
+        options.on_gap = choice("on_gap", ON_GAP, on_gap)
+        options.wait = choice("waiting", _WAIT, waiting)
+        options.mode = 0 if mode is None else number("mode", mode, MODE_MAX)
         where = path_bytes(path)
         reader = QueueReader(_arguments.path(path), name)
         open_it = partial(open_into, reader, lambda out: lib.chron_reader_open(where, options, out))
@@ -219,6 +208,25 @@ class Queue:
             reader.close()
             raise
         return reader
+
+    @staticmethod
+    def dead_letters(path: Path, *, start: SupportsIndex = 0) -> list[DeadLetter]:
+        """What groups of the queue have given up, with its history, from seq `start` of the dead queue on.
+
+        >>> seq = writer.append(b"17.tiff")
+        >>> with Queue.open_group("q", "resize") as group:
+        ...     group.take().reject("no such format")
+        >>> [(letter.seq, letter.why, letter.reason, letter.message.payload) for letter in Queue.dead_letters("q")]
+        [(0, 'rejected', 'no such format', b'17.tiff')]
+        """
+        try:
+            with Queue.open_subscriber(os.path.abspath(_arguments.path(path)) + ".dead", on_gap="oldest") as reader:
+                first = number("start", start)
+                return [letter for letter in letters(iter(reader)) if letter.dead_seq >= first]
+        except QueueNotFound:
+            if not os.path.isdir(path):
+                raise
+            return []
 
     @staticmethod
     def scan(
@@ -446,14 +454,6 @@ class Queue:
 
 
 # ------------------------------------------------------------------------------------------- arguments
-
-
-def _choice(what: str, choices: dict[str, int], value: str) -> int:
-    try:
-        return choices[value]
-    except (KeyError, TypeError):
-        allowed = ", ".join(repr(choice) for choice in choices)
-        raise InvalidArgument(f"{what} is {value!r}; it can be {allowed}") from None
 
 
 def _milliseconds(what: str, value: Duration | None) -> int:

@@ -70,6 +70,19 @@ ENDS: dict[str, set[str]] = {
     "chron__writer_faulted": {"EIO"},
     "leave": {"EIO"},
     "chron_writer_try_append": {"EUNSYNCED"},
+    # Of groups: where nothing is kept over a loss of power, neither is the dead queue; no such queue is an answer.
+    "deliver": {"ENOTDURABLE", "ECLAIM"} | HANDLES,
+    "end_of_dead": {"ENOQUEUE"},
+    "search": {"ENOQUEUE", "EREADER"} | HANDLES,
+    "describe_group": EVERY,
+    "fingerprint": EVERY,
+    "epoch_of": EVERY,
+    "check_fingerprint": SYSTEM | {"EFORMAT"},
+    "is_any_free": EVERY,
+    "part": EVERY,
+    "chron__group_recover": HANDLES,
+    "step_with_key": {"ECORRUPT"},
+    "meet_damage": EVERY,
     # sigaction() has no other.
     "chron_guard_install": SYSTEM - {"EIO"},
 }
@@ -89,7 +102,7 @@ class Contract:
 
     @property
     def takes_handle(self) -> bool:
-        return re.search(r"(?<!const )chron_(?:writer|reader) \*\w", self.parameters) is not None
+        return re.search(r"(?<!const )chron_(?:writer|reader|group) \*\w", self.parameters) is not None
 
 
 def contracts() -> dict[str, Contract]:
