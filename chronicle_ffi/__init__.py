@@ -18,6 +18,7 @@ from chronicle_ffi._group import Group, Job
 from chronicle_ffi._queue import SEGMENT_SIZE, Queue
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
+from chronicle_ffi._stage import Stage
 from chronicle_ffi._version import __version__
 from chronicle_ffi._writer import QueueWriter
 from chronicle_ffi.errors import (
@@ -134,6 +135,7 @@ __all__ = [
     "SegmentGone",
     "SegmentInfo",
     "SeqOutOfRange",
+    "Stage",
     "StaleReceipt",
     "StorageError",
     "TimedOut",

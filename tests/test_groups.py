@@ -23,6 +23,7 @@ from chronicle_ffi import (
     Group,
     GroupFull,
     HeldElsewhere,
+    HistoryRewritten,
     InvalidArgument,
     NoSpace,
     NotSupported,
@@ -31,6 +32,7 @@ from chronicle_ffi import (
     ReaderAlreadyActive,
     SegmentGone,
     SeqOutOfRange,
+    Stage,
     StaleReceipt,
     UnsupportedFormat,
     WrongType,
@@ -268,7 +270,7 @@ def test_jobs_that_retention_deleted(queue: Path) -> None:
 def test_misuse(jobs: Path) -> None:
     for options in ({"max_deliveries": 0}, {"window": 100}, {"on_gap": "latest"}, {"start": "end"}, {"lease": "x"}):
         with pytest.raises(InvalidArgument):
-            Queue.open_group(jobs, "w", **options)  # type: ignore[arg-type]
+            Queue.open_group(jobs, "w", **options)
     with pytest.raises(InvalidArgument):
         Queue.open_group(jobs, "../w")
     with pytest.raises(QueueNotFound):
@@ -448,3 +450,35 @@ def test_the_command_line(jobs: Path) -> None:
         assert [job.payload for job in group.follow(timeout=0.01)] == [b"job 0     "]
     cli(jobs, "w", "remove")
     assert cli(jobs) == ""
+
+
+def stage_work(source: Path, sink: Path) -> None:
+    with Stage(source, sink, segment_size=SEGMENT, keeper=False) as stage:
+        stage.run(lambda m: [m.payload] * (m.seq % 3), batch=1 + os.getpid() % 7, timeout=None)
+
+
+def test_a_stage_is_killed_and_nothing_comes_twice(tmp_path: Path) -> None:
+    source, sink = tmp_path / "source", tmp_path / "sink"
+    fill(source, 3000)
+    for _ in range(25):
+        child = os.fork()
+        if child == 0:
+            stage_work(source, sink)
+            os._exit(1)
+        time.sleep(0.004 + child % 5 / 500)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    with Stage(source, sink, segment_size=SEGMENT, keeper=False) as stage:
+        stage.run(lambda m: [m.payload] * (m.seq % 3))
+        assert stage.position == 3000
+        with pytest.raises(ZeroDivisionError), Queue.open_publisher(source) as writer:
+            writer.append(b"new")
+            stage.run(lambda m: [b"%d" % (1 // 0)])
+        assert stage.position == 3000
+    with Queue.open_subscriber(sink) as reader:
+        outputs = [message.payload.split()[1] for message in reader if message.type_id != Stage.POSITION_TYPE]
+    assert outputs == [b"%d" % seq for seq in range(3000) for _ in range(seq % 3)]
+    other = tmp_path / "other"
+    fill(other, 1)
+    with pytest.raises(HistoryRewritten):
+        Stage(other, sink)
