@@ -30,6 +30,7 @@ from chronicle_ffi import (
     Queue,
     QueueNotFound,
     ReaderAlreadyActive,
+    RecoveryWarning,
     SegmentGone,
     SeqOutOfRange,
     Stage,
@@ -326,6 +327,48 @@ def test_any_byte_of_the_file_may_be_damaged(jobs: Path) -> None:
             assert content in (b"", bytes(len(good)))
         except Corrupt:
             assert Queue.groups(jobs)[0].damaged
+
+
+def test_records_that_a_loss_of_power_undid_are_other_jobs(queue: Path) -> None:
+    fill(queue, 5)
+    segment = queue / f"{0:020}.seg"
+    before = segment.read_bytes()
+    fill(queue, 5)
+    with Queue.open_group(queue, "w") as group:
+        assert list(taken(group)) == list(range(10))
+    segment.write_bytes(before)
+    meta = bytearray((queue / "queue.meta").read_bytes())
+    meta[600] ^= 1  # of another boot
+    meta[1112] ^= 1
+    (queue / "queue.meta").write_bytes(meta)
+    with pytest.warns(RecoveryWarning):
+        fill(queue, 3)
+    with Queue.open_group(queue, "w") as group:
+        assert list(taken(group)) == [5, 6, 7]
+
+
+def test_a_log_that_was_replaced_is_told(queue: Path, tmp_path: Path) -> None:
+    fill(queue, 5)
+    with Queue.open_group(queue, "w") as group:
+        assert list(taken(group)) == list(range(5))
+    segment = queue / f"{0:020}.seg"
+    data = segment.read_bytes()
+    fill(tmp_path / "other", 6, size=12)
+    other = (tmp_path / "other" / f"{0:020}.seg").read_bytes()
+    segment.write_bytes(data[:4096] + other[4096:])
+    with pytest.raises(HistoryRewritten, match="Remove the group"):
+        Queue.open_group(queue, "w")
+
+
+def test_acknowledged_jobs_stay_so_if_only_the_cells_reached_the_disk(queue: Path) -> None:
+    fill(queue, 70)
+    with Queue.open_group(queue, "w", window=64) as group:
+        old = (queue / "groups" / "w.grp").read_bytes()
+        assert list(taken(group)) == list(range(70))
+    file = queue / "groups" / "w.grp"
+    file.write_bytes(old[:4096] + file.read_bytes()[4096:])  # the floor of the beginning
+    with Queue.open_group(queue, "w") as group:
+        assert list(taken(group)) == []
 
 
 def test_another_queues_file_is_refused(jobs: Path, tmp_path: Path) -> None:

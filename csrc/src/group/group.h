@@ -126,7 +126,11 @@ int chron__group_hand_over(chron_group *g, uint64_t seq, uint64_t word, const ch
 #define CHRON__DEAD_DELIVERIES 1u /* chron__cell.aux in DEADING: handed out too often, */
 #define CHRON__DEAD_REJECTED 2u   /* or rejected */
 
-#define CHRON__SCAN_EVERY_NS 50000000u  /* 50 ms: deaths are seen twice as fast as promised */
+#ifdef CHRON_TESTING
+#define CHRON__SCAN_EVERY_NS 2000000u /* tests kill thousands */
+#else
+#define CHRON__SCAN_EVERY_NS 50000000u /* 50 ms: deaths are seen twice as fast as promised */
+#endif
 #define CHRON__TURN_WAIT_NS 5000000000u /* a holder that lives and does not move */
 #define CHRON__HAND_OVER_AGAIN_NS 1000000000u
 
