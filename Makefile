@@ -227,6 +227,12 @@ PYBENCH = mkdir -p build/bench && $(PY) -m pytest bench --benchmark-columns=medi
     --benchmark-json=build/bench/python.json
 BENCH_BOUND ?= 60
 
+# Ten minutes: five for each of two rates, and as long for the loop that does nothing.
+LATENCY_SECS ?= 300
+bench-latency: build/bench/chronbench $(VENV)/bench ## latency between two processes as HdrHistogram draws it, in bench/report/latency.md; LATENCY_SECS (300) for each curve
+	build/bench/chronbench --only delivery --seconds $(LATENCY_SECS) --json build/bench/latency.json
+	$(PY) bench/report.py build/bench/latency.json latency
+
 bench-save: build ## run the Python benchmarks, and keep the result in bench/saved/
 	$(PYBENCH)
 	$(PY) bench/compare.py --save build/bench/python.json

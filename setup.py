@@ -10,7 +10,7 @@ STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded builds
 
 fast = Extension(
     "chronicle_ffi._fast",
-    sources=[f"chronicle_ffi/{name}.c" for name in ("_fast", "_claim", "_owners", "_taker", "_fetch")],
+    sources=[f"chronicle_ffi/{name}.c" for name in ("_fast", "_claim", "_columns", "_owners", "_taker", "_fetch")],
     depends=["chronicle_ffi/_fast.h", "chronicle_ffi/_taker.h", "csrc/include/chronicle.h"],
     include_dirs=["csrc/include"],
     define_macros=[("Py_LIMITED_API", "0x030A0000")] if STABLE else [],

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Turns what ``make bench`` measured into bench/report/native.md with two plots: ``python bench/report.py JSON``.
+"""Turns what was measured into a page with plots in bench/report/: ``python bench/report.py JSON [NAME]``.
 
-Reads the JSON of the native benchmark and, if there is one beside it (python.json), that of pytest-benchmark.
+Reads the JSON of the native benchmark and, for native.md, that of pytest-benchmark beside it (python.json) if there is
+one. Curves go into files of their own as well, NAME-CURVE.hgrm, as HdrHistogram writes percentiles and its plotters
+read them.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -55,7 +58,18 @@ def machine_lines(machine: dict[str, Any]) -> str:
     )
 
 
-def plot_latency(curves: list[dict[str, Any]]) -> None:
+def write_hgrm(name: str, curve: dict[str, Any]) -> None:
+    """Percentiles in microseconds, in the text format of HdrHistogram."""
+    lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}", ""]
+    for percent, ns in curve["percentiles_ns"].items():
+        part = float(percent) / 100
+        count = round(part * curve["count"])
+        lines.append(f"{ns / 1000:12.3f} {part:2.12f} {count:10d}" + (f" {1 / (1 - part):14.2f}" if part < 1 else ""))
+    what = re.sub(r"\W+", "-", f"{curve['name']} {curve['where']} {curve['rate']}").strip("-")
+    (OUT / f"{name}-{what}.hgrm").write_text("\n".join(lines) + "\n")
+
+
+def plot_latency(curves: list[dict[str, Any]], name: str) -> None:
     """Percentiles on a scale where each nine takes the same room, as HdrHistogram draws them."""
     figure, axes = plt.subplots(figsize=(9, 5))
     for curve in curves:
@@ -66,7 +80,7 @@ def plot_latency(curves: list[dict[str, Any]]) -> None:
     axes.set_xticks([1, 10, 100, 1000, 10000, 100000], ["0", "90", "99", "99.9", "99.99", "99.999"])
     axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small")
-    figure.savefig(OUT / "latency.svg", bbox_inches="tight")
+    figure.savefig(OUT / f"{name}-curves.svg", bbox_inches="tight")
     plt.close(figure)
 
 
@@ -100,7 +114,7 @@ def row_cells(row: dict[str, Any]) -> tuple[object, ...]:
     return row["name"], where, row["bytes"] or "", f"{row['median']:.1f} {row['unit']}", spread, ratio, goal
 
 
-def native(results: list[dict[str, Any]]) -> str:
+def sections(results: list[dict[str, Any]], name: str) -> str:
     text = ""
     for section in dict.fromkeys(entry["section"] for entry in results):
         entries = [entry for entry in results if entry["section"] == section]
@@ -115,7 +129,7 @@ def native(results: list[dict[str, Any]]) -> str:
             cells = ([duration(c["percentiles_ns"][p]) for p in SHOWN] for c in curves)
             named = ((c["name"], c["where"], f"{c['rate']:,}") for c in curves)
             text += table(named_head, ((*n, *v) for n, v in zip(named, cells, strict=True)))
-            text += "\n![latency](latency.svg)\n"
+            text += f"\n![latency]({name}-curves.svg)\n"
         if section == "append":
             text += "\n![throughput](throughput.svg)\n"
         text += "".join(f"\n{entry['note']}\n" for entry in entries if "note" in entry)
@@ -130,18 +144,23 @@ def python(path: Path) -> str:
 
 def main() -> None:
     source = Path(sys.argv[1])
+    name = sys.argv[2] if len(sys.argv) > 2 else "native"
     measured = json.loads(source.read_text())
     OUT.mkdir(exist_ok=True)
     results = measured["results"]
     if curves := [entry for entry in results if "percentiles_ns" in entry]:
-        plot_latency(curves)
-    plot_throughput([entry for entry in results if "median" in entry])
-    text = "# What make bench measured\n\n" + machine_lines(measured["machine"]) + native(results)
+        plot_latency(curves, name)
+        for curve in curves:
+            write_hgrm(name, curve)
+    if rows := [entry for entry in results if "median" in entry]:
+        plot_throughput(rows)
+    what = "make bench" if name == "native" else f"make bench-{name}"
+    text = f"# What {what} measured\n\n" + machine_lines(measured["machine"]) + sections(results, name)
     beside = source.with_name("python.json")
-    if beside.exists():
+    if name == "native" and beside.exists():
         text += python(beside)
-    (OUT / "native.md").write_text(text)
-    print(f"{(OUT / 'native.md').relative_to(ROOT)}, latency.svg, throughput.svg")
+    (OUT / f"{name}.md").write_text(text)
+    print(f"{(OUT / f'{name}.md').relative_to(ROOT)}, with plots and *.hgrm beside it")
 
 
 if __name__ == "__main__":

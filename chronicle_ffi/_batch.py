@@ -7,10 +7,11 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from struct import calcsize
 from typing import Any, Final, overload
 
 from chronicle_ffi._binding import ffi, lib
-from chronicle_ffi._fast import Segment
+from chronicle_ffi._fast import Columns, Segment
 from chronicle_ffi.errors import InvalidArgument, StorageError
 from chronicle_ffi.model import Message
 
@@ -22,7 +23,7 @@ VIEW_BUFFER_BYTES: Final = 1 << 30
 
 _HIGH_BYTE: Final = 7 if sys.byteorder == "little" else 0  # of a number of 8 bytes
 
-# Column, format of its memoryview; as _taker.c fills them.
+# Column, format of its memoryview; one behind the other, as _columns.c has them.
 COLUMNS: Final[tuple[tuple[str, Any], ...]] = (
     ("seq", "Q"),
     ("timestamp_ns", "Q"),
@@ -31,6 +32,7 @@ COLUMNS: Final[tuple[tuple[str, Any], ...]] = (
     ("type_id", "H"),
     ("flags", "B"),
 )
+COLUMN_BYTES: Final = tuple(calcsize(form) for _, form in COLUMNS)
 
 
 class Batch(Sequence[Message]):
@@ -184,10 +186,14 @@ class Batch(Sequence[Message]):
 
         if len(self) == 1:
             return int(record.itemsize)
-        steps = np.diff(np.asarray(self.offset).astype(np.int64))
-        if not (np.asarray(self.length) == self.length[0]).all() or not (steps == steps[0]).all():
+        offsets = np.asarray(self.offset).view(np.int64)
+        step = int(offsets[1] - offsets[0])
+        same = bool((np.asarray(self.length) == self.length[0]).all())
+        # Records lie one behind the other: if they span no more than their own length allows, none is left out.
+        plain = step == record.itemsize and offsets[-1] - offsets[0] == step * (len(self) - 1)
+        if not same or not (plain or (np.diff(offsets) == step).all()):
             raise InvalidArgument("the payloads differ in length, or some are left out: use the columns and views()")
-        return int(steps[0])
+        return step
 
     # ---------------------------------------------------------------------------------------- Arrow
 
@@ -275,10 +281,14 @@ def arrow_schema(packed: bool = False) -> Any:
     )
 
 
-def batch_of(segment: Segment, count: int, columns: tuple[bytes, ...]) -> Batch:
-    """What a peek has found. The columns may be longer."""
-    named = zip(COLUMNS, columns, strict=True)
-    views = {name: memoryview(column).cast(form)[:count] for (name, form), column in named}
+def batch_of(segment: Segment, columns: Columns, count: int, room: int) -> Batch:
+    """What a peek has found, in columns that have room for more."""
+    lent = memoryview(columns)
+    views = {}
+    begin = 0
+    for (name, form), size in zip(COLUMNS, COLUMN_BYTES, strict=True):
+        views[name] = lent[begin : begin + count * size].cast(form)
+        begin += room * size
     return Batch(segment, memoryview(segment), views)
 
 

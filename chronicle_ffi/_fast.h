@@ -14,6 +14,32 @@
 
 #include <chronicle.h>
 
+/*
+ * The buffer protocol is in the stable ABI from Python 3.11 on. 3.10 has the same slot, struct and flags, without a promise;
+ * but it does not change any more.
+ */
+#if defined(Py_LIMITED_API) && Py_LIMITED_API + 0 < 0x030B0000
+#define Py_bf_getbuffer 1
+#define PyBUF_WRITABLE 0x0001
+#define PyBUF_FORMAT 0x0004
+#define PyBUF_ND 0x0008
+#define PyBUF_STRIDES (0x0010 | PyBUF_ND)
+
+typedef struct {
+    void *buf;
+    PyObject *obj;
+    Py_ssize_t len;
+    Py_ssize_t itemsize;
+    int readonly;
+    int ndim;
+    char *format;
+    Py_ssize_t *shape;
+    Py_ssize_t *strides;
+    Py_ssize_t *suboffsets;
+    void *internal;
+} Py_buffer;
+#endif
+
 /* cffi's module holds the library; this one links nothing, and is told the addresses (_fast.bind). */
 #define LIBRARY(X)                \
     X(chron_writer_try_append)    \
@@ -87,8 +113,18 @@ int failed(PyObject *self, int64_t status);
 /* Where a segment's pointer is stored; NULL with an exception if the object is no Segment. */
 chron_segment **segment_place(PyObject *object);
 
+/* The memory of `count` bytes, read-only, for a getbuffer; PyBuffer_FillInfo() is no part of the ABI. */
+int lend_bytes(PyObject *self, Py_buffer *view, int flags, const void *bytes, size_t count);
+
+/* _columns.c. What new Columns get: room for so many rows, which is noted in *c. 0, or -1. */
+#define COLUMNS 6
+int columns_make_room(PyObject *object, size_t rows, chron_columns *c);
+/* They had room for `rows`, and keep the first `used`, in memory that is no larger than that needs. 0, or -1. */
+int columns_cut(PyObject *object, size_t rows, size_t used);
+
 extern PyType_Spec bell_spec;
-extern PyType_Spec claim_spec; /* _claim.c */
+extern PyType_Spec columns_spec; /* _columns.c */
+extern PyType_Spec claim_spec;   /* _claim.c */
 extern PyType_Spec segment_spec;
 extern PyType_Spec member_spec;
 extern PyType_Spec taker_spec;   /* _taker.c */

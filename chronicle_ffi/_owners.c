@@ -11,32 +11,6 @@
 
 #include <stddef.h>
 
-/*
- * The buffer protocol is in the stable ABI from Python 3.11 on. 3.10 has the same slot, struct and flags, without a promise;
- * but it does not change any more.
- */
-#if defined(Py_LIMITED_API) && Py_LIMITED_API + 0 < 0x030B0000
-#define Py_bf_getbuffer 1
-#define PyBUF_WRITABLE 0x0001
-#define PyBUF_FORMAT 0x0004
-#define PyBUF_ND 0x0008
-#define PyBUF_STRIDES (0x0010 | PyBUF_ND)
-
-typedef struct {
-    void *buf;
-    PyObject *obj;
-    Py_ssize_t len;
-    Py_ssize_t itemsize;
-    int readonly;
-    int ndim;
-    char *format;
-    Py_ssize_t *shape;
-    Py_ssize_t *strides;
-    Py_ssize_t *suboffsets;
-    void *internal;
-} Py_buffer;
-#endif
-
 PyObject *fail(PyObject *self, int64_t status)
 {
     return PyObject_CallMethod(self, "_fail", "i", (int)status);
@@ -171,18 +145,15 @@ chron_segment **segment_place(PyObject *object)
     return (chron_segment **)(void *)&((owner *)object)->pointer;
 }
 
-/* Bytes, read-only; as PyBuffer_FillInfo() does it, which is no part of the ABI either. */
-static int lend(PyObject *self, Py_buffer *view, int flags)
+int lend_bytes(PyObject *self, Py_buffer *view, int flags, const void *bytes, size_t count)
 {
-    chron_segment *segment = ((owner *)self)->pointer;
-
     view->obj = NULL;
     if (flags & PyBUF_WRITABLE) {
         PyErr_SetString(PyExc_BufferError, "a log can only be read");
         return -1;
     }
-    view->buf = segment ? (void *)(uintptr_t)library.chron_segment_bytes(segment) : (void *)(uintptr_t) "";
-    view->len = (Py_ssize_t)library.chron_segment_size(segment);
+    view->buf = bytes ? (void *)(uintptr_t)bytes : (void *)(uintptr_t) "";
+    view->len = (Py_ssize_t)count;
     view->readonly = 1;
     view->itemsize = 1;
     view->format = flags & PyBUF_FORMAT ? (char *)(uintptr_t) "B" : NULL;
@@ -194,6 +165,14 @@ static int lend(PyObject *self, Py_buffer *view, int flags)
     Py_INCREF(self);
     view->obj = self;
     return 0;
+}
+
+static int lend(PyObject *self, Py_buffer *view, int flags)
+{
+    chron_segment *segment = ((owner *)self)->pointer;
+
+    return lend_bytes(self, view, flags, segment ? library.chron_segment_bytes(segment) : NULL,
+                      library.chron_segment_size(segment));
 }
 
 static PyObject *has_faulted(PyObject *self, PyObject *unused)

@@ -234,7 +234,7 @@ class Queue(Groups):
         *,
         start: Literal["earliest"] | Time = "earliest",
         stop: Time | None = None,
-        batch_records: SupportsIndex = 65536,
+        batch_records: SupportsIndex = 16384,
         durable_only: bool = False,
     ) -> Scan:
         """Records as columns: those from `start` up to, not including, `stop`, both settled now; see `Scan`.

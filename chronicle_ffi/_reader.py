@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NoReturn, SupportsIndex, overload
 from chronicle_ffi._arguments import Duration, Time, number, time_ns
 from chronicle_ffi._batch import Batch, batch_of
 from chronicle_ffi._binding import SLICE_NS, check, deadline_ns, lib, new_struct, optional_seq
-from chronicle_ffi._fast import Records, Segment, Taker
+from chronicle_ffi._fast import Columns, Records, Segment, Taker
 from chronicle_ffi._follow import follow
 from chronicle_ffi._handle import Handle
 from chronicle_ffi._structs import fields_of
@@ -72,7 +72,7 @@ class QueueReader(Handle, Taker):
         """
         return self._records(Records, True, False)
 
-    def read_batch(self, max_records: SupportsIndex = 65536) -> Batch:
+    def read_batch(self, max_records: SupportsIndex = 16384) -> Batch:
         """Up to so many records as columns over the mapped segment, without an object per record; see `Batch`.
 
         The position moves behind them. They lie in one segment, so fewer do not mean that there are no more: only an
@@ -85,8 +85,8 @@ class QueueReader(Handle, Taker):
         """
         wanted = number("max_records", max_records, least=1)
         while True:
-            segment = Segment()
-            batch = batch_of(segment, *self._peek(segment, wanted))
+            segment, columns = Segment(), Columns()
+            batch = batch_of(segment, columns, *self._peek(segment, columns, wanted))
             handed_out = self._hand_out(batch, len(batch))
             if handed_out is not None:  # else a signal handler has moved the reader meanwhile
                 return handed_out

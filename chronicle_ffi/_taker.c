@@ -9,7 +9,6 @@
 
 #define LOOKED_AT 65536 /* room for so many records of a batch is taken without a look at what a segment can hold */
 #define HEADER_BYTES 32u
-#define COLUMNS 6 /* of a batch */
 
 /* ------------------------------------------------------------------------------------------- moving */
 
@@ -113,8 +112,6 @@ static PyObject *previous(PyObject *self, PyObject *unused)
 
 /* ------------------------------------------------------------------------------------------ batches */
 
-static const size_t column_sizes[COLUMNS] = {8, 8, 8, 4, 2, 1}; /* seq, timestamp_ns, offset, length, type_id, flags */
-
 /* As many as were asked for, or as the segment of the position can hold. */
 static int64_t bound(taker *t, chron_segment **segment, Py_ssize_t wanted)
 {
@@ -133,69 +130,37 @@ static int64_t bound(taker *t, chron_segment **segment, Py_ssize_t wanted)
     return most < LOOKED_AT ? LOOKED_AT : most < (uint64_t)wanted ? (int64_t)most : wanted;
 }
 
-/* Who keeps many batches should not keep their empty room. */
-static int64_t cut(PyObject **columns, Py_ssize_t found)
-{
-    for (size_t i = 0; i < COLUMNS; i++) {
-        PyObject *whole = columns[i];
-
-        columns[i] = PyBytes_FromStringAndSize(PyBytes_AsString(whole), found * (Py_ssize_t)column_sizes[i]);
-        Py_DECREF(whole);
-        if (!columns[i])
-            return -1;
-    }
-    return found;
-}
-
-/* Find up to `wanted` records, into columns that nobody else has seen yet: bytes do not change afterwards. */
-static int64_t peek_into(taker *t, chron_segment **segment, Py_ssize_t wanted, PyObject **columns)
-{
-    chron_columns c = {.struct_size = sizeof c};
-    void *at[COLUMNS];
-    int64_t found;
-
-    for (size_t i = 0; i < COLUMNS; i++) {
-        columns[i] = PyBytes_FromStringAndSize(NULL, wanted * (Py_ssize_t)column_sizes[i]);
-        if (!columns[i])
-            return -1;
-        at[i] = PyBytes_AsString(columns[i]);
-    }
-    c.seq = at[0];
-    c.timestamp_ns = at[1];
-    c.offset = at[2];
-    c.length = at[3];
-    c.type_id = at[4];
-    c.flags = at[5];
-    OUTSIDE(t, found = library.chron_reader_peek_columns(t->o.pointer, &c, (size_t)wanted, segment));
-    if (found < 0)
-        return failed((PyObject *)t, found);
-    return 2 * found < wanted ? cut(columns, (Py_ssize_t)found) : found;
-}
-
-/* _peek(Segment, wanted) -> how many are there, and their columns, which may be longer. _hand_out() goes on with it. */
+/*
+ * _peek(Segment, Columns, wanted) -> how many are there, and for how many the columns, which are new, have room now.
+ * _hand_out() goes on with it.
+ */
 static PyObject *peek(PyObject *self, PyObject *args)
 {
-    PyObject *columns[COLUMNS] = {NULL};
-    PyObject *result = NULL;
-    PyObject *object;
+    taker *t = (taker *)self;
+    chron_columns c = {.struct_size = sizeof c};
+    PyObject *object, *columns;
     chron_segment **segment;
     Py_ssize_t wanted;
-    int64_t found;
+    int64_t room, found;
 
-    if (!PyArg_ParseTuple(args, "On", &object, &wanted) || !(segment = segment_place(object)) ||
-        taker_leave_off((taker *)self) < 0)
+    if (!PyArg_ParseTuple(args, "OOn", &object, &columns, &wanted) || !(segment = segment_place(object)) ||
+        taker_leave_off(t) < 0)
         return NULL;
-    found = bound((taker *)self, segment, wanted);
+    room = bound(t, segment, wanted);
+    if (room < 0)
+        return fail(self, room);
+    if (columns_make_room(columns, (size_t)room, &c) < 0)
+        return NULL;
+    OUTSIDE(t, found = library.chron_reader_peek_columns(t->o.pointer, &c, (size_t)room, segment));
     if (found < 0)
         return fail(self, found);
-    found = peek_into((taker *)self, segment, (Py_ssize_t)found, columns);
-    if (found >= 0)
-        result = Py_BuildValue("n(OOOOOO)", (Py_ssize_t)found, columns[0], columns[1], columns[2], columns[3],
-                               columns[4], columns[5]);
-    for (size_t i = 0; i < COLUMNS; i++)
-        Py_XDECREF(columns[i]);
-    ((taker *)self)->peeked = ((taker *)self)->moves;
-    return result;
+    if (2 * found < room) { /* who keeps many batches should not keep their empty room */
+        if (columns_cut(columns, (size_t)room, (size_t)found) < 0)
+            return NULL;
+        room = found;
+    }
+    t->peeked = t->moves;
+    return Py_BuildValue("nn", (Py_ssize_t)found, (Py_ssize_t)room);
 }
 
 /* _hand_out(batch, count) -> batch, counted as consumed; or None: something else has moved the reader since the peek. */

@@ -21,6 +21,7 @@ import pytest
 
 import chronicle_ffi as c
 from chronicle_ffi import Batch, Message, Queue, QueueReader, Retention
+from chronicle_ffi._fast import Columns, Segment
 from tests import decoder
 from tests.children import in_child
 
@@ -112,7 +113,37 @@ def test_a_small_batch_has_small_columns(queue: Path) -> None:
     with Queue.open_subscriber(queue) as reader:
         batch = reader.read_batch(1_000_000)
     columns = (batch.seq, batch.timestamp_ns, batch.offset, batch.length, batch.type_id, batch.flags)
-    assert sum(len(memoryview(column.obj).cast("B")) for column in columns) == 3 * (8 + 8 + 8 + 4 + 2 + 1)
+    assert all(column.obj is batch.seq.obj for column in columns)
+    assert len(memoryview(batch.seq.obj)) == 3 * (8 + 8 + 8 + 4 + 2 + 1)
+
+
+def test_columns_that_are_kept_are_nobody_elses(queue: Path) -> None:
+    """The memory of a batch goes to the next one of its size, but not while a view of a view of it is left."""
+    with Queue.open_publisher(queue) as writer:
+        writer.append_array(bytes(12_000), row_bytes=1)
+    seen = []
+    with Queue.open_subscriber(queue) as reader:
+        while len(batch := reader.read_batch(3000)):
+            seen.append(batch[1:].seq[10:])  # nothing else is kept of it
+    assert [list(view[:3]) for view in seen] == [[i + 11, i + 12, i + 13] for i in range(0, 12_000, 3000)]
+    gone = seen.pop(0)
+    kept = list(seen[0])
+    del gone, batch
+    with Queue.open_subscriber(queue, start=6000) as reader:
+        others = [reader.read_batch(3000) for _ in range(2)]
+    assert list(seen[0]) == kept
+    assert [other.seq[0] for other in others] == [6000, 9000]
+
+
+def test_a_peek_wants_new_columns(queue: Path) -> None:
+    fill(queue, 3)
+    with Queue.open_subscriber(queue) as reader:
+        columns = Columns()
+        assert reader._peek(Segment(), columns, 2) == (2, 2)
+        wrong: Any
+        for wrong in (columns, Segment(), b""):
+            with pytest.raises(TypeError):
+                reader._peek(Segment(), wrong, 2)
 
 
 def test_durable_only(queue: Path) -> None:

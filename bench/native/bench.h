@@ -12,6 +12,7 @@ typedef struct config {
     const char *disk; /* directory on a disk */
     const char *shm;  /* directory in memory */
     int quick;
+    unsigned seconds;    /* of topic delivery; 0: as long as `quick` says */
     const char *only;    /* a topic, or NULL */
     const char *json;    /* file, or NULL */
     const char *program; /* to run itself under strace */
@@ -39,6 +40,7 @@ void topic_append(const config *c);
 void topic_read(const config *c);
 void topic_roundtrip(const config *c);
 void topic_latency(const config *c);
+void topic_delivery(const config *c);
 void topic_stream(const config *c);
 void topic_syscalls(const config *c);
 /* What topic_syscalls runs under strace: append and read `count` records. */

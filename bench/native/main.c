@@ -15,26 +15,32 @@ static const struct topic {
     const char *name;
     void (*run)(const config *c);
 } topics[] = {
-    {"append", topic_append},   {"read", topic_read},     {"roundtrip", topic_roundtrip},
-    {"latency", topic_latency}, {"stream", topic_stream}, {"syscalls", topic_syscalls},
+    {"append", topic_append},     {"read", topic_read},     {"roundtrip", topic_roundtrip}, {"latency", topic_latency},
+    {"delivery", topic_delivery}, {"stream", topic_stream}, {"syscalls", topic_syscalls},
 };
 
 static void usage(void)
 {
-    puts("usage: chronbench [--quick] [--dir DIR] [--shm DIR] [--only TOPIC] [--json FILE]\n\n"
+    puts("usage: chronbench [--quick] [--dir DIR] [--shm DIR] [--only TOPIC] [--seconds N] [--json FILE]\n\n"
          "  --dir DIR     directory on a disk (default: build/bench, or .)\n"
          "  --shm DIR     directory in memory (default: /dev/shm)\n"
-         "  --only TOPIC  append, read, roundtrip, latency, stream or syscalls\n"
+         "  --only TOPIC  append, read, roundtrip, latency, delivery, stream or syscalls\n"
+         "  --seconds N   how long each curve of delivery takes\n"
          "  --json FILE   write all rows to a file as well");
 }
 
 static void parse(int argc, char **argv, config *c)
 {
     static const struct option known[] = {
-        {"quick", no_argument, NULL, 'q'},      {"dir", required_argument, NULL, 'd'},
-        {"shm", required_argument, NULL, 's'},  {"only", required_argument, NULL, 'o'},
-        {"json", required_argument, NULL, 'j'}, {"inner", required_argument, NULL, 'i'},
-        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
+        {"quick", no_argument, NULL, 'q'},
+        {"dir", required_argument, NULL, 'd'},
+        {"shm", required_argument, NULL, 's'},
+        {"only", required_argument, NULL, 'o'},
+        {"json", required_argument, NULL, 'j'},
+        {"seconds", required_argument, NULL, 't'},
+        {"inner", required_argument, NULL, 'i'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     const char *inner = NULL;
     int option;
@@ -55,6 +61,9 @@ static void parse(int argc, char **argv, config *c)
             break;
         case 'j':
             c->json = optarg;
+            break;
+        case 't':
+            c->seconds = (unsigned)strtoul(optarg, NULL, 10);
             break;
         case 'i':
             inner = optarg;

@@ -88,6 +88,7 @@ RAW_CODE uint64_t raw_read(const uint8_t *at, uint64_t seq, uint64_t count)
 
         while (!(payload = raw_get(at, seq, &length)))
             continue; /* what is damaged for good would wait for ever: the caller's check of the sum is the test */
+        RAW_ASK_AHEAD(at, record_bytes(length), read);
         sum += payload_word(payload);
         at += record_bytes(length);
     }

@@ -76,11 +76,25 @@ static inline size_t record_bytes(size_t length)
     return (RAW_HEADER + length + 31u) & ~(size_t)31u;
 }
 
+#define RAW_AHEAD 2048u /* bytes: memory is asked for as the library does it, or the library would beat its limit */
+
+/* `bytes` of memory in front, to be read, or `own`: to be written. */
+#define RAW_ASK_AHEAD(at, bytes, own)                                          \
+    for (size_t ahead_ = 0; ahead_ < (bytes) && ahead_ < 4096u; ahead_ += 64u) \
+    raw_prefetch_##own((at) + RAW_AHEAD + ahead_)
+#define raw_prefetch_read(at) __builtin_prefetch(at)
+#if defined(__x86_64__)
+#define raw_prefetch_own(at) __asm__ volatile("prefetchw %0" : : "m"(*(const char *)(at)))
+#else
+#define raw_prefetch_own(at) __builtin_prefetch(at, 1)
+#endif
+
 RAW_CODE static inline void raw_put(uint8_t *at, uint64_t seq, uint64_t timestamp_ns, const void *data, size_t length)
 {
     raw_header *header = (raw_header *)(void *)at;
     uint32_t commit = (uint32_t)length + 1u;
 
+    RAW_ASK_AHEAD(at, record_bytes(length), own);
     header->seq = seq;
     header->timestamp_ns = timestamp_ns;
     header->type_flags_epoch = (uint64_t)1 << 32;

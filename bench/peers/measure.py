@@ -18,7 +18,7 @@ from bench.peers.records import RING, Check, Ring, WrongContent
 
 FORK: Final = multiprocessing.get_context("fork")
 SETTLE_SECONDS: Final = 0.05  # for connections to be made before two processes start
-COLUMNS: Final = 65536  # records of one read_batch of ours: its default
+COLUMNS: Final = 16384  # records of one read_batch of ours: its default
 ONE_CHUNK: Final = 1000  # records read one by one between two looks at the clock
 WARM_TRIPS: Final = 50
 PERCENTILES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}

@@ -37,6 +37,14 @@ static inline uint64_t chron__read_le64(const void *p)
     return chron__le64(v);
 }
 
+/* The same of a word that somebody may be changing: loaded once, and not again. `p` is aligned. */
+static inline uint64_t chron__read_once_le64(const void *p)
+{
+    typedef uint64_t __attribute__((may_alias)) word;
+
+    return chron__le64(*(const volatile word *)p);
+}
+
 static inline void chron__write_le32(void *p, uint32_t v)
 {
     v = chron__le32(v);

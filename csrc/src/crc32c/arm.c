@@ -52,11 +52,12 @@ uint32_t chron__crc32c_arm_lanes_update(uint32_t crc, const void *data, size_t b
     return ~parallel(~crc, data, bytes, BEHIND_NOTHING);
 }
 
-uint32_t chron__crc32c_arm_lanes_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
+uint32_t chron__crc32c_arm_lanes_record(uint32_t commit, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                                        const void *payload, size_t bytes)
 {
     if (bytes < 8u * LANE_MIN)
-        return short_record(commit, header, payload, bytes);
-    return ~parallel(header_state(commit, header), payload, bytes, BEHIND_HEADER);
+        return short_record(commit, seq, timestamp_ns, word, payload, bytes);
+    return ~parallel(header_state(commit, seq, timestamp_ns, word), payload, bytes, BEHIND_HEADER);
 }
 
 uint32_t chron__crc32c_arm_update(uint32_t crc, const void *data, size_t bytes)
@@ -64,9 +65,10 @@ uint32_t chron__crc32c_arm_update(uint32_t crc, const void *data, size_t bytes)
     return ~serial(~crc, data, bytes);
 }
 
-uint32_t chron__crc32c_arm_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
+uint32_t chron__crc32c_arm_record(uint32_t commit, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                                  const void *payload, size_t bytes)
 {
-    return ~serial(header_state(commit, header), payload, bytes);
+    return ~serial(header_state(commit, seq, timestamp_ns, word), payload, bytes);
 }
 
 void chron__crc32c_arm_lanes_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,

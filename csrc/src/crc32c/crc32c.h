@@ -17,7 +17,8 @@
 #include <stdint.h>
 
 typedef uint32_t (*chron__crc32c_fn)(uint32_t crc, const void *data, size_t bytes);
-typedef uint32_t (*chron__crc32c_record_fn)(uint32_t commit, const void *header, const void *payload, size_t bytes);
+typedef uint32_t (*chron__crc32c_record_fn)(uint32_t commit, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                                            const void *payload, size_t bytes);
 
 /*
  * Writes a record, all but its commit word: `seq`, `timestamp_ns` and `word` (type_id, flags, epoch) to bytes 8 to 31 at
@@ -48,13 +49,15 @@ extern chron__crc32c_record_fn chron__crc32c_chosen_record;
 extern chron__record_put_fn chron__chosen_record_put;
 
 /*
- * CRC of a record: the commit value as 4 little-endian bytes, then bytes 8 to 31 of the 32 at `header`,
- * then `bytes` of payload. payload may be NULL if bytes is 0. This is the hot path of append and read:
- * one indirect call, nothing to set up, and a long payload does not wait for the header.
+ * CRC of a record: the commit value as 4 little-endian bytes, then bytes 8 to 31 of its header, which are `seq`,
+ * `timestamp_ns` and `word` (type_id, flags, epoch), then `bytes` of payload. payload may be NULL if bytes is 0. This is
+ * the hot path of reading: one indirect call, all that it takes in registers, and a long payload does not wait for the
+ * header.
  */
-static inline uint32_t chron__crc32c_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
+static inline uint32_t chron__crc32c_record(uint32_t commit, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                                            const void *payload, size_t bytes)
 {
-    return chron__crc32c_chosen_record(commit, header, payload, bytes);
+    return chron__crc32c_chosen_record(commit, seq, timestamp_ns, word, payload, bytes);
 }
 
 #endif

@@ -86,12 +86,9 @@ STEP static inline uint32_t serial(uint32_t crc, const uint8_t *p, size_t bytes)
 }
 
 /* The commit word and the header, up to the payload. */
-STEP static inline uint32_t header_state(uint32_t commit, const uint8_t *header)
+STEP static inline uint32_t header_state(uint32_t commit, uint64_t seq, uint64_t timestamp_ns, uint64_t word)
 {
-    uint32_t crc = step8(step4(~0u, commit), chron__read_le64(header + CHRON__RECORD_SEQ));
-
-    return step8(step8(crc, chron__read_le64(header + CHRON__RECORD_TIME)),
-                 chron__read_le64(header + CHRON__RECORD_WORD));
+    return step8(step8(step8(step4(~0u, commit), seq), timestamp_ns), word);
 }
 
 /* a + 2b words in three lanes; 0 <= a <= b, 1 <= b <= LANE_BLOCK + 1. */
@@ -115,10 +112,11 @@ LANES static inline uint32_t lanes(uint32_t crc_a, const uint8_t *p, size_t a, s
 }
 
 /* All of it, if there are too few words for lanes. A loop without calls: most records are short. */
-STEP static inline __attribute__((always_inline)) uint32_t short_record(uint32_t commit, const uint8_t *header,
+STEP static inline __attribute__((always_inline)) uint32_t short_record(uint32_t commit, uint64_t seq,
+                                                                        uint64_t timestamp_ns, uint64_t word,
                                                                         const uint8_t *payload, size_t bytes)
 {
-    return ~serial(header_state(commit, header), payload, bytes);
+    return ~serial(header_state(commit, seq, timestamp_ns, word), payload, bytes);
 }
 
 /* Copy one word and sum it up. */
@@ -162,7 +160,7 @@ STEP static inline uint32_t put_header(uint8_t *at, uint32_t length, uint64_t se
     chron__write_le64(at + CHRON__RECORD_SEQ, seq);
     chron__write_le64(at + CHRON__RECORD_TIME, timestamp_ns);
     chron__write_le64(at + CHRON__RECORD_WORD, word);
-    return step8(step8(step8(step4(~0u, length + 1u), seq), timestamp_ns), word);
+    return header_state(length + 1u, seq, timestamp_ns, word);
 }
 
 STEP static inline uint32_t copy_short(uint32_t crc, uint8_t *to, const uint8_t *from, size_t bytes)

@@ -17,7 +17,8 @@
 
 #define CHRON__CRC32C_DECLARE(impl)                                                                                   \
     uint32_t chron__crc32c_##impl##_update(uint32_t crc, const void *data, size_t bytes);                             \
-    uint32_t chron__crc32c_##impl##_record(uint32_t commit, const void *header, const void *payload, size_t bytes);   \
+    uint32_t chron__crc32c_##impl##_record(uint32_t commit, uint64_t seq, uint64_t timestamp_ns, uint64_t word,       \
+                                           const void *payload, size_t bytes);                                        \
     void chron__crc32c_##impl##_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word, \
                                     const void *data);                                                                \
     int chron__crc32c_##impl##_available(void)

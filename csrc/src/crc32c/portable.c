@@ -73,12 +73,17 @@ uint32_t chron__crc32c_portable_update(uint32_t crc, const void *data, size_t by
     return ~run(~crc, data, bytes);
 }
 
-uint32_t chron__crc32c_portable_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
+static inline uint32_t step8(uint32_t crc, uint64_t word)
+{
+    return step4(crc ^ (uint32_t)word, 4) ^ step4((uint32_t)(word >> 32), 0);
+}
+
+uint32_t chron__crc32c_portable_record(uint32_t commit, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                                       const void *payload, size_t bytes)
 {
     uint32_t crc = step4(~commit, 0); /* ~0 ^ commit */
 
-    return ~run(run(crc, (const uint8_t *)header + CHRON__RECORD_SEQ, CHRON__RECORD_HEADER - CHRON__RECORD_SEQ),
-                payload, bytes);
+    return ~run(step8(step8(step8(crc, seq), timestamp_ns), word), payload, bytes);
 }
 
 void chron__crc32c_portable_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
@@ -89,8 +94,8 @@ void chron__crc32c_portable_put(uint8_t *at, uint32_t length, uint64_t seq, uint
     chron__write_le64(at + CHRON__RECORD_WORD, word);
     if (length)
         memcpy(at + CHRON__RECORD_HEADER, data, length);
-    chron__write_le32(at + CHRON__RECORD_CRC,
-                      chron__crc32c_portable_record(length + 1u, at, at + CHRON__RECORD_HEADER, length));
+    chron__write_le32(at + CHRON__RECORD_CRC, chron__crc32c_portable_record(length + 1u, seq, timestamp_ns, word,
+                                                                            at + CHRON__RECORD_HEADER, length));
 }
 
 int chron__crc32c_portable_available(void)

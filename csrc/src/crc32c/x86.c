@@ -45,11 +45,12 @@ LANES uint32_t chron__crc32c_x86_lanes_update(uint32_t crc, const void *data, si
     return ~parallel(~crc, data, bytes, BEHIND_NOTHING);
 }
 
-LANES uint32_t chron__crc32c_x86_lanes_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
+LANES uint32_t chron__crc32c_x86_lanes_record(uint32_t commit, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                                              const void *payload, size_t bytes)
 {
     if (bytes < 8u * LANE_MIN)
-        return short_record(commit, header, payload, bytes);
-    return ~parallel(header_state(commit, header), payload, bytes, BEHIND_HEADER);
+        return short_record(commit, seq, timestamp_ns, word, payload, bytes);
+    return ~parallel(header_state(commit, seq, timestamp_ns, word), payload, bytes, BEHIND_HEADER);
 }
 
 STEP uint32_t chron__crc32c_x86_update(uint32_t crc, const void *data, size_t bytes)
@@ -57,9 +58,10 @@ STEP uint32_t chron__crc32c_x86_update(uint32_t crc, const void *data, size_t by
     return ~serial(~crc, data, bytes);
 }
 
-STEP uint32_t chron__crc32c_x86_record(uint32_t commit, const void *header, const void *payload, size_t bytes)
+STEP uint32_t chron__crc32c_x86_record(uint32_t commit, uint64_t seq, uint64_t timestamp_ns, uint64_t word,
+                                       const void *payload, size_t bytes)
 {
-    return ~serial(header_state(commit, header), payload, bytes);
+    return ~serial(header_state(commit, seq, timestamp_ns, word), payload, bytes);
 }
 
 LANES void chron__crc32c_x86_lanes_put(uint8_t *at, uint32_t length, uint64_t seq, uint64_t timestamp_ns, uint64_t word,

@@ -17,7 +17,9 @@
 
 /* A private copy of a record's header, and where its payload lies. */
 typedef struct chron__rec {
-    uint8_t header[CHRON__RECORD_HEADER]; /* bytes 8 to 31 as in the file */
+    uint64_t seq;
+    uint64_t timestamp_ns;
+    uint64_t word; /* type_id, flags, epoch */
     uint32_t commit;
     uint32_t crc;
     uint32_t length; /* of the payload, bytes */
@@ -34,27 +36,27 @@ enum chron__rec_state {
 
 static inline uint64_t chron__rec_seq(const chron__rec *rec)
 {
-    return chron__read_le64(rec->header + CHRON__RECORD_SEQ);
+    return rec->seq;
 }
 
 static inline uint64_t chron__rec_timestamp(const chron__rec *rec)
 {
-    return chron__read_le64(rec->header + CHRON__RECORD_TIME);
+    return rec->timestamp_ns;
 }
 
 static inline uint16_t chron__rec_type(const chron__rec *rec)
 {
-    return chron__read_le16(rec->header + offsetof(chron__record_header, type_id));
+    return (uint16_t)rec->word;
 }
 
 static inline uint16_t chron__rec_flags(const chron__rec *rec)
 {
-    return chron__read_le16(rec->header + offsetof(chron__record_header, flags));
+    return (uint16_t)(rec->word >> 16);
 }
 
 static inline uint32_t chron__rec_epoch(const chron__rec *rec)
 {
-    return chron__read_le32(rec->header + offsetof(chron__record_header, epoch));
+    return (uint32_t)(rec->word >> 32);
 }
 
 /* Bytes it takes in the segment. */
@@ -76,9 +78,11 @@ static inline enum chron__rec_state chron__rec_load(const uint8_t *base, uint64_
     CHRON__ASSERT(offset % CHRON__ALIGN == 0 && size >= CHRON__RECORD_HEADER && offset <= size - CHRON__RECORD_HEADER);
     if (commit == 0)
         return CHRON__REC_NONE;
-    memcpy(rec->header, at, CHRON__RECORD_HEADER);
+    rec->seq = chron__read_once_le64(at + CHRON__RECORD_SEQ);
+    rec->timestamp_ns = chron__read_once_le64(at + CHRON__RECORD_TIME);
+    rec->word = chron__read_once_le64(at + CHRON__RECORD_WORD);
     rec->commit = commit;
-    rec->crc = chron__read_le32(rec->header + CHRON__RECORD_CRC);
+    rec->crc = chron__read_le32(at + CHRON__RECORD_CRC);
     rec->length = commit - 1u;
     rec->payload = at + CHRON__RECORD_HEADER;
     if (chron__rec_type(rec) == CHRON__TYPE_OURS)
@@ -93,7 +97,7 @@ static inline enum chron__rec_state chron__rec_load(const uint8_t *base, uint64_
 /* Does the CRC fit, with the payload taken from `payload` (the mapping, or a copy of it)? */
 static inline int chron__rec_crc_ok(const chron__rec *rec, const void *payload)
 {
-    return chron__crc32c_record(rec->commit, rec->header, payload, rec->length) == rec->crc;
+    return chron__crc32c_record(rec->commit, rec->seq, rec->timestamp_ns, rec->word, payload, rec->length) == rec->crc;
 }
 
 /* Write header bytes 8 to 31. The commit word stays as it is. */
@@ -116,7 +120,11 @@ static inline void chron__rec_put(uint8_t *at, uint64_t seq, uint64_t timestamp_
 /* Write the CRC of a record that is otherwise in place. */
 static inline void chron__rec_write_crc(uint8_t *at, uint32_t length)
 {
-    chron__write_le32(at + CHRON__RECORD_CRC, chron__crc32c_record(length + 1u, at, at + CHRON__RECORD_HEADER, length));
+    chron__write_le32(at + CHRON__RECORD_CRC,
+                      chron__crc32c_record(length + 1u, chron__read_le64(at + CHRON__RECORD_SEQ),
+                                           chron__read_le64(at + CHRON__RECORD_TIME),
+                                           chron__read_le64(at + CHRON__RECORD_WORD), at + CHRON__RECORD_HEADER,
+                                           length));
 }
 
 /* Make it visible. Everything else must be in place. */

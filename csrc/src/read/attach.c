@@ -30,6 +30,7 @@ void chron__reader_enter_segment(chron_reader *r, chron__seg *seg, uint64_t offs
     r->last_offset = 0;
     r->has_last = 0;
     r->empty_looks = 0;
+    r->eager_from = offset + CHRON__FAR_BEHIND;
 }
 
 int chron__reader_end(chron_reader *r, uint64_t *end)

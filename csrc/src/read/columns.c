@@ -71,6 +71,7 @@ static size_t collect(chron_reader *r, chron_columns *c, size_t count, chron__re
     if (count > r->visible - seq)
         count = (size_t)(r->visible - seq);
     for (;;) {
+        chron__reader_ask_ahead(r->base, offset, r->eager_from, chron__rec_bytes(rec));
         put(c, n, rec, c->copy ? c->payload_bytes : offset + CHRON__RECORD_HEADER);
         c->payload_bytes += rec->length;
         r->peeked.last_crc = rec->crc;

@@ -95,6 +95,7 @@ static int check_empty(chron_reader *r)
     const char *why;
     int status;
 
+    r->eager_from = r->offset + CHRON__FAR_BEHIND;
     if (chron__map_faulted(&r->seg->map))
         return chron__reader_damaged(r, "");
     status = check_takeover(r);
@@ -249,6 +250,7 @@ static inline int next(chron_reader *r, chron_view *out)
         status = peek(r, &rec);
         if (__builtin_expect(status <= 0, 0))
             return status;
+        chron__reader_ask_ahead(r->base, r->offset, r->eager_from, chron__rec_bytes(&rec));
         status = check(r, &rec, rec.payload);
         if (__builtin_expect(status == 0, 1))
             break;
@@ -289,6 +291,7 @@ static int next_copy(chron_reader *r, void *buffer, size_t capacity, chron_view 
         chron__reader_view(&rec, NULL, out);
         return chron__fail(CHRON_EBUFFER, "the payload has %u bytes, the buffer %zu", (unsigned)rec.length, capacity);
     }
+    chron__reader_ask_ahead(r->base, r->offset, r->eager_from, chron__rec_bytes(&rec));
     if (rec.length)
         memcpy(buffer, rec.payload, rec.length);
     status = check(r, &rec, buffer);
@@ -328,6 +331,7 @@ static size_t take_plain(chron_reader *r, chron_view *out, size_t count)
     uint64_t payload_bytes = 0;
     uint32_t crc = r->last_crc;
     uint64_t last_offset = r->last_offset;
+    uint64_t eager_from = r->eager_from;
     size_t n;
 
     if (count > r->visible - seq)
@@ -338,6 +342,7 @@ static size_t take_plain(chron_reader *r, chron_view *out, size_t count)
         if (chron__rec_load(base, size, offset, &rec) != CHRON__REC_DATA || chron__rec_seq(&rec) != seq ||
             chron__rec_epoch(&rec) != r->epoch || !chron__rec_crc_ok(&rec, rec.payload))
             break;
+        chron__reader_ask_ahead(base, offset, eager_from, chron__rec_bytes(&rec));
         chron__reader_view(&rec, rec.payload, &out[n]);
         crc = rec.crc;
         last_offset = offset;

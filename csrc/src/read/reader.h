@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "base/prefetch.h"
 #include "format/doorbell.h"
 #include "format/position.h"
 #include "format/segment.h"
@@ -24,6 +25,7 @@ struct chron_reader {
     uint32_t epoch;       /* of the record before */
     uint32_t last_crc;    /* of the record before, if has_last */
     uint64_t last_offset; /* and where it is, in `seg`; 0: in another segment */
+    uint64_t eager_from;  /* the offset from which on memory is asked for ahead: see chron__reader_ask_ahead */
     int has_last;
     struct {
         uint64_t from; /* seq of the first record that is left of the last peek */
@@ -99,6 +101,19 @@ static inline uint64_t chron__reader_known(chron_reader *r, const chron__bases *
         return bases->at[i + 1];
     chron__queue_refresh_state(&r->q, &r->mark);
     return chron__known_end(&r->mark);
+}
+
+#define CHRON__FAR_BEHIND 4096u /* bytes read without having met the tail */
+
+/*
+ * The record at `offset` takes `bytes`: ask for as much of what comes 2 KiB behind it. Reading is bound by waiting for
+ * memory, since processors do not look ahead beyond the end of a page. A reader that is near the tail asks for nothing: it
+ * would take from the writer what that is about to write.
+ */
+CHRON__PREFETCH chron__reader_ask_ahead(const uint8_t *base, uint64_t offset, uint64_t eager_from, uint64_t bytes)
+{
+    if (__builtin_expect(offset >= eager_from, 1))
+        chron__prefetch(base + offset + CHRON__AHEAD, bytes < CHRON__AHEAD_MAX ? bytes : CHRON__AHEAD_MAX);
 }
 
 /* *rec has been consumed. */
