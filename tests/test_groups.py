@@ -219,6 +219,16 @@ def test_order_of_keys(queue: Path) -> None:
     assert set(last.values()) == {99}
 
 
+def test_a_job_that_comes_again_comes_alone_behind_new_ones_too(jobs: Path) -> None:
+    with Queue.open_group(jobs, "w", key=lambda m: max(m.seq, 1)) as group:  # 0 and 1 have the same
+        first, third = group.take_many(2)
+        assert (first.seq, third.seq) == (0, 2)
+        third.nack()
+        first.ack()
+        assert [job.seq for job in group.take_many(2)] == [1]
+        assert [job.seq for job in group.take_many(2)] == [2]
+
+
 def test_what_a_key_function_raises(jobs: Path) -> None:
     def key(message: object) -> str:
         raise LookupError("no key")

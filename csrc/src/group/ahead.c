@@ -50,7 +50,7 @@ static int step_with_key(chron_group *g)
         return chron__fail(CHRON_EINTR, "the key function ended the call, at record %llu", (unsigned long long)seq);
     }
     if (status > 0)
-        g->ahead_key[seq % CHRON__AHEAD_MAX] = (uint32_t)key;
+        g->ahead_key[seq % CHRON__LOOK_AHEAD_MAX] = (uint32_t)key;
     return status;
 }
 
@@ -82,8 +82,8 @@ static int meet_damage(chron_group *g)
         *chron__error() = damage;
         return -CHRON_ECORRUPT;
     }
-    for (uint64_t i = 0; i < (uint64_t)passed && i < CHRON__AHEAD_MAX; i++)
-        g->ahead_key[(seq + i) % CHRON__AHEAD_MAX] = (uint32_t)((seq + i) * 2654435761u);
+    for (uint64_t i = 0; i < (uint64_t)passed && i < CHRON__LOOK_AHEAD_MAX; i++)
+        g->ahead_key[(seq + i) % CHRON__LOOK_AHEAD_MAX] = (uint32_t)((seq + i) * 2654435761u);
     return 0;
 }
 

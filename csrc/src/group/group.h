@@ -13,7 +13,7 @@
 #include "format/group.h"
 #include "read/reader.h"
 
-#define CHRON__AHEAD_MAX 512u /* records that a keyed group looks ahead, at least 2 * CHRON_GROUP_TAKE_MAX */
+#define CHRON__LOOK_AHEAD_MAX 512u /* records that a keyed group looks ahead, at least 2 * CHRON_GROUP_TAKE_MAX */
 
 /* Some segments that views lie in. */
 typedef struct chron__lent {
@@ -39,7 +39,7 @@ struct chron_group {
     uint64_t hole_from; /* seqs that are gone, in front of the tail; equal: there is none */
     uint64_t hole_to;
     uint32_t epoch; /* the highest of the records in front of the tail */
-    uint32_t ahead_key[CHRON__AHEAD_MAX];
+    uint32_t ahead_key[CHRON__LOOK_AHEAD_MAX];
     uint64_t retry_ns;  /* CLOCK_MONOTONIC: when a hand-over that has failed is tried again, */
     uint64_t looked_ns; /* and when a waiting look went over all cells last */
     chron__lent lent;

@@ -236,7 +236,7 @@ static void add_new(chron_group *g, chron__scan *scan, batch *b, uint64_t seq)
         if (chron__cell_swap(&g->file, seq, word, chron__cell_word(&g->file, seq, CHRON__CELL_DONE, 0, 0)))
             g->stats.lost++;
     } else if (g->keys.at) {
-        chron__cell_set_field(&g->file, seq, offsetof(chron__cell, key), g->ahead_key[seq % CHRON__AHEAD_MAX]);
+        chron__cell_set_field(&g->file, seq, offsetof(chron__cell, key), g->ahead_key[seq % CHRON__LOOK_AHEAD_MAX]);
         (void)chron__cell_swap(&g->file, seq, word, chron__cell_word(&g->file, seq, CHRON__CELL_READY, 0, 0));
     } else {
         (void)reserve(g, scan, b, seq, word);
@@ -431,7 +431,7 @@ static int try_to_take(chron_group *g, const chron__array *out, uint64_t ahead, 
 
 static int64_t take(chron_group *g, const chron__array *out)
 {
-    uint64_t ahead = g->keys.at                             ? CHRON__AHEAD_MAX / 2u
+    uint64_t ahead = g->keys.at                             ? CHRON__LOOK_AHEAD_MAX / 2u
                      : out->capacity < CHRON_GROUP_TAKE_MAX ? out->capacity
                                                             : CHRON_GROUP_TAKE_MAX;
     int64_t count = 0;
