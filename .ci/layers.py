@@ -17,8 +17,8 @@ LINES_MAX = 600
 TABLES = {"mutations.py"}  # as long as they need to be
 FUNCTION_LINES_MAX = 50
 
-# A file includes from its own folder, and from those before it in this list; write/ and read/ are side by side, and group/ stands
-# on read/ alone, but for the public interface.
+# A file includes from its own folder, and from those before it in this list; write/ and read/ are side by side, and
+# group/ stands on read/ alone, but for the public interface.
 FOLDERS = ["base", "crc32c", "platform", "format", "queue", "write", "read", "group"]
 APART = {"write", "read"}
 HANDLES = re.compile(r"\bstruct chron_(?:writer|reader)\b|\bchron_(?:writer|reader) \*")
