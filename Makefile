@@ -278,6 +278,10 @@ soak: build ## run, pause and kill writer and readers for CHRONICLE_SOAK_SECS (d
 soak-views: build $(VENV)/interop ## keep views of segments that retention deletes, for CHRONICLE_SOAK_SECS (default 60)
 	$(PY) -m tests.soak_views
 
+archive: build $(VENV)/interop ## CHRONICLE_ARCHIVE_GB (2) through an archive and back; the object server killed
+	$(PY) -m tests.archive_accept --gigabytes $${CHRONICLE_ARCHIVE_GB:-2}
+	$(PY) -m pytest tests/test_archive_damage.py tests/test_archive_s3.py -m heavy
+
 storm: build ## a million exceptions from signal handlers, in every call (CHRONICLE_STORM)
 	$(PY) -m tests.storm
 

@@ -183,6 +183,7 @@ def long_files(paths: Iterable[Path]) -> Iterator[str]:
 
 # -------------------------------------------------------------------------------------------- Python
 
+AROUND = {"cli", "channel", "logs", "mpqueue"}
 PYTHON_FOLDERS = ("chronicle_ffi", "tests", "bench", "examples", "docs", ".ci")
 OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
 
@@ -221,9 +222,9 @@ def imports(name: str, tree: ast.Module, names: Iterable[str]) -> set[str]:
 def wrong_imports(name: str, imported: set[str]) -> Iterator[str]:
     if "chronicle_ffi._chronicle" in imported and name != "chronicle_ffi._binding":
         yield f"{name} imports the extension: _binding.py is the place for that"
-    if name.startswith("chronicle_ffi.cli"):
+    if line_of(name) in AROUND:
         for other in sorted(other for other in imported if other.startswith("chronicle_ffi._")):
-            yield f"{name} imports {other}: the command line uses what every user may"
+            yield f"{name} imports {other}: what stands around the core uses what every user may"
 
 
 def line_of(name: str) -> str:

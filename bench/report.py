@@ -54,7 +54,8 @@ def machine_lines(machine: dict[str, Any]) -> str:
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     return (
         f"{when}, commit {commit()}. {machine['processor']}, {machine['processors']} processors, "
-        f"Linux {machine['kernel']}, CRC-32C {machine['crc32c']}.\n"
+        f"Linux {machine['kernel']}, CRC-32C {machine['crc32c']}; others took "
+        f"{machine['taken_by_others_percent']:.1f} % of a processor when it began.\n"
     )
 
 

@@ -15,6 +15,7 @@ each from its own committed position::
 
 from chronicle_ffi._batch import Batch
 from chronicle_ffi._group import Group, Job
+from chronicle_ffi._locked import LockedWriter
 from chronicle_ffi._queue import SEGMENT_SIZE, Queue
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
@@ -104,6 +105,7 @@ __all__ = [
     "Interrupted",
     "InvalidArgument",
     "Job",
+    "LockedWriter",
     "Message",
     "NetworkFileSystem",
     "NoSpace",

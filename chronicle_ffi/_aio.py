@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Bells, and waiting at them on an event loop: `QueueReader.wait_async` and `QueueWriter.wait_durable` build on it.
+Turns of tasks, and calls in a thread: `QueueWriter.append_async` does.
 
 The loop never sleeps in C. A task that finds nothing arms its handle and awaits a future; one thread of the process,
 the listener, sleeps at the bells of all handles that tasks have waited for, and tells their loops which have rung. It
@@ -13,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, TypeVar
 
 from chronicle_ffi import _fast
 from chronicle_ffi._arguments import Duration, seconds
@@ -199,3 +201,66 @@ async def until(ready: Callable[[], bool | None], bell: Bell | None, timeout: Du
         finally:
             if bell is not None:
                 bell.waiting.discard(future)
+
+
+# ----------------------------------------------------------------------------------- turns and threads
+
+T = TypeVar("T")
+
+
+def end_of(timeout: Duration | None) -> float | None:
+    """When a wait that begins now ends, by the running loop's clock."""
+    return None if timeout is None else asyncio.get_running_loop().time() + seconds("timeout", timeout)
+
+
+async def look_until(look: Callable[[], Awaitable[bool]], end: float | None) -> bool:
+    """For what rings no bell: now, and then again and again, less and less often; False at `end`."""
+    loop = asyncio.get_running_loop()
+    pause, longest = POLL_SECONDS
+    while not await look():
+        left = pause if end is None else min(pause, end - loop.time())
+        if left <= 0:
+            return False
+        await asyncio.sleep(left)
+        pause = min(2 * pause, longest)
+    return True
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Its result, from a thread of the loop's executor. A task that is cancelled ends after it: who comes next finds
+    the handle free."""
+    future = asyncio.get_running_loop().run_in_executor(None, call)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        raise
+
+
+class Turns:
+    """Tasks of a loop, one after the other, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._last: asyncio.Future[None] | None = None  # done when the last one that came has ended
+
+    def are_free(self) -> bool:
+        """Whether nobody has one, or waits for one."""
+        return self._last is None or self._last.done() or self._last.get_loop().is_closed()
+
+    @asynccontextmanager
+    async def take(self, end: float | None) -> AsyncIterator[bool]:
+        """Wait for the turn; False if it has not come at `end`."""
+        loop = asyncio.get_running_loop()
+        before = None if self.are_free() else self._last
+        self._last = mine = loop.create_future()
+        try:
+            if before is not None:
+                await asyncio.wait([before], timeout=None if end is None else max(end - loop.time(), 0))
+            yield before is None or before.done()
+        finally:
+            if before is None or before.done():
+                mine.set_result(None)
+            else:  # given up: those behind wait for those in front
+                before.add_done_callback(lambda _: mine.set_result(None))

@@ -120,20 +120,44 @@ static int take_payload(PyObject *data, const char **bytes, size_t *length)
     return 1;
 }
 
-static PyObject *append(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+/* 1: appended at *seq. 0: not plain, or not ready, and nothing was appended. -1: failed, with an exception. */
+static int append_plain(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords, int64_t *seq)
 {
     void *writer = ((owner *)self)->pointer;
     options o = {0, 0, CHRON_NOW};
     const char *bytes;
     size_t length;
-    int64_t seq;
 
     if (!writer || count == 0 || !take_payload(args[0], &bytes, &length) || !take_options(&o, args, count, keywords))
-        return slow(self, args, count, keywords);
-    seq = library.chron_writer_try_append(writer, bytes, length, (uint16_t)o.type_id, (uint8_t)o.flags, o.timestamp_ns);
-    if (seq >= 0)
+        return 0;
+    *seq =
+        library.chron_writer_try_append(writer, bytes, length, (uint16_t)o.type_id, (uint8_t)o.flags, o.timestamp_ns);
+    if (*seq >= 0)
+        return 1;
+    return *seq == CHRON_NOT_READY ? 0 : failed(self, *seq);
+}
+
+static PyObject *append(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    int64_t seq;
+    int done = append_plain(self, args, count, keywords, &seq);
+
+    if (done > 0)
         return PyLong_FromLongLong(seq);
-    return seq == CHRON_NOT_READY ? slow(self, args, count, keywords) : fail(self, seq);
+    return done < 0 ? NULL : slow(self, args, count, keywords);
+}
+
+/* _try_append(data, type_id, timestamp_ns, flags) -> seq, or None where `append` would take its slow way. */
+static PyObject *try_append(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    int64_t seq;
+    int done = append_plain(self, args, count, NULL, &seq);
+
+    if (done > 0)
+        return PyLong_FromLongLong(seq);
+    if (done < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 /*
@@ -207,6 +231,7 @@ static PyMethodDef appender_methods[] = {
     {"__enter__", owner_enter, METH_NOARGS, NULL},
     {"__exit__", close_writer, METH_VARARGS, NULL},
     {"_claim", new_claim, METH_VARARGS, NULL},
+    {"_try_append", (PyCFunction)(void (*)(void))try_append, METH_FASTCALL, NULL},
     {"_extend", (PyCFunction)(void (*)(void))extend, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

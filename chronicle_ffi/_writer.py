@@ -3,35 +3,41 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
+from weakref import ReferenceType, ref
 
-from chronicle_ffi import _sources
+from chronicle_ffi import _fast, _sources
 from chronicle_ffi._arguments import FLAGS_MAX, TYPE_ID_MAX, number, time_ns
-from chronicle_ffi._binding import EFULL, NOW, SLICE_NS, check, error, lib, new_struct, optional_seq
+from chronicle_ffi._binding import EFULL, EINTR, NOW, SLICE_NS, check, error, ffi, lib, new_struct, optional_seq
 from chronicle_ffi._fast import Appender, Claim
 from chronicle_ffi._handle import Handle
+from chronicle_ffi._locked import Inside, LockedWriter
 from chronicle_ffi._sources import Columns, Runs, buffer_of
 from chronicle_ffi._structs import cleanup_report, fields_of
-from chronicle_ffi.errors import PayloadTooLarge, TimedOut
+from chronicle_ffi.errors import ChronicleError, PayloadTooLarge, QueueFull, TimedOut
 from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from chronicle_ffi._aio import Turns
     from chronicle_ffi._arguments import Duration, Time
     from chronicle_ffi._sources import Column, Stamps
+
+_making_locked = threading.Lock()
 
 
 class QueueWriter(Handle, Appender):
     """The one process that appends to a queue. Made by `Queue.open_publisher`.
 
-    A writer belongs to one thread at a time (another one meets `ConcurrentUse`) and to the process that opened it
-    (a forked child meets `ForkedHandle`). Close it, best with ``with``: only then is the queue marked as properly
-    closed. Nothing is lost without that, but the next writer has more to check.
+    A writer belongs to one thread at a time (another one meets `ConcurrentUse`; `locked` is for many) and to the
+    process that opened it (a forked child meets `ForkedHandle`). Close it, best with ``with``: only then is the queue
+    marked as properly closed. Nothing is lost without that, but the next writer has more to check.
 
     >>> with Queue.open_publisher("prices") as prices:
     ...     prices.append(b"EURUSD 1.0842", type_id=7)
@@ -41,9 +47,17 @@ class QueueWriter(Handle, Appender):
     (1, 2)
     """
 
-    def __init__(self, path: str, wait_seconds: float) -> None:
+    def __init__(
+        self, path: str, wait_seconds: float, *, has_keeper: bool, append_may_wait: bool, cleanup_may_wait: bool
+    ) -> None:
         super().__init__("chron_writer", lib.chron_writer_bell, path)
         self._wait_seconds = wait_seconds
+        self._has_keeper = has_keeper
+        self._append_may_wait = append_may_wait  # for the disk, or another process: nothing for an event loop
+        self._cleanup_may_wait = cleanup_may_wait
+        self._turns: Turns | None = None  # of the tasks that could not append at once
+        self._in_threads = 0  # of their calls
+        self._locked: ReferenceType[LockedWriter] | None = None
 
     # ------------------------------------------------------------------------------------ appending
 
@@ -61,6 +75,105 @@ class QueueWriter(Handle, Appender):
             return self._retried(
                 partial(lib.chron_writer_append_at, self._handle, buffer, len(buffer), kind, marks, stamp)
             )
+
+    async def append_async(
+        self,
+        data: Buffer,
+        type_id: SupportsIndex = 0,
+        timestamp_ns: Time | None = None,
+        flags: SupportsIndex = 0,
+        *,
+        timeout: Duration | None = None,
+    ) -> int:
+        """`append` for event loops: under back-pressure it waits for room, and the loop goes on meanwhile.
+
+        Waits without limit, or raises QueueFull after `timeout` seconds; the `backpressure` given at opening is not
+        looked at. Tasks that wait for room get it in the order in which they came. Where an append waits for the disk
+        (durability "batch", "always"), a thread of the loop's executor makes it; until it has come back, other calls of
+        this writer in other tasks meet `ConcurrentUse`, but for `append_async`, `wait_room` and `wait_durable`.
+        Leave `data` as it is until then.
+
+        A task that is cancelled while it waits for room has appended nothing; while a thread appends, it ends after
+        that, and the record is there.
+
+        Raises as `append`.
+
+        >>> async def publish() -> int:
+        ...     return await writer.append_async(b"one", timeout=5)
+        >>> asyncio.run(publish())
+        0
+        """
+        if self._turns is None or self._turns.are_free():
+            seq = self._try_append(data, type_id, timestamp_ns, flags)
+            if seq is not None:
+                return seq
+        kind, stamp, marks = _options(type_id, timestamp_ns, flags)
+        with buffer_of(data) as buffer:
+            call = partial(lib.chron_writer_append_at, self._handle, buffer, len(buffer), kind, marks, stamp)
+            return await self._append_in_turn(call, timeout)
+
+    async def _append_in_turn(self, call: Callable[[], int], timeout: Duration | None) -> int:
+        from chronicle_ffi import _aio
+
+        if self._turns is None:
+            self._turns = _aio.Turns()
+        end = _aio.end_of(timeout)
+        async with self._turns.take(end) as is_mine:
+            if not is_mine:
+                raise QueueFull(f"the queue is full: after {timeout} seconds tasks that came before wait for room, too")
+            while isinstance(done := await self._called(call, self._append_may_wait), QueueFull):
+                if not await self._room_before(end):
+                    raise done
+        if isinstance(done, ChronicleError):
+            raise done
+        return done
+
+    async def wait_room(self, timeout: Duration | None = None) -> bool:
+        """Wait on the running event loop until back-pressure would let the log grow; False after `timeout` seconds.
+
+        For calls that have no asynchronous form: wait, and make the call again that raised QueueFull. Looks every 10 ms
+        at most, and deletes what `retention` allows to. Raises as `cleanup`.
+
+        >>> asyncio.run(writer.wait_room())
+        True
+        """
+        from chronicle_ffi import _aio
+
+        self._check_open()
+        if self._turns is None:
+            self._turns = _aio.Turns()
+        end = _aio.end_of(timeout)
+        async with self._turns.take(end) as is_mine:
+            return is_mine and await self._room_before(end)
+
+    async def _room_before(self, end: float | None) -> bool:
+        from chronicle_ffi import _aio
+
+        return await _aio.look_until(self._has_room, end)  # readers that commit ring no bell
+
+    async def _has_room(self) -> bool:
+        found = await self._called(partial(lib.chron_writer_wait_room, self._handle, 0), self._cleanup_may_wait)
+        if isinstance(found, ChronicleError):
+            if found.code == -EINTR:
+                return False
+            raise found
+        return found == 1
+
+    async def _called(self, call: Callable[[], int], may_wait: bool) -> int | ChronicleError:
+        """What C answers: here, or if it may wait, in a thread."""
+        from chronicle_ffi import _aio
+
+        def called() -> int | ChronicleError:
+            status = call()
+            return status if status >= 0 else error(status)  # of the thread that called
+
+        if not may_wait:
+            return called()
+        self._in_threads += 1
+        try:
+            return await _aio.in_thread(called)
+        finally:
+            self._in_threads -= 1
 
     def append_many(
         self,
@@ -235,6 +348,38 @@ class QueueWriter(Handle, Appender):
         if status < 0 and status != -lib.CHRON_EINTR:
             raise error(status)
 
+    def locked(self) -> LockedWriter:
+        """A handle on this writer that many threads of this process may use; each call returns the same one.
+
+        From then on use only that: the writer itself knows nothing of its lock.
+
+        >>> shared = writer.locked()
+        >>> with ThreadPoolExecutor(4) as pool:
+        ...     sorted(pool.map(shared.append, [b"one", b"two", b"three"]))
+        [0, 1, 2]
+        """
+        with _making_locked:
+            locked = None if self._locked is None else self._locked()
+            if locked is None:
+                is_durable = self._is_durable if self._has_keeper else None
+                locked = LockedWriter(self, Inside(self._append_once, self._wait_seconds, is_durable, self._ring_in))
+                self._locked = ref(locked)
+            return locked
+
+    def _append_once(
+        self, data: Buffer, type_id: SupportsIndex, timestamp_ns: Time | None, flags: SupportsIndex
+    ) -> int:
+        """`append` that does not wait for room."""
+        seq = self._try_append(data, type_id, timestamp_ns, flags)
+        if seq is not None:
+            return seq
+        kind, stamp, marks = _options(type_id, timestamp_ns, flags)
+        with buffer_of(data) as buffer:
+            return check(lib.chron_writer_append_at(self._handle, buffer, len(buffer), kind, marks, stamp))
+
+    def _ring_in(self, bell: _fast.Bell) -> None:
+        check(lib.chron_writer_bell(self._handle, ffi.cast("chron_bell **", bell.place)))
+
     def claim(
         self,
         size: SupportsIndex,
@@ -293,12 +438,15 @@ class QueueWriter(Handle, Appender):
         0
         """
         wanted = self.next_seq - 1 if seq is None else number("seq", seq)
-
-        def durable() -> bool:
-            return check(lib.chron_writer_sync_request(self._handle, wanted)) == 1
-
+        durable = partial(self._is_durable, wanted)
         if wanted >= 0 and not durable() and not await self._until(durable, timeout):
             raise TimedOut(f"seq {wanted} was not on disk after {timeout} seconds", seq=wanted)
+
+    def _is_durable(self, seq: int) -> bool | None:
+        """Asks the keeper for it if not; None: ask again soon, a thread of another task is in there."""
+        if self._in_threads:
+            return None
+        return check(lib.chron_writer_sync_request(self._handle, seq)) == 1
 
     def cleanup(self) -> CleanupReport:
         """Delete the segments that the retention given at opening allows to, and tell why each other one stays.

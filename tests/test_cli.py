@@ -18,7 +18,7 @@ from chronicle_ffi import Queue, RecoveryWarning, Retention, __version__
 from chronicle_ffi.cli import main
 from tests.damage import restart
 
-COMMANDS = (
+COMMANDS: tuple[str, ...] = (
     "append",
     "record",
     "tail",
@@ -27,10 +27,10 @@ COMMANDS = (
     "repair",
     "quarantine",
     "cleanup",
-    "forget",
-    "group",
-    "demo",
+    "archive",
+    "export",
 )
+COMMANDS += ("forget", "group", "demo")
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:

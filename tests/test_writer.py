@@ -159,6 +159,19 @@ def test_timestamps_may_go_back(queue: Path) -> None:
         assert [message.timestamp_ns for message in reader] == [5, 3, 9, 0, (1 << 64) - 2]
 
 
+def test_counter_clock(queue: Path) -> None:
+    with Queue.open_publisher(queue, clock="counter", keeper=False) as writer:
+        began = time.time_ns()
+        while time.time_ns() < began + 30_000_000:  # so long that the counter takes over
+            before = time.time_ns()
+            writer.append(b"x")
+            with Queue.open_subscriber(queue) as reader:
+                reader.seek_latest()
+                message = reader.previous()
+            assert message is not None
+            assert before - 5000 <= message.timestamp_ns <= time.time_ns() + 5000
+
+
 def test_coarse_clock(queue: Path) -> None:
     with Queue.open_publisher(queue, clock="coarse", keeper=False) as writer:
         writer.append(b"")

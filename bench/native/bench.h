@@ -12,6 +12,7 @@ typedef struct config {
     const char *disk; /* directory on a disk */
     const char *shm;  /* directory in memory */
     int quick;
+    unsigned warm_gib;   /* of memory to touch first */
     unsigned seconds;    /* of topic delivery; 0: as long as `quick` says */
     const char *only;    /* a topic, or NULL */
     const char *json;    /* file, or NULL */
@@ -35,6 +36,11 @@ chron_reader *queue_reader(const char *directory);
 const char *queue_path(const char *directory);
 void queue_delete(const char *directory);
 void directory_delete(const char *path);
+
+/* Touch so many bytes of memory in a process of its own, if there are so many to spare. */
+void warm_memory(uint64_t bytes);
+/* What others take of the busiest processor, in percent; says so. */
+double look_how_quiet(void);
 
 void topic_append(const config *c);
 void topic_read(const config *c);

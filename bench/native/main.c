@@ -21,26 +21,24 @@ static const struct topic {
 
 static void usage(void)
 {
-    puts("usage: chronbench [--quick] [--dir DIR] [--shm DIR] [--only TOPIC] [--seconds N] [--json FILE]\n\n"
-         "  --dir DIR     directory on a disk (default: build/bench, or .)\n"
-         "  --shm DIR     directory in memory (default: /dev/shm)\n"
-         "  --only TOPIC  append, read, roundtrip, latency, delivery, stream or syscalls\n"
-         "  --seconds N   how long each curve of delivery takes\n"
-         "  --json FILE   write all rows to a file as well");
+    puts(
+        "usage: chronbench [--quick] [--dir DIR] [--shm DIR] [--only TOPIC] [--seconds N] [--warm GIB] [--json FILE]\n\n"
+        "  --dir DIR     directory on a disk (default: build/bench, or .)\n"
+        "  --shm DIR     directory in memory (default: /dev/shm)\n"
+        "  --only TOPIC  append, read, roundtrip, latency, delivery, stream or syscalls\n"
+        "  --seconds N   how long each curve of delivery takes\n"
+        "  --warm GIB    memory to touch first (default: 4)\n"
+        "  --json FILE   write all rows to a file as well");
 }
 
 static void parse(int argc, char **argv, config *c)
 {
     static const struct option known[] = {
-        {"quick", no_argument, NULL, 'q'},
-        {"dir", required_argument, NULL, 'd'},
-        {"shm", required_argument, NULL, 's'},
-        {"only", required_argument, NULL, 'o'},
-        {"json", required_argument, NULL, 'j'},
-        {"seconds", required_argument, NULL, 't'},
-        {"inner", required_argument, NULL, 'i'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"quick", no_argument, NULL, 'q'},      {"dir", required_argument, NULL, 'd'},
+        {"shm", required_argument, NULL, 's'},  {"only", required_argument, NULL, 'o'},
+        {"json", required_argument, NULL, 'j'}, {"seconds", required_argument, NULL, 't'},
+        {"warm", required_argument, NULL, 'w'}, {"inner", required_argument, NULL, 'i'},
+        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
     };
     const char *inner = NULL;
     int option;
@@ -65,6 +63,9 @@ static void parse(int argc, char **argv, config *c)
         case 't':
             c->seconds = (unsigned)strtoul(optarg, NULL, 10);
             break;
+        case 'w':
+            c->warm_gib = (unsigned)strtoul(optarg, NULL, 10);
+            break;
         case 'i':
             inner = optarg;
             break;
@@ -84,12 +85,17 @@ static void parse(int argc, char **argv, config *c)
 
 int main(int argc, char **argv)
 {
-    config c = {.disk = access("build/bench", W_OK) == 0 ? "build/bench" : ".", .shm = "/dev/shm", .program = argv[0]};
+    config c = {.disk = access("build/bench", W_OK) == 0 ? "build/bench" : ".",
+                .shm = "/dev/shm",
+                .program = argv[0],
+                .warm_gib = 4};
     int found = 0;
 
     pool_fill();
     parse(argc, argv, &c);
     (void)ns_per_tick();
+    warm_memory((uint64_t)c.warm_gib * 1024u * MIB);
+    report_quiet(look_how_quiet());
     printf("CRC-32C: %s. Processors: %u. Every figure is of rounds in turn with the raw loop; see bench/README.md.\n",
            chron_crc32c_name(), processors());
     for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {

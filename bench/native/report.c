@@ -190,6 +190,13 @@ static void put_entry(FILE *out, const entry *e)
     fputc('}', out);
 }
 
+static double taken_by_others;
+
+void report_quiet(double percent)
+{
+    taken_by_others = percent;
+}
+
 static void put_machine(FILE *out)
 {
     struct utsname u;
@@ -211,7 +218,7 @@ static void put_machine(FILE *out)
     put_text(out, "compiler", __VERSION__);
     put_text(out, "crc32c", chron_crc32c_name());
     put_text(out, "library", chron_version());
-    fprintf(out, "\"processors\": %u},\n", processors());
+    fprintf(out, "\"taken_by_others_percent\": %.2f, \"processors\": %u},\n", taken_by_others, processors());
 }
 
 void report_json(const char *path)

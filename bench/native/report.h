@@ -38,6 +38,8 @@ void report_section(const char *name, const char *how);
 void report_section_of_curves(const char *name, const char *how);
 void report_row(const row *r);
 void report_curve(const char *name, const char *where, unsigned rate, unsigned bytes, const histogram *h);
+/* What others took of a processor's time when it began, in percent. */
+void report_quiet(double percent);
 void report_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* All rows and notes so far, and what `machine` says, to a file. */
 void report_json(const char *path);

@@ -13,6 +13,7 @@
 #include "chronicle.h"
 #include "base/endian.h"
 #include "base/format.h"
+#include "platform/counter.h"
 #include "platform/platform.h"
 #include "small_writer.h"
 #include "temporary.h"
@@ -251,6 +252,83 @@ static void test_commits_while_the_clock_is_set(void)
     temporary_remove(path);
 }
 
+/* ------------------------------------------------------------------------------------- the counter */
+
+static uint64_t real_ns(void)
+{
+    return chron__clock_ns(0);
+}
+
+/* Readings lie between those of the clock in front of and behind them, but for the bound. */
+static void follow_for(chron__counter *c, uint64_t ns)
+{
+    uint64_t until = chron__monotonic_ns() + ns;
+
+    while (chron__monotonic_ns() < until) {
+        uint64_t before = real_ns();
+        uint64_t now = chron__counter_ns(c);
+
+        CHECK(now + 5000u >= before);
+        CHECK(now <= real_ns() + 5000u);
+    }
+}
+
+static void let_it_notice(chron__counter *c)
+{
+    uint64_t until = chron__monotonic_ns() + 2u * CHRON__COUNTER_NS;
+
+    while (chron__monotonic_ns() < until)
+        (void)chron__counter_ns(c);
+}
+
+static void test_the_counter_follows_the_clock(void)
+{
+    chron__counter c;
+
+    chron__counter_start(&c);
+    follow_for(&c, 50000000u);
+    if (c.trusted)
+        CHECK(c.limit > 0); /* it was the counter */
+}
+
+static void test_a_clock_that_is_set_is_noticed(void)
+{
+    static const int64_t steps[] = {3600, -7200, 1, -1};
+    chron__counter c;
+
+    chron__counter_start(&c);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        follow_for(&c, 20000000u);
+        clock_is_ahead += steps[i];
+        let_it_notice(&c);
+        follow_for(&c, 20000000u);
+    }
+    clock_is_ahead = 0;
+}
+
+static void test_a_counter_that_stood_still(void)
+{
+    chron__counter c;
+
+    chron__counter_start(&c);
+    follow_for(&c, 20000000u);
+    time_passed += 5; /* the machine slept, and its counter with it */
+    let_it_notice(&c);
+    follow_for(&c, 20000000u);
+    c.anchor -= UINT64_C(1) << 40; /* nobody read it for minutes */
+    follow_for(&c, 20000000u);
+}
+
+static void test_a_clock_without_a_counter(void)
+{
+    chron__counter c;
+
+    chron__counter_start(&c);
+    c.trusted = 0;
+    follow_for(&c, 5000000u);
+    CHECK_EQ(c.limit, 0);
+}
+
 int main(void)
 {
     CHECK(chron__running_ns() < 1000000000u); /* from here on */
@@ -262,5 +340,9 @@ int main(void)
     RUN(test_the_future_counts_as_what_follows);
     RUN(test_silent_readers);
     RUN(test_commits_while_the_clock_is_set);
+    RUN(test_the_counter_follows_the_clock);
+    RUN(test_a_clock_that_is_set_is_noticed);
+    RUN(test_a_counter_that_stood_still);
+    RUN(test_a_clock_without_a_counter);
     return 0;
 }

@@ -156,6 +156,20 @@ void chron__os_boot(uint8_t *boot)
         memset(boot, 0, 16);
 }
 
+/* The kernel has checked then that it runs evenly, through sleep too, and is the same on all processors. */
+int chron__os_counter_trusted(void)
+{
+#if defined(__x86_64__)
+    CHRON__UNCANCELLED;
+    char text[64];
+
+    read_text("/sys/devices/system/clocksource/clocksource0/current_clocksource", text, sizeof text);
+    return strcmp(text, "tsc\n") == 0 || strcmp(text, "tsc") == 0;
+#else
+    return 0;
+#endif
+}
+
 /* Of the disk that a partition lies on, if it is one (Linux 5.15). A disk that goes and comes back gets another. */
 static uint64_t read_disk_seq(unsigned device_major, unsigned device_minor)
 {

@@ -286,7 +286,8 @@ void chron__os_dont_fork(void *address, size_t bytes);
 uint64_t chron__os_memory_limit(void);                               /* of the control group; UINT64_MAX: none */
 int chron__os_rename_new(int dir, const char *from, const char *to); /* -ENOSYS: link and unlink will do */
 void chron__os_place(int fd, chron__place *out);                     /* boot, birth_ns, disk_seq: what it can */
-void chron__os_boot(uint8_t *boot);                                  /* 16 bytes; zeros: it has no name */
+int chron__os_counter_trusted(void); /* does the kernel take its time from chron__counter_ticks()? */
+void chron__os_boot(uint8_t *boot);  /* 16 bytes; zeros: it has no name */
 void chron__os_start_sync(int fd);
 int chron__os_open_direct(int dir, const char *name); /* a descriptor that reads past the page cache, or -ENOTSUP */
 int chron__os_populate(void *address, size_t bytes);  /* 0 done as far as possible, -ENOSYS: touch the pages */

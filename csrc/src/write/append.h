@@ -29,9 +29,11 @@
 #define CHRON__LENGTH_WRONG SIZE_MAX
 
 /* What CHRON_NOW stands for. */
-static inline uint64_t chron__writer_now(const chron_writer *w)
+static inline uint64_t chron__writer_now(chron_writer *w)
 {
-    return chron__clock_ns((int)w->coarse_clock);
+    if (w->clock == CHRON_CLOCK_COUNTER)
+        return chron__counter_ns(&w->counter);
+    return chron__clock_ns(w->clock == CHRON_CLOCK_COARSE);
 }
 
 /* May the owner append now? 0, or EPOISONED, ECLAIM. */

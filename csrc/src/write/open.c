@@ -88,7 +88,7 @@ static int check_options(chron_writer_options *o)
                            o->segment_size, (uint64_t)CHRON_SEGMENT_SIZE_MAX);
     if (o->durability > CHRON_DURABILITY_ALWAYS)
         return chron__fail(CHRON_EINVAL, "durability %u does not exist", (unsigned)o->durability);
-    if (o->clock > CHRON_CLOCK_COARSE)
+    if (o->clock > CHRON_CLOCK_COUNTER)
         return chron__fail(CHRON_EINVAL, "clock %u does not exist", (unsigned)o->clock);
     if (o->mode & ~0666u)
         return chron__fail(CHRON_EINVAL, "mode 0%o: only the bits of 0666 make sense for a queue's files",
@@ -319,7 +319,9 @@ static void set_up(chron_writer *w)
     if (w->max_payload > CHRON_PAYLOAD_MAX)
         w->max_payload = CHRON_PAYLOAD_MAX;
     w->checked = (o->flags & CHRON_CHECKED) != 0;
-    w->coarse_clock = o->clock == CHRON_CLOCK_COARSE;
+    w->clock = o->clock;
+    if (w->clock == CHRON_CLOCK_COUNTER)
+        chron__counter_start(&w->counter);
     w->lead_max = chron__memory_bytes() / LEAD_SHARE;
     if (w->lead_max > LEAD_MAX)
         w->lead_max = LEAD_MAX;

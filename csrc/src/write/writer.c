@@ -105,7 +105,7 @@ uint64_t chron_writer_durable_seq(const chron_writer *w)
 
 uint64_t chron_writer_now(const chron_writer *w)
 {
-    return w ? chron__clock_ns((int)w->coarse_clock) : 0;
+    return w ? chron__clock_ns(w->clock == CHRON_CLOCK_COARSE) : 0;
 }
 
 int chron_writer_recovery_get(const chron_writer *w, chron_recovery *out)

@@ -23,6 +23,7 @@
 #include "format/bell.h"
 #include "format/doorbell.h"
 #include "format/segment.h"
+#include "platform/counter.h"
 #include "queue/retention.h"
 #include "write/backlog.h"
 
@@ -45,12 +46,13 @@ struct chron_writer {
     chron__a32 poisoned;    /* [STOP] a sync failed, or a mapping faulted: only close is left */
     chron__a32 busy;        /* [BUSY] */
     uint32_t checked;
-    chron__a32 closed; /* [BUSY] by shut: then `busy` stays taken for good */
-    uint32_t coarse_clock;
-    uint32_t sync_every; /* records; 0: appends do not sync */
-    uint32_t unsynced;   /* records since the last sync by append */
-    uint64_t claimed;    /* bytes of room claimed behind tail, header included; 0: no claim */
-    chron__tally tally;  /* of the current segment */
+    chron__a32 closed;      /* [BUSY] by shut: then `busy` stays taken for good */
+    uint32_t clock;         /* CHRON_CLOCK_... */
+    uint32_t sync_every;    /* records; 0: appends do not sync */
+    uint32_t unsynced;      /* records since the last sync by append */
+    uint64_t claimed;       /* bytes of room claimed behind tail, header included; 0: no claim */
+    chron__tally tally;     /* of the current segment */
+    chron__counter counter; /* with CHRON_CLOCK_COUNTER */
     chron__doorbell bell;
 
     /* Everything else. */
