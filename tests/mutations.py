@@ -1842,6 +1842,6 @@ MUTANTS += [
         "group/open.c",
         "            give_up_jobs(g);\n",
         "",
-        ("test_group",),
+        (GROUPS,),
     ),
 ]
