@@ -305,6 +305,9 @@ kill-shared: build/plain/test_shared ## kill several writers CHRON_SHARED_KILLS 
 models: ## check the models of several writers with spin (needs spin and gcc), MODELS=all for the large ones too
 	sh tests/models/run.sh $(if $(filter all,$(MODELS)),,quick)
 
+group-kill: build ## eight workers of a group share out a million jobs, and are killed 2000 times
+	$(PY) -m tests.group_kill
+
 power: build/test/test_power ## simulate a loss of power, CHRON_POWER_RUNS times (default here: 600)
 	CHRON_POWER_RUNS=$${CHRON_POWER_RUNS:-600} build/test/test_power
 

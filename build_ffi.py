@@ -19,10 +19,12 @@ HEADER = "csrc/include/chronicle.h"
 SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc" / "src").glob("*/*.c"))
 HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").glob("**/*.h"))
 
-# What Python implements: called for each problem that a verification finds, and for each record in quarantine.
+# What Python implements: called for each problem that a verification finds, each record in quarantine, and each job
+# whose key is asked for.
 CALLBACKS = (
     'extern "Python" int chronicle_on_problem(void *context, const chron_problem *problem);\n'
     'extern "Python" int chronicle_on_view(void *context, const chron_view *record);\n'
+    'extern "Python" int64_t chronicle_on_key(void *context, const chron_view *record);\n'
 )
 
 # Of base/format.h, for arrays over whole records: the fields by name and type, in any order; "..." is for the rest.

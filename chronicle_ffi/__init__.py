@@ -14,12 +14,14 @@ each from its own committed position::
 """
 
 from chronicle_ffi._batch import Batch
+from chronicle_ffi._group import Group, Job
+from chronicle_ffi._locked import LockedWriter
 from chronicle_ffi._merge import Merge
 from chronicle_ffi._merged import MergedBatch
-from chronicle_ffi._locked import LockedWriter
 from chronicle_ffi._queue import SEGMENT_SIZE, Queue
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
+from chronicle_ffi._stage import Stage
 from chronicle_ffi._version import __version__
 from chronicle_ffi._writer import QueueWriter
 from chronicle_ffi.errors import (
@@ -31,6 +33,8 @@ from chronicle_ffi.errors import (
     ConcurrentUse,
     Corrupt,
     ForkedHandle,
+    GroupFull,
+    HeldElsewhere,
     HistoryRewritten,
     Interrupted,
     InvalidArgument,
@@ -51,6 +55,7 @@ from chronicle_ffi.errors import (
     SchemaError,
     SegmentGone,
     SeqOutOfRange,
+    StaleReceipt,
     StorageError,
     TimedOut,
     TurnTimeout,
@@ -60,7 +65,11 @@ from chronicle_ffi.errors import (
 )
 from chronicle_ffi.model import (
     CleanupReport,
+    DeadLetter,
     Event,
+    GroupInfo,
+    GroupStats,
+    HeldJob,
     MergedMessage,
     MergeSource,
     Message,
@@ -89,16 +98,24 @@ __all__ = [
     "ClosedHandle",
     "ConcurrentUse",
     "Corrupt",
+    "DeadLetter",
     "Event",
     "ForkedHandle",
+    "Group",
+    "GroupFull",
+    "GroupInfo",
+    "GroupStats",
+    "HeldElsewhere",
+    "HeldJob",
     "HistoryRewritten",
     "Interrupted",
     "InvalidArgument",
+    "Job",
+    "LockedWriter",
     "Merge",
     "MergeSource",
     "MergedBatch",
     "MergedMessage",
-    "LockedWriter",
     "Message",
     "NetworkFileSystem",
     "NoSpace",
@@ -131,6 +148,8 @@ __all__ = [
     "SegmentGone",
     "SegmentInfo",
     "SeqOutOfRange",
+    "Stage",
+    "StaleReceipt",
     "StorageError",
     "TimedOut",
     "TurnTimeout",

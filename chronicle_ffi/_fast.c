@@ -290,8 +290,9 @@ static int execute(PyObject *module)
     static const struct {
         const char *name;
         PyType_Spec *spec;
-    } types[] = {{"Appender", &appender_spec}, {"Taker", &taker_spec}, {"Records", &records_spec}, {"Bell", &bell_spec},
-                 {"Segment", &segment_spec},   {"Claim", &claim_spec}, {"Columns", &columns_spec}};
+    } types[] = {{"Appender", &appender_spec}, {"Taker", &taker_spec},     {"Records", &records_spec},
+                 {"Bell", &bell_spec},         {"Segment", &segment_spec}, {"Claim", &claim_spec},
+                 {"Columns", &columns_spec},   {"Member", &member_spec}};
 
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         PyObject *type = PyType_FromSpec(types[i].spec);

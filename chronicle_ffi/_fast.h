@@ -64,6 +64,8 @@ typedef struct {
     X(chron_reader_skip_damaged)  \
     X(chron_reader_wait)          \
     X(chron_reader_arm)           \
+    X(chron_group_shut)           \
+    X(chron_group_close)          \
     X(chron_bell_release)         \
     X(chron_segment_bytes)        \
     X(chron_segment_size)         \
@@ -125,6 +127,7 @@ extern PyType_Spec bell_spec;
 extern PyType_Spec columns_spec; /* _columns.c */
 extern PyType_Spec claim_spec;   /* _claim.c */
 extern PyType_Spec segment_spec;
+extern PyType_Spec member_spec;
 extern PyType_Spec taker_spec;   /* _taker.c */
 extern PyType_Spec records_spec; /* _fetch.c */
 

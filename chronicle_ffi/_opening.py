@@ -12,9 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from chronicle_ffi import _arguments
-from chronicle_ffi._arguments import TYPE_ID_MAX, Duration, is_time, limit, number, seconds, time_ns
+from chronicle_ffi._arguments import TYPE_ID_MAX, Duration, limit, number, seconds
 from chronicle_ffi._binding import check, ffi, lib, new_struct, path_bytes
 from chronicle_ffi._handle import open_into
+from chronicle_ffi._options import MODE_MAX, ON_GAP, choice, start_of
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi.errors import InvalidArgument
 from chronicle_ffi.model import Retention
@@ -22,8 +23,6 @@ from chronicle_ffi.model import Retention
 if TYPE_CHECKING:
     from chronicle_ffi.schema import Table
 
-MODE_MAX = 0o777
-U32_MAX = 0xFFFFFFFF
 DURABILITY = {
     "none": lib.CHRON_DURABILITY_NONE,
     "interval": lib.CHRON_DURABILITY_INTERVAL,
@@ -36,13 +35,6 @@ CLOCK = {
     "coarse": lib.CHRON_CLOCK_COARSE,
     "counter": lib.CHRON_CLOCK_COUNTER,
 }
-START = {
-    "resume": lib.CHRON_START_RESUME,
-    "earliest": lib.CHRON_START_EARLIEST,
-    "latest": lib.CHRON_START_LATEST,
-    "snapshot": lib.CHRON_START_SNAPSHOT,
-}
-ON_GAP = {"error": lib.CHRON_GAP_ERROR, "oldest": lib.CHRON_GAP_OLDEST, "latest": lib.CHRON_GAP_LATEST}
 WAIT = {"hybrid": lib.CHRON_WAIT_HYBRID, "spin": lib.CHRON_WAIT_SPIN, "sleep": lib.CHRON_WAIT_SLEEP}
 
 
@@ -63,14 +55,7 @@ def open_local(
     if name is not None:
         encoded = ffi.new("char[]", _arguments.name(name))
         options.name = encoded
-    if isinstance(start, str):
-        options.start = choice("start", START, start)
-    elif is_time(start):
-        options.start = lib.CHRON_START_TIME
-        options.start_value = time_ns("start", start)
-    else:
-        options.start = lib.CHRON_START_SEQ
-        options.start_value = number("start", start)
+    options.start, options.start_value = start_of(start)
     if types is not None:
         listed = ffi.new("uint16_t[]", sorted(types))
         options.types, options.type_count = listed, len(types)
@@ -124,14 +109,6 @@ def table_of(path: str | None, types: frozenset[int] | None, columns: Iterable[s
     (one,) = types
     schemas = Schemas(path)
     return Table(schemas, one, None if columns is None else list(columns), key) if asked or schemas.of(one) else None
-
-
-def choice(what: str, choices: dict[str, int], value: str) -> int:
-    try:
-        return choices[value]
-    except (KeyError, TypeError):
-        allowed = ", ".join(repr(choice) for choice in choices)
-        raise InvalidArgument(f"{what} is {value!r}; it can be {allowed}") from None
 
 
 def milliseconds(what: str, value: Duration | None) -> int:

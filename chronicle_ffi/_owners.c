@@ -84,6 +84,50 @@ static PyType_Slot bell_slots[] = {
 
 PyType_Spec bell_spec = {"chronicle_ffi._fast.Bell", sizeof(owner), 0, Py_TPFLAGS_DEFAULT, bell_slots};
 
+/* -------------------------------------------------------------------------------------------- groups */
+
+static PyObject *close_member(PyObject *self, PyObject *unused)
+{
+    int status;
+
+    (void)unused;
+    Py_BEGIN_ALLOW_THREADS status = library.chron_group_shut(((owner *)self)->pointer);
+    Py_END_ALLOW_THREADS return owner_ended(self, status);
+}
+
+static void free_member(PyObject *self)
+{
+    Py_BEGIN_ALLOW_THREADS(void) library.chron_group_close(((owner *)self)->pointer);
+    Py_END_ALLOW_THREADS free_object(self);
+}
+
+PyDoc_STRVAR(leave_doc,
+             "close($self, /)\n--\n\n"
+             "Leave the group: jobs that this worker has, and has not settled, are handed out again at once.\n\n"
+             "May be called twice. Raises ConcurrentUse while another thread is inside: then it is still open.\n\n"
+             ">>> group = Queue.open_group(\"q\", \"resize\")\n"
+             ">>> group.close()\n"
+             ">>> group.closed\n"
+             "True\n");
+
+static PyMethodDef member_methods[] = {
+    {"close", close_member, METH_NOARGS, leave_doc},
+    {"__enter__", owner_enter, METH_NOARGS, NULL},
+    {"__exit__", close_member, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot member_slots[] = {
+    {Py_tp_doc, "Owns a place in a group; Group builds on it."},
+    {Py_tp_getset, owner_members},
+    {Py_tp_methods, member_methods},
+    {Py_tp_dealloc, (void *)free_member},
+    {0, NULL},
+};
+
+PyType_Spec member_spec = {"chronicle_ffi._fast.Member", sizeof(owner), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+                           member_slots};
+
 /* ------------------------------------------------------------------------------------------ segments */
 
 static void free_segment(PyObject *self)

@@ -13,36 +13,36 @@ from typing import TYPE_CHECKING, Any, Final, Literal, SupportsIndex, TypeAlias,
 from chronicle_ffi import _arguments
 from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, seconds, time_ns
 from chronicle_ffi._binding import check, lib, new_struct, optional_seq, path_bytes, string
+from chronicle_ffi._group import letters
+from chronicle_ffi._groups import Groups
 from chronicle_ffi._handle import open_into
+from chronicle_ffi._many import ManyQueues
 from chronicle_ffi._opening import (
     CLOCK,
-from chronicle_ffi._many import ManyQueues
     DURABILITY,
-    MODE_MAX,
     TORN,
-    U32_MAX,
     archives,
     backpressure_seconds,
     check_schemas,
-    choice,
     limits_of,
     open_local,
     retry,
     table_of,
 )
+from chronicle_ffi._options import MODE_MAX, U32_MAX, choice
 from chronicle_ffi._reader import QueueReader
 from chronicle_ffi._scan import Scan
 from chronicle_ffi._structs import all_of, cleanup_report, fields_of, quarantine_file
 from chronicle_ffi._walk import Records, Walk
 from chronicle_ffi._writer import QueueWriter
-from chronicle_ffi.errors import InvalidArgument, RecoveryWarning
+from chronicle_ffi.errors import InvalidArgument, QueueNotFound, RecoveryWarning
 from chronicle_ffi.model import (
     CleanupReport,
+    DeadLetter,
     Message,
     Problem,
     QuarantineFile,
     QueueInfo,
-_SEQ_MAX = (1 << 63) - 1
     ReaderInfo,
     Recovery,
     RepairReport,
@@ -56,10 +56,11 @@ if TYPE_CHECKING:
 
 SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment file unless told otherwise: 64 MiB
 
+_SEQ_MAX = (1 << 63) - 1
 Durability: TypeAlias = 'Literal["none", "interval", "batch", "always"]'
 
 
-class Queue(ManyQueues):
+class Queue(ManyQueues, Groups):
     """A directory that holds a log. Never instantiated: each function takes the path.
 
     >>> with Queue.open_publisher("prices", segment_size=SEGMENT_SIZE) as prices:
@@ -143,12 +144,12 @@ class Queue(ManyQueues):
         0
         0
         """
-        if reuse:
-            options.flags |= lib.CHRON_REUSE
         options = new_struct("chron_writer_options")
         options.flags = lib.CHRON_CHECKED
         if keeper:
             options.flags |= lib.CHRON_KEEPER
+        if reuse:
+            options.flags |= lib.CHRON_REUSE
         if shared:
             options.flags |= lib.CHRON_SHARED
             options.turn_timeout_ns = max(1, int(seconds("turn_timeout", turn_timeout) * 1e9))
@@ -277,6 +278,25 @@ class Queue(ManyQueues):
             )
             return reader
         return open_local(path, name, start, _arguments.types(types), on_gap, durable_only, waiting, mode, wait)
+
+    @staticmethod
+    def dead_letters(path: Path, *, start: SupportsIndex = 0) -> list[DeadLetter]:
+        """What groups of the queue have given up, with its history, from seq `start` of the dead queue on.
+
+        >>> seq = writer.append(b"17.tiff")
+        >>> with Queue.open_group("q", "resize") as group:
+        ...     group.take().reject("no such format")
+        >>> [(letter.seq, letter.why, letter.reason, letter.message.payload) for letter in Queue.dead_letters("q")]
+        [(0, 'rejected', 'no such format', b'17.tiff')]
+        """
+        try:
+            with Queue.open_subscriber(os.path.abspath(_arguments.path(path)) + ".dead", on_gap="oldest") as reader:
+                first = number("start", start)
+                return [letter for letter in letters(iter(reader)) if letter.dead_seq >= first]
+        except QueueNotFound:
+            if not os.path.isdir(path):
+                raise
+            return []
 
     @staticmethod
     def scan(

@@ -358,6 +358,45 @@ class NotSynced(ChronicleError, OSError):
     """
 
 
+class StaleReceipt(ChronicleError, RuntimeError):
+    """The job is not this worker's any more: its lease had ended, or it was settled or released. Others may have it.
+
+    >>> seq = writer.append(b"resize 17.jpg")
+    >>> with Queue.open_group("q", "resize") as group:
+    ...     job = group.take()
+    ...     job.ack()
+    ...     job.ack()
+    Traceback (most recent call last):
+    chronicle_ffi.errors.StaleReceipt: the job 0 is not this worker's any more: its lease had ended, ...
+    """
+
+
+class GroupFull(ChronicleError, BlockingIOError):
+    """The oldest job that is not done (`seq`) lies a whole window behind the next one: no more are handed out.
+
+    >>> first, count = writer.append_many([b"job"] * 65)
+    >>> with Queue.open_group("q", "work", window=64) as group:
+    ...     jobs = group.take_many(64)
+    ...     group.take()
+    Traceback (most recent call last):
+    chronicle_ffi.errors.GroupFull: the group work has handed out its window of 64 jobs, from 0 on, ...
+    """
+
+    _errno = errno.EAGAIN
+
+
+class HeldElsewhere(ChronicleError, BlockingIOError):
+    """Another process (`pid`, if it is known) has what is needed, and lives: stopped, or not closed yet.
+
+    >>> with Queue.open_group("q", "work"):
+    ...     Queue.remove_group("q", "work")
+    Traceback (most recent call last):
+    chronicle_ffi.errors.HeldElsewhere: the group work has members: close them first
+    """
+
+    _errno = errno.EAGAIN
+
+
 class RecoveryWarning(UserWarning):
     """An opening found that records are missing since the last writer: see `QueueWriter.recovery`."""
 
@@ -396,5 +435,8 @@ BY_CODE: dict[str, type[ChronicleError]] = {
     "ENOTSUP": NotSupported,
     "EREMOVED": QueueRemoved,
     "EUNSYNCED": NotSynced,
+    "ESTALE": StaleReceipt,
+    "EWINDOW": GroupFull,
+    "EHELD": HeldElsewhere,
     "ETURN": TurnTimeout,
 }

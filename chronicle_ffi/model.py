@@ -470,3 +470,93 @@ class VerifyReport:
     notes: list[Problem]  #: what is to be known and no problem: kinds "gap", "foreign", "unreadable", "quarantine"
     gaps: int  #: that a repair has accepted, and retention has not passed yet
     gap_records: int  #: seqs in those
+
+
+@dataclass(frozen=True)
+class GroupInfo:
+    """How far a group of workers is: `Queue.groups`.
+
+    >>> seq = writer.append(b"17.jpg")
+    >>> with Queue.open_group("q", "resize") as group:
+    ...     group.take().ack()
+    ...     print(Queue.groups("q")[0].next_new)
+    1
+    """
+
+    name: str
+    window: int  #: how many jobs the newest that was handed out may be ahead of the floor
+    keyed: bool  #: jobs of a key are handed out in order
+    members: int  #: workers that have joined
+    floor: int  #: all jobs below this seq are done
+    next_new: int  #: no job at or behind it was handed out yet
+    end: int  #: the queue's next seq
+    running: int  #: of the jobs from the floor up to next_new: somebody has them
+    ready: int  #: they were given back
+    delayed: int  #: they were given back for later
+    deading: int  #: they are on their way to the dead queue
+    done: int
+    damaged: bool  #: its file cannot be read: nothing but the name is known
+
+
+@dataclass(frozen=True)
+class HeldJob:
+    """A job that was handed out and is not done: `Queue.group_jobs`.
+
+    >>> seq = writer.append(b"17.jpg")
+    >>> with Queue.open_group("q", "resize") as group:
+    ...     group.take().nack(delay=60)
+    >>> [(held.state, held.deliveries) for held in Queue.group_jobs("q", "resize")]
+    [('delayed', 1)]
+    """
+
+    seq: int
+    state: str  #: "ready", "running", "delayed" or "deading"
+    deliveries: int  #: how often it was handed out
+    pid: int | None  #: of the worker that has it, or had it last, if that is known
+    alive: bool  #: that worker lives
+    for_seconds: float  #: running: how long it has it, to a tenth of a second
+    due_seconds: float | None  #: running: until its lease ends; delayed: until it is due; None: never
+
+
+@dataclass(frozen=True)
+class GroupStats:
+    """Counters of one `Group`, since it was opened.
+
+    >>> seq = writer.append(b"17.jpg")
+    >>> with Queue.open_group("q", "resize") as group:
+    ...     group.take().nack()
+    ...     group.stats().nacked
+    1
+    """
+
+    taken: int  #: jobs that were handed out
+    redelivered: int  #: of these, not for the first time
+    acked: int
+    nacked: int
+    stale: int  #: receipts that were refused
+    reclaimed: int  #: jobs taken from the dead, or from an expired lease
+    dead: int  #: jobs that were handed over to the dead queue
+    lost: int  #: jobs that retention had deleted undone (on_gap="oldest")
+    inherited: int  #: turns taken over from workers that died in them
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A job in a dead queue, with its history: `Queue.dead_letters`.
+
+    >>> seq = writer.append(b"17.jpg")
+    >>> with Queue.open_group("q", "resize") as group:
+    ...     group.take().reject("too large")
+    >>> [(letter.seq, letter.why, letter.deliveries) for letter in Queue.dead_letters("q")]
+    [(0, 'rejected', 1)]
+    """
+
+    dead_seq: int  #: of its history, in the dead queue
+    queue: uuid.UUID  #: it comes from
+    group: str
+    seq: int  #: of the record in that queue
+    deliveries: int
+    why: str  #: "deliveries" (it was handed out too often) or "rejected"
+    reason: str  #: what the worker that rejected it said
+    buried_ns: int
+    message: Message | None  #: the record as it was, with its seq there; None: it could not be read any more

@@ -293,7 +293,6 @@ def position(file: str, image: Image, meta: Header, records: list[Record], next_
     return found
 
 
-
 # --------------------------------------------------------------------------------- streams (section 20)
 
 FRAME_BYTES = 80
@@ -382,8 +381,45 @@ def _records_of(where: str, seq: int, images: bytes) -> list[Record]:
         seq += 1
     return found
 
+
 def open_queue(path: Path) -> Decoded:
     return decode({file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()})
+
+
+STATES = ("new", "ready", "reserved", "running", "delayed", "deading", "done")
+
+
+@dataclass(frozen=True)
+class GroupFile:
+    """groups/<name>.grp, as section 11a tells it."""
+
+    window: int
+    keyed: bool
+    floor: int
+    words: list[int]
+
+    def state(self, seq: int) -> str:
+        word = self.words[seq % self.window]
+        if word >> 46 != seq // self.window & 0x3FFFF:
+            return "new"
+        return (*STATES, "ready")[word & 7]
+
+    def undone(self, end: int) -> dict[int, str]:
+        """Seq -> state of the jobs up to `end` that somebody has, or had."""
+        seqs = range(self.floor, min(end, self.floor + self.window))
+        return {seq: state for seq in seqs if (state := self.state(seq)) not in ("new", "done")}
+
+
+def open_group(path: Path, name: str) -> GroupFile:
+    uuid = header("queue.meta", (path / "queue.meta").read_bytes(), 4096, b"CHRONQUE", None).uuid
+    file = f"groups/{name}.grp"
+    data = (path / file).read_bytes()
+    window, flags, _, check = struct.unpack_from("<4I", data, 128)
+    if check != crc(data[128:140]) or window & (window - 1) or flags & ~1:
+        raise FormatError(file, 128, "the shape is damaged")
+    header(file, data, up(20480 + 24 * window, 4096), b"CHRONGRP", uuid)
+    words = [struct.unpack_from("<Q", data, 20480 + 24 * i)[0] for i in range(window)]
+    return GroupFile(window, bool(flags), slot(file, data).next_seq, words)
 
 
 # -------------------------------------------------------------------------------------------- archives, section 19

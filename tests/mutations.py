@@ -28,6 +28,7 @@ CRASHES, LAPPED = (f"tests/test_{name}.py" for name in ("crashes", "lapped"))
 REPAIR_CALL, WITHOUT_META, ADVICE, QUARANTINE = (
     f"tests/test_{name}.py" for name in ("repair_call", "without_meta", "advice", "quarantine")
 )
+GROUPS = "tests/test_groups.py"
 IN, OUT = (f"tests/test_batches_{name}.py" for name in ("in", "out"))
 
 MUTANTS = [
@@ -1911,5 +1912,147 @@ MUTANTS += [
         "        map = hold_by_map(fd);\n        status = map == MAP_FAILED ? -errno : 0;\n    }\n    close(fd);",
         "        map = hold_by_map(fd);\n        status = map == MAP_FAILED ? -errno : 0;\n    }",
         ("test_turn",),
+    ),
+    # ----------------------------------------------------------------------------------------- turn words
+    Mutant(
+        "a dead owner's turn is taken from whoever has it then",
+        "format/turn.c",
+        "    return chron__cas_acquire32(word, seen, m->me | CHRON__TURN_WAITERS);\n}\n\n/* Has one",
+        "    return chron__store_relaxed32(word, m->me | CHRON__TURN_WAITERS), 1;\n}\n\n/* Has one",
+        ("test_turn",),
+    ),
+    Mutant(
+        "an owner that lives is robbed",
+        "format/turn.c",
+        "    return held < 0 ? held : !held;",
+        "    return held < 0 ? held : 1;",
+        ("test_turn",),
+    ),
+    Mutant(
+        "a newcomer in its slot makes a dead owner live",
+        "format/turn.c",
+        "!= incarnation_of(word))\n        return 1;\n    held",
+        "!= incarnation_of(word))\n        (void)0;\n    held",
+        ("test_turn",),
+    ),
+    Mutant(
+        "a newcomer leaves what its predecessor held",
+        "format/turn.c",
+        "    if (seen == 0 || slot_of(seen) != slot_of(m->me) || ",
+        "    if (seen == 0 || slot_of(seen) == slot_of(m->me) || ",
+        ("test_turn",),
+    ),
+    Mutant(
+        "who waits does not look whether the owner lives",
+        "format/turn.c",
+        "    if (dead <= 0)\n        return dead;",
+        "    if (dead <= 1)\n        return 0;",
+        ("test_turn",),
+    ),
+    Mutant(
+        "a slot is held by a descriptor",
+        "platform/linux_locks.c",
+        "        map = hold_by_map(fd);\n        status = map == MAP_FAILED ? -errno : 0;\n    }\n    close(fd);",
+        "        map = hold_by_map(fd);\n        status = map == MAP_FAILED ? -errno : 0;\n    }",
+        ("test_turn",),
+    ),
+    Mutant(
+        "group: a job is taken by a store",
+        "group/take.c",
+        '    if (!chron__cell_swap(&g->file, seq, word, next))\n        return 0;\n    CHRON__STEP("group: reserved");',
+        "    (void)chron__cell_swap(&g->file, seq, chron__cell_load(&g->file, seq), next);\n"
+        '    CHRON__STEP("group: reserved");',
+        ("test_group",),
+    ),
+    Mutant(
+        "group: not counted at the start",
+        "group/take.c",
+        "chron__cell_count(reserved) + 1u",
+        "chron__cell_count(reserved)",
+        ("test_group",),
+    ),
+    Mutant(
+        "group: several that were started before",
+        "group/take.c",
+        "    return b->count > 0 && chron__cell_is_of(&g->file, seq, word) && chron__cell_count(word) > 0;",
+        "    return b->count > 9999 && chron__cell_is_of(&g->file, seq, word) && chron__cell_count(word) > 0;",
+        (GROUPS,),
+    ),
+    Mutant(
+        "group: a cell is used before the floor has passed it",
+        "group/take.c",
+        "    uint64_t limit = g->floor.next_seq + g->file.window;",
+        "    uint64_t limit = g->floor.next_seq + 2u * (uint64_t)g->file.window;",
+        ("test_group",),
+    ),
+    Mutant(
+        "group: the floor passes what is not done",
+        "group/take.c",
+        "chron__cell_load(&g->file, floor)) == CHRON__CELL_DONE)",
+        "chron__cell_load(&g->file, floor)) != CHRON__CELL_NEW)",
+        ("test_group",),
+    ),
+    Mutant(
+        "group: a key blocks nothing",
+        "group/take.c",
+        "        if (g->keys.at[i] == entry)\n            return 1;",
+        "        if (g->keys.at[i] == entry)\n            return 0;",
+        ("test_group",),
+    ),
+    Mutant(
+        "group: the dead are not seen",
+        "group/take.c",
+        '    CHRON__STEP("group: owner asked about");\n    return dead;',
+        '    CHRON__STEP("group: owner asked about");\n    return 0;',
+        (GROUPS,),
+    ),
+    Mutant(
+        "group: any receipt will do",
+        "group/settle.c",
+        "!chron__cell_swap(&g->file, seq, receipt, next_word(g, seq, receipt, state)))",
+        "!chron__cell_swap(&g->file, seq, chron__cell_load(&g->file, seq), next_word(g, seq, receipt, state)))",
+        ("test_group",),
+    ),
+    Mutant(
+        "group: nobody looks for the letter",
+        "group/dead.c",
+        "    is_there = search(l, from);",
+        "    is_there = search(l, from) * 0;",
+        ("test_group",),
+    ),
+    Mutant(
+        "group: done before the letter is there",
+        "group/dead.c",
+        "seq, CHRON__CELL_DEADING, chron__cell_count(*word), g->file.members.me);",
+        "seq, CHRON__CELL_DONE, chron__cell_count(*word), g->file.members.me);",
+        ("test_group",),
+    ),
+    Mutant(
+        "group: a later lap proves nothing",
+        "group/recover.c",
+        "            proven = seq + 1u;",
+        "            proven = floor;",
+        (GROUPS,),
+    ),
+    Mutant(
+        "group: records that came anew are not seen",
+        "group/recover.c",
+        "        if (epoch_of(g, at, &epoch) && epoch > g->floor.epoch)",
+        "        if (epoch_of(g, at, &epoch) && epoch > g->floor.epoch + 9u)",
+        (GROUPS,),
+    ),
+    Mutant(
+        "group: a replaced log is not seen",
+        "group/recover.c",
+        "rec.crc != g->floor.fingerprint;",
+        "rec.crc != rec.crc + g->floor.fingerprint * 0u;",
+        (GROUPS,),
+    ),
+    Mutant(
+        "group: who leaves keeps its jobs",
+        "group/open.c",
+        "            give_up_jobs(g);\n",
+        "",
+        (GROUPS,),
     ),
 ]

@@ -18,8 +18,9 @@ from chronicle_ffi import Queue, RecoveryWarning, Retention, __version__
 from chronicle_ffi.cli import main
 from tests.damage import restart
 
-COMMANDS = tuple(
-    "append record tail replay merge list inspect schema verify repair quarantine cleanup archive export mirror restore forget demo".split()
+COMMANDS = (
+    *"append record tail replay merge list inspect schema verify repair quarantine cleanup".split(),
+    *"archive export mirror restore forget group demo".split(),
 )
 
 

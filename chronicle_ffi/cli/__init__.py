@@ -16,7 +16,26 @@ import warnings
 from collections.abc import Sequence
 
 import chronicle_ffi
-from chronicle_ffi.cli import append, archive, cleanup, demo, export, forget, inspect, listing, merge, mirror, quarantine, record, repair, replay, schema, tail, verify
+from chronicle_ffi.cli import (
+    append,
+    archive,
+    cleanup,
+    demo,
+    export,
+    forget,
+    group,
+    inspect,
+    listing,
+    merge,
+    mirror,
+    quarantine,
+    record,
+    repair,
+    replay,
+    schema,
+    tail,
+    verify,
+)
 from chronicle_ffi.cli.status import (
     DAMAGED,
     FAULT,
@@ -88,6 +107,25 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"chronicle {chronicle_ffi.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (append, record, tail, replay, merge, listing, inspect, schema, verify, repair, quarantine, cleanup, archive, export, mirror, forget, demo):
+    for module in (
+        append,
+        record,
+        tail,
+        replay,
+        merge,
+        listing,
+        inspect,
+        schema,
+        verify,
+        repair,
+        quarantine,
+        cleanup,
+        archive,
+        export,
+        mirror,
+        forget,
+        group,
+        demo,
+    ):
         module.add(subparsers)
     return parser

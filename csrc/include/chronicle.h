@@ -127,7 +127,10 @@ extern "C" {
     X(ENOTSUP, 26, "not supported on this system")                                  \
     X(EREMOVED, 27, "the queue was removed")                                        \
     X(EUNSYNCED, 28, "appended, but not known to be on disk")                      \
-    X(ETURN, 29, "another writer keeps its turn")
+    X(ETURN, 29, "another writer keeps its turn")                                   \
+    X(ESTALE, 33, "the job is not this receipt's any more")                         \
+    X(EWINDOW, 34, "the group's window is full")                                    \
+    X(EHELD, 35, "another process holds what is needed")
 
 /* Values of the error codes, positive. */
 enum chron_errcode {
@@ -152,12 +155,16 @@ enum chron_errcode {
 #define CHRON_SEQ_NONE             0xFFFFFFFFFFFFFFFF
 #define CHRON_NOW                  0xFFFFFFFFFFFFFFFF /* as a timestamp: read the clock */
 #define CHRON_TYPE_MAX             0xFFFE        /* type_id 0xFFFF is the library's */
+#define CHRON_GROUP_TAKE_MAX       256           /* jobs of one chron_group_take() */
+#define CHRON_GROUP_DELIVERIES_MAX 4000
+#define CHRON_GROUP_WINDOW_DEFAULT 65536         /* jobs; a power of two from 64 to 16777216 */
 #define CHRON_BELLS_MAX            128           /* that one call waits at */
 #define CHRON_NOT_READY            (-1000)       /* of chron_writer_try_append() */
 
 typedef struct chron_writer chron_writer;
 typedef struct chron_reader chron_reader;
 typedef struct chron_merge chron_merge;     /* many queues, read as one */
+typedef struct chron_group chron_group;
 typedef struct chron_bell chron_bell;       /* what a thread waits at, for an event loop */
 typedef struct chron_segment chron_segment; /* a mapped segment that views may outlive their reader with */
 
@@ -1271,6 +1278,198 @@ typedef int (*chron_view_fn)(void *context, const chron_view *record);
  * ECORRUPT (of a .cut, the page that says what it is), EFORMAT, those of the system.
  */
 CHRON_API int64_t chron_queue_quarantine_read(const char *path, const char *name, chron_view_fn each, void *context);
+
+/* ----------------------------------------------------------------------------------------- groups */
+
+/*
+ * A group of workers shares out the records of a queue, as jobs: each is handed to one of its members, who acknowledges it. What
+ * is not acknowledged is handed out again: when its worker dies (the kernel tells: no time-out), gives it back, or has exceeded
+ * the lease, if there is one. A job that was handed out `max_deliveries` times and not acknowledged goes to the queue
+ * "<path>.dead", a record as it was and behind it one that tells its history. Any number of groups on a queue, beside readers. To
+ * retention a group is a reader of its name, at its floor: below it all jobs are done.
+ *
+ * Promised: over the death of processes no job is lost, and one that was acknowledged is never handed out again. Over a loss
+ * of power each job is handed out at least once, and never again after chron_group_ack(..., sync = 1). Not promised: that the
+ * effects of a worker that died, or whose lease ended, did not happen; any order, but with `key`. The window is the distance of
+ * the newest job that was handed out from the oldest that is not done: one job that is stuck stops the group after so many.
+ *
+ * A group handle belongs to one thread at a time. Groups need Linux, and a file system where a lock can be held by a mapping
+ * (not an overlay).
+ */
+
+/* The key of a job, as a hash (or, if it is that small, itself): 0 to 2^32 - 1. A negative answer ends the call (EINTR). */
+typedef int64_t (*chron_key_fn)(void *context, const chron_view *record);
+
+typedef struct chron_group_options {
+    uint32_t struct_size;    /* sizeof(chron_group_options) */
+    uint32_t flags;          /* CHRON_CHECKED, CHRON_ALLOW_NETFS, CHRON_DURABLE_ONLY, CHRON_MUST_EXIST (the group) */
+    uint32_t max_deliveries; /* 1 to CHRON_GROUP_DELIVERIES_MAX, 0 = 5 */
+    uint32_t window;         /* jobs, a power of two; 0 = CHRON_GROUP_WINDOW_DEFAULT; used when the group is made */
+    uint32_t start;          /* CHRON_START_...: where a new group begins; RESUME: at the position of a reader of its name, or
+                                the oldest record. Ignored where the group is there already */
+    uint32_t on_gap;         /* CHRON_GAP_ERROR or CHRON_GAP_OLDEST: jobs that retention has deleted undone */
+    uint32_t mode;           /* permission bits for new files, 0 = 0600 */
+    uint32_t reserved;       /* 0 */
+    uint64_t start_value;
+    uint64_t lease_ns;       /* how long a job may run before others may have it; 0: as long as its worker lives */
+    chron_key_fn key;        /* jobs with equal keys are handed out in order, one at a time; NULL: in any order */
+    void *key_context;
+} chron_group_options;
+
+/* One job. The payload is valid until the next chron_group_take() of this handle, or its end. */
+typedef struct chron_job {
+    uint32_t struct_size; /* sizeof(chron_job); in an array: of the first one */
+    uint32_t delivery;    /* how often it was handed out, this time included: 1 is the first */
+    uint64_t receipt;     /* what it is acknowledged with */
+    uint64_t seq;
+    uint64_t timestamp_ns;
+    const void *payload;
+    size_t length;        /* bytes */
+    uint16_t type_id;
+    uint8_t flags;        /* the user's */
+    uint8_t reserved;     /* 0 */
+    uint32_t reserved2;   /* 0 */
+} chron_job;
+
+typedef struct chron_group_stats {
+    uint32_t struct_size; /* sizeof(chron_group_stats) */
+    uint32_t reserved;    /* 0 */
+    uint64_t taken;       /* jobs that were handed out through this handle */
+    uint64_t redelivered; /* of these: for a second time or more */
+    uint64_t acked;
+    uint64_t nacked;
+    uint64_t stale;       /* receipts that were refused */
+    uint64_t reclaimed;   /* jobs taken from the dead, or from an expired lease */
+    uint64_t dead;        /* jobs that were handed over to the dead queue */
+    uint64_t lost;        /* jobs that retention had deleted undone (CHRON_GAP_OLDEST) */
+    uint64_t inherited;   /* turns taken over from the dead */
+} chron_group_stats;
+
+/*
+ * Join the group `name` of the queue at `path`; make it if it is not there. `options` may be NULL. The first to come puts in order
+ * what a loss of power may have left. Waits up to ten seconds for others that join.
+ * Errors: EINVAL (options that make no sense, or other than the group's: with or without key), ENOQUEUE, EREADER (a reader
+ * of this name is active), EHELD (all 1024 places are taken, or somebody who joins has been stopped), ENOTSUP, ECORRUPT, EFORMAT,
+ * EGONE, ERANGE, EREMOVED, EREWRITTEN, EINTR, ENETFS, those of the system.
+ */
+CHRON_API int chron_group_open(const char *path, const char *name, const chron_group_options *options,
+                               chron_group **out);
+/*
+ * Leave, and free the handle: what it has and did not acknowledge is handed out again at once. NULL is allowed.
+ * Errors: EBUSY (with CHRON_CHECKED: another thread is inside, and nothing was closed or freed).
+ */
+CHRON_API int chron_group_close(chron_group *g);
+/* The same, but the handle's memory stays: see chron_writer_shut(). Errors: as chron_group_close(). */
+CHRON_API int chron_group_shut(chron_group *g);
+
+/*
+ * Up to `count` jobs that nobody has; returns how many, 0: there is none now. A job that was handed out before comes alone,
+ * so that only the one that kills its workers is counted to death. Never waits, but for others in the same call: up to five seconds.
+ * A job that cannot be read counts as handed out, is given back, and the error is this call's; so it ends in the dead queue, too. An
+ * error while a job is handed over to the dead queue leaves it undone: the next call but a second later tries again.
+ * Errors: EWINDOW (there are jobs, but the oldest one that is not done is too far behind), EHELD (a process in the same call is
+ * stopped: chron_error.pid), EINTR (`key` ended it, or a signal), EGONE (retention has deleted jobs), ECORRUPT, EFORMAT,
+ * EREMOVED and EREWRITTEN as chron_reader_next(), or of the dead queue; those of appending there: EWRITER, EFULL, ETOOBIG,
+ * EPOISONED, EUNSYNCED, ENOQUEUE, ERANGE, ENETFS, those of the system.
+ */
+CHRON_API int64_t chron_group_take(chron_group *g, chron_job *out, size_t count);
+
+/*
+ * The job is done. With `sync` that is on disk before the call returns: it is not handed out again even after a loss of power.
+ * Otherwise no system call. After an error of the system the job is done, and not known to be on disk.
+ * Errors: ESTALE (its lease had ended, or somebody has released it: others may have it now), with `sync` those of the system.
+ */
+CHRON_API int chron_group_ack(chron_group *g, uint64_t seq, uint64_t receipt, int sync);
+/*
+ * Give the job back: others may have it, after `delay_ns` by the wall clock.
+ * Errors: ESTALE, with a delay also EHELD, EINTR, those of the system.
+ */
+CHRON_API int chron_group_nack(chron_group *g, uint64_t seq, uint64_t receipt, uint64_t delay_ns);
+/* Let the lease end `lease_ns` from now, 0: never. Errors: ESTALE, EHELD, EINTR, those of the system. */
+CHRON_API int chron_group_extend(chron_group *g, uint64_t seq, uint64_t receipt, uint64_t lease_ns);
+/*
+ * Hand the job over to the dead queue now. `reason` (may be NULL) is kept in its history: UTF-8, up to 400 bytes.
+ * Errors: ESTALE, EINTR; those of the dead queue, as chron_group_take() has them, and then it is handed over later: EGONE,
+ * ECORRUPT, EFORMAT, EREMOVED, EREWRITTEN, EWRITER, EFULL, ETOOBIG, EPOISONED, EUNSYNCED, ENOQUEUE, ERANGE, ENETFS, those of the
+ * system.
+ */
+CHRON_API int chron_group_reject(chron_group *g, uint64_t seq, uint64_t receipt, const char *reason);
+/*
+ * Take the job `seq` from whoever has it, as if a lease had ended, or end its delay: others may have it.
+ * Errors: ERANGE (nobody has it), EHELD, EINTR, those of the system.
+ */
+CHRON_API int chron_group_release(chron_group *g, uint64_t seq);
+/*
+ * Hand the job `seq` over to the dead queue, whoever has it.
+ * Errors: ERANGE (it is done, or was never handed out), EHELD, EINTR, and those of the dead queue: EGONE, ECORRUPT,
+ * EFORMAT, EREMOVED, EREWRITTEN, EWRITER, EFULL, ETOOBIG, EPOISONED, EUNSYNCED, ENOQUEUE, ENETFS, those of the system.
+ */
+CHRON_API int chron_group_bury(chron_group *g, uint64_t seq, const char *reason);
+
+/* Would take() give something, or fail? 1, or 0 after `timeout_ns` (negative: no limit). Errors: EINTR. */
+CHRON_API int chron_group_wait(chron_group *g, int64_t timeout_ns);
+/* As chron_reader_arm(); delays, leases and deaths ring no bell: look at least every 100 ms. Errors: EACCESS. */
+CHRON_API int chron_group_arm(chron_group *g);
+/* As chron_reader_bell(). Errors: EACCESS, ENOMEM. */
+CHRON_API int chron_group_bell(chron_group *g, chron_bell **out);
+/* Put the group's state on disk: what was acknowledged so far is not handed out again. Errors: those of the system. */
+CHRON_API int chron_group_sync(chron_group *g);
+/* Fill *out with the handle's counters. Errors: none of its own. */
+CHRON_API int chron_group_stats_get(const chron_group *g, chron_group_stats *out);
+
+typedef struct chron_group_info {
+    uint32_t struct_size; /* sizeof(chron_group_info); in an array: of the first one */
+    uint32_t window;      /* jobs */
+    uint32_t keyed;       /* 1: in order of keys */
+    uint32_t members;     /* handles that have joined */
+    uint64_t floor;       /* all jobs below are done */
+    uint64_t next_new;    /* no job at or behind it was handed out yet */
+    uint64_t end;         /* next_seq of the queue */
+    uint64_t running;     /* of those between floor and next_new: somebody has them, */
+    uint64_t ready;       /* they were given back, */
+    uint64_t delayed;
+    uint64_t deading;     /* they are on their way to the dead queue, */
+    uint64_t done;
+    uint32_t damaged;     /* its file cannot be read: the fields from `window` on are 0 */
+    uint32_t reserved;    /* 0 */
+    char name[72];
+} chron_group_info;
+
+/* chron_group_held.state */
+#define CHRON_JOB_READY   1
+#define CHRON_JOB_RUNNING 3
+#define CHRON_JOB_DELAYED 4
+#define CHRON_JOB_DEADING 5
+
+/* A job that was handed out and is not done. */
+typedef struct chron_group_held {
+    uint32_t struct_size; /* sizeof(chron_group_held); in an array: of the first one */
+    uint32_t state;       /* CHRON_JOB_... */
+    uint64_t seq;
+    uint32_t deliveries;
+    uint32_t alive;       /* 1: its worker lives */
+    int64_t pid;          /* of the worker that has it, or had it last; 0: not known */
+    uint64_t for_ns;      /* RUNNING: how long it has it, to a tenth of a second */
+    int64_t due_ns;       /* RUNNING: until its lease ends; DELAYED: until it is due; negative: since. INT64_MAX: no lease */
+} chron_group_held;
+
+/*
+ * The groups of a queue, by name. Fill up to `capacity`; return how many there are. Read permission suffices.
+ * Errors: as chron_queue_info_get().
+ */
+CHRON_API int64_t chron_queue_groups(const char *path, chron_group_info *out, size_t capacity);
+/*
+ * The jobs of a group that were handed out and are not done, by seq. Fill up to `capacity`; return how many there are.
+ * Errors: ENOQUEUE (there is no queue, or no such group), EINVAL (no group has such a name), ECORRUPT, EFORMAT, those of the
+ * system.
+ */
+CHRON_API int64_t chron_queue_group_jobs(const char *path, const char *name, chron_group_held *out, size_t capacity);
+/*
+ * Remove a group that has no members, and its position.
+ * Errors: EHELD (it has), ENOQUEUE (there is no queue, or no such group), EINVAL (no group has such a name), EREADER (a reader of
+ * its name is active), ENOTSUP, ECORRUPT, EFORMAT, EINTR, those of the system.
+ */
+CHRON_API int chron_queue_group_remove(const char *path, const char *name);
 
 /* cdef: end */
 

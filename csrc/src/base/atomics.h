@@ -32,6 +32,11 @@
  *              was done in the turns before               (turn.c)
  *   [HEAD]     who has the turn stores the other state,    who has it next, or looks without it, loads commit,
  *              then commit, release                       acquire, and then that state (shared.h)
+ *   [CELL]     a cell of a group is changed by             whoever loads it, acquire: what was stored in its other fields
+ *              compare-and-swap, release, after its        before, and what its owner before it did, is there; one of two
+ *              other fields                                that swap wins (group.h)
+ *   [HINT]     where to look is stored after what is       it is taken away, or read, before the look: what it does not
+ *              to be found                                 lead to, the next full scan finds
  *   [FAULT]    the SIGBUS handler sets a mapping's    the interrupted thread, or another, looks at the flag after
  *              flag, then replaces the pages          it has read or written there, and before it believes it
  *   [GUARD]    a slot of the guard's table: its base  the handler loads the base, acquire
@@ -97,6 +102,31 @@ static inline void chron__store_relaxed_le64(void *words, uint64_t value)
 {
     atomic_store_explicit((chron__a32 *)words, chron__le32((uint32_t)value), memory_order_relaxed);
     atomic_store_explicit((chron__a32 *)words + 1, chron__le32((uint32_t)(value >> 32)), memory_order_relaxed);
+}
+
+/* 64 bits, in one piece or in two: something else has to tell whether what was read is whole. Aligned to 8. */
+
+/* Cells of a group: 64 bits in one piece, between processes. Where that takes a lock (CHRON__HAS_A64), there are no groups. */
+
+#define CHRON__HAS_A64 (ATOMIC_LLONG_LOCK_FREE == 2)
+
+static inline uint64_t chron__load_acquire_le64(const void *word)
+{
+    return chron__le64(atomic_load_explicit((const chron__a64 *)word, memory_order_acquire));
+}
+
+static inline void chron__store_release_le64(void *word, uint64_t value)
+{
+    atomic_store_explicit((chron__a64 *)word, chron__le64(value), memory_order_release);
+}
+
+/* 1 if it was `expected`, and is `value` now. */
+static inline int chron__cas_le64(void *word, uint64_t expected, uint64_t value)
+{
+    uint64_t before = chron__le64(expected);
+
+    return atomic_compare_exchange_strong_explicit((chron__a64 *)word, &before, chron__le64(value),
+                                                   memory_order_acq_rel, memory_order_acquire);
 }
 
 /* Doorbell words: native byte order, because the kernel compares them; they never outlive a boot. */

@@ -11,6 +11,7 @@
  *   <queue>/%020u.seg              a segment, named by the seq of its first record
  *   <queue>/readers/<name>.pos     a reader's committed position, in two slots
  *   <queue>/readers/<name>.merge   the position of a merge, if it lies in this queue
+ *   <queue>/groups/<name>.grp      a group of workers: who has which job
  *   <queue>/gaps                   seqs that are gone and accepted as gone, if there are any
  *   <queue>/quarantine/            what recovery cut off
  *   <queue>/types/%020u.sum        which types begin in each block of a sealed segment; advice
@@ -39,6 +40,7 @@
 #define CHRON__MAGIC_MERGE "CHRONMRG"
 #define CHRON__MAGIC_GAPS "CHRONGAP"
 #define CHRON__MAGIC_CUT "CHRONCUT"
+#define CHRON__MAGIC_GROUP "CHRONGRP"
 #define CHRON__MAGIC_SUMMARY "CHRONSUM"
 
 #define CHRON__FILE_META "queue.meta"
@@ -47,6 +49,7 @@
 #define CHRON__LOCK_LINE_BYTES 256u
 #define CHRON__FILE_GAPS "gaps"
 #define CHRON__DIR_READERS "readers"
+#define CHRON__DIR_GROUPS "groups"
 #define CHRON__DIR_QUARANTINE "quarantine"
 #define CHRON__DIR_TYPES "types"
 #define CHRON__DIR_SCHEMA "schema"
@@ -313,6 +316,68 @@ _Static_assert(sizeof(chron__summary_head) == 80, "format");
 _Static_assert(offsetof(chron__summary_entry, offset) == 8, "format");
 _Static_assert(offsetof(chron__summary_entry, types) == 12, "format");
 _Static_assert(sizeof(chron__summary_entry) == 16, "format");
+
+/*
+ * A group's file: file header, what never changes (below) at byte 128, two slots (next_seq: the floor, below which all is done;
+ * epoch: the highest that any record of a cell has had), words at 1536 that do not outlive the boot, the members' table at
+ * 4096, and a window of cells, one for each job from the floor on: that of record `seq` is cell seq % window. CRC over bytes
+ * 0 to 11.
+ */
+typedef struct chron__group_shape {
+    uint32_t window; /* cells, a power of two */
+    uint32_t flags;  /* CHRON__GROUP_KEYED */
+    uint32_t reserved;
+    uint32_t crc;
+} chron__group_shape;
+
+#define CHRON__GROUP_SHAPE_AT 128u
+#define CHRON__GROUP_KEYED 1u /* jobs of one key are handed out in order, one at a time */
+#define CHRON__GROUP_WINDOW_MIN 64u
+#define CHRON__GROUP_WINDOW_MAX 16777216u
+
+_Static_assert(offsetof(chron__group_shape, crc) == 12, "format");
+_Static_assert(sizeof(chron__group_shape) == 16, "format");
+
+/* Words of a group, in native byte order: all of them can be found out anew. */
+#define CHRON__GROUP_TURN 1536u        /* u32, a turn word (format/turn.h) */
+#define CHRON__GROUP_INCARNATION 1540u /* u32: counts the joinings */
+#define CHRON__GROUP_NEXT 1600u        /* u64: no job at or behind this was ever handed out */
+#define CHRON__GROUP_READY 1664u       /* u64: below it no job is ready; CHRON_SEQ_NONE: none is, as far as is known */
+#define CHRON__GROUP_LEASE 1728u       /* u64: when the first lease ends, CLOCK_MONOTONIC */
+#define CHRON__GROUP_DUE 1736u         /* u64: when the first delayed job is due, wall clock */
+#define CHRON__GROUP_SCANNED 1744u     /* u64: when all cells were looked at last, CLOCK_MONOTONIC */
+
+#define CHRON__GROUP_TABLE 4096u
+#define CHRON__GROUP_SLOTS 1024u
+#define CHRON__GROUP_CELLS 20480u
+
+/*
+ * A cell. `word`, from the lowest bit on: state (3), count (12), slot (10) and incarnation (21) of the owner, lap (18): seq /
+ * window. Every change of it is one compare-and-swap, and the value is the receipt of who has the job.
+ */
+typedef struct chron__cell {
+    uint64_t word;
+    uint64_t
+        arg; /* RUNNING: when the lease ends (CLOCK_MONOTONIC, 0: never); DELAYED: not before (wall clock); DEADING: the
+                     dead queue's next_seq before the letter was appended */
+    uint32_t key; /* a hash of the job's key */
+    uint32_t aux; /* RUNNING: since when, tenths of a second of CLOCK_MONOTONIC; DEADING: why */
+} chron__cell;
+
+_Static_assert(offsetof(chron__cell, arg) == 8, "format");
+_Static_assert(offsetof(chron__cell, key) == 16, "format");
+_Static_assert(offsetof(chron__cell, aux) == 20, "format");
+_Static_assert(sizeof(chron__cell) == 24, "format");
+
+enum chron__cell_state {
+    CHRON__CELL_NEW,      /* nobody ever had it */
+    CHRON__CELL_READY,    /* it was given back */
+    CHRON__CELL_RESERVED, /* its owner is about to start it */
+    CHRON__CELL_RUNNING,
+    CHRON__CELL_DELAYED,
+    CHRON__CELL_DEADING, /* its owner hands it over to the dead queue */
+    CHRON__CELL_DONE,
+};
 
 /* Doorbell: file header, then two futex words on cache lines of their own, in native byte order. */
 #define CHRON__BELL_NOTIFY 256u

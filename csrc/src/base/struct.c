@@ -31,6 +31,11 @@ ENDS_WITH(chron_merge_source, reserved);
 ENDS_WITH(chron_merge_source_info, skipped);
 ENDS_WITH(chron_cleanup, quarantine_deleted_bytes);
 ENDS_WITH(chron_segment_fate, reserved);
+ENDS_WITH(chron_group_options, key_context);
+ENDS_WITH(chron_job, reserved2);
+ENDS_WITH(chron_group_stats, inherited);
+ENDS_WITH(chron_group_info, name);
+ENDS_WITH(chron_group_held, due_ns);
 /* The library's own, which programs read: the same, for programs of an older header. */
 ENDS_WITH(chron_error, appended);
 ENDS_WITH(chron_problem, reserved2);

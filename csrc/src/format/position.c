@@ -23,6 +23,11 @@ static int is_reader_name(const char *text, size_t length)
     return length >= 1 && length <= CHRON_READER_NAME_MAX && text[0] != '.' && strspn(text, allowed) >= length;
 }
 
+int chron__is_reader_name(const char *name)
+{
+    return is_reader_name(name, strlen(name));
+}
+
 int chron__reader_name_check(const char *name)
 {
     if (!is_reader_name(name, strlen(name)))
@@ -90,8 +95,22 @@ static int format_file(const chron__queue *q, chron__position *p)
     return n < 0 ? (int)n : 0;
 }
 
+/* What lock_file takes over `fd` with. A member of a group shares the lock with the others: it keeps out whoever wants all. */
+static int lock_it(const chron__io *io, chron__position *p, int fd, int shared)
+{
+    int status;
+
+    if (!shared)
+        return io->lock(io, fd, &p->lock);
+    status = io->lock_byte(io, fd, 0, CHRON__BYTE_SHARED);
+    if (status < 0)
+        return status;
+    status = io->hold(io, fd, p->fd, &p->lock);
+    return status < 0 ? -ENOTSUP : 0;
+}
+
 /* Lock the file, and make sure that the name still leads to it. -EAGAIN: it was removed, start again. */
-static int lock_file(const chron__queue *q, chron__position *p, const char *file, const char *name)
+static int lock_file(const chron__queue *q, chron__position *p, const char *file, const char *name, int shared)
 {
     const chron__io *io = q->io;
     int status;
@@ -101,9 +120,10 @@ static int lock_file(const chron__queue *q, chron__position *p, const char *file
         return -EAGAIN;
     if (fd < 0)
         return chron__fail_sys(fd, file, "cannot open the position of reader %s", name);
-    status = io->lock(io, fd, &p->lock);
+    status = lock_it(io, p, fd, shared);
     if (status < 0) {
-        io->close_file(io, fd);
+        if (!shared || status == -EAGAIN)
+            io->close_file(io, fd);
         if (status == -EAGAIN)
             return chron__fail(CHRON_EREADER,
                                "a reader named %s is already active: a name serves one reader at a "
@@ -157,7 +177,8 @@ format:
     return status < 0 ? chron__fail_sys(status, file, "cannot make a position file for reader %s", name) : 0;
 }
 
-int chron__position_open(const chron__queue *q, const char *name, unsigned mode, int overwrite, chron__position *out)
+static int open_position(const chron__queue *q, const char *name, unsigned mode, int overwrite, int shared,
+                         chron__position *out)
 {
     const chron__io *io = q->io;
     char file[CHRON__POSITION_NAME_BYTES];
@@ -182,7 +203,7 @@ int chron__position_open(const chron__queue *q, const char *name, unsigned mode,
             status = chron__fail_sys(out->fd, file, "cannot make a position file for reader %s", name);
             break;
         }
-        status = lock_file(q, out, file, name);
+        status = lock_file(q, out, file, name, shared);
     } while (status == -EAGAIN);
     if (status >= 0)
         status = load_file(q, out, file, name, overwrite);
@@ -191,6 +212,16 @@ int chron__position_open(const chron__queue *q, const char *name, unsigned mode,
         chron__position_close(q, out);
     }
     return status;
+}
+
+int chron__position_open(const chron__queue *q, const char *name, unsigned mode, int overwrite, chron__position *out)
+{
+    return open_position(q, name, mode, overwrite, 0, out);
+}
+
+int chron__position_share(const chron__queue *q, const char *name, unsigned mode, chron__position *out)
+{
+    return open_position(q, name, mode, 1, 1, out);
 }
 
 void chron__position_withdraw(const chron__queue *q, chron__position *p, const char *name)

@@ -25,12 +25,18 @@ typedef struct chron__position {
 
 /* 0, or -CHRON_EINVAL with a text that says what names are allowed. */
 int chron__reader_name_check(const char *name);
+int chron__is_reader_name(const char *name);
 
 /*
  * Open (create if missing) and lock. `overwrite`: a damaged file is made anew instead of refused.
  * EREADER if the name is in use. On failure nothing is left open.
  */
 int chron__position_open(const chron__queue *q, const char *name, unsigned mode, int overwrite, chron__position *out);
+/*
+ * The same for a member of a group, who shares the lock with the other members. A damaged file is made anew. Who stores does so in
+ * the group's turn, and has loaded the slots in it.
+ */
+int chron__position_share(const chron__queue *q, const char *name, unsigned mode, chron__position *out);
 void chron__position_close(const chron__queue *q, chron__position *position);
 /* Opening the reader failed: if this opening was what registered it, take that back. Before the close. */
 void chron__position_withdraw(const chron__queue *q, chron__position *position, const char *name);
