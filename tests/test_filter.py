@@ -254,6 +254,19 @@ def test_a_summary_without_its_crc(made: Made) -> None:
         assert list(reader) == made.wanted({RARE, LONG})
 
 
+def test_a_place_where_another_record_stands(made: Made) -> None:
+    """Possible places, each with the seq of the record behind the one that is there."""
+    made.restore()
+    for name, content in made.summaries.items():
+        (blocks,) = struct.unpack_from("<I", content, 128 + 68)
+        for at in range(208, 208 + 16 * blocks, 16):
+            (seq,) = struct.unpack_from("<Q", content, at)
+            if seq < COUNT:
+                forge(made.path / "types" / name, at, struct.pack("<Q", seq + 1))
+    with Queue.open_subscriber(made.path, types={RARE, LONG}) as reader:
+        assert list(reader) == made.wanted({RARE, LONG})
+
+
 def test_another_state_of_the_segment(queue: Path) -> None:
     """What a copy went on with under the same names is not what the summaries of the other one tell of."""
     with Queue.open_publisher(queue, segment_size=1 << 16, keeper=False) as writer:
@@ -308,6 +321,23 @@ def test_durable_only(queue: Path) -> None:
             assert reader.next() is None
             writer.sync()
             assert [message.seq for message in reader] == [499, 599]
+
+
+def test_blocks_up_to_the_durable_mark(queue: Path) -> None:
+    """It lies in one that has nothing: the position does not go beyond."""
+    with Queue.open_publisher(queue, segment_size=SEGMENT, keeper=False) as writer:
+        for i in range(900):
+            writer.append(bytes(300), RARE if i in (5, 690) else COMMON)
+            if i == 400:
+                writer.sync()
+        with Queue.open_subscriber(queue, types=RARE) as reader:
+            assert len(list(reader)) == 2
+            assert reader.stats().unread > 0 or (queue / "types").exists()
+        with Queue.open_subscriber(queue, types=RARE, durable_only=True) as reader:
+            assert [message.seq for message in reader] == [5]
+            assert reader.position == 401
+            writer.sync()
+            assert [message.seq for message in reader] == [690]
 
 
 def test_following(queue: Path) -> None:
