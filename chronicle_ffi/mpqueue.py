@@ -89,7 +89,7 @@ class Queue:
         try:
             with suppress(WriterAlreadyActive):  # then it is there; and if not, whoever puts is another process
                 Log.open_publisher(self._log, **self._options()).close()
-            self._with_state(_State.begin)
+            self._with_state(self._make_room_to_get)
         except BaseException:
             self.close()
             raise
@@ -154,6 +154,13 @@ class Queue:
         finally:
             with suppress(RuntimeError):  # it is not this thread's: a time-out, or Ctrl-C before
                 self._getting.release()
+
+    def _make_room_to_get(self, state: _State) -> None:
+        """All files that `get` needs are there: on a full disk it goes on, too."""
+        state.begin()
+        if not any(reader.name == "taken" for reader in Log.readers(self._log)):
+            with Log.open_subscriber(self._log, "taken", start="earliest") as taken:
+                taken.commit()
 
     def _take(self, state: _State) -> bytes | None:
         reader = self._reader_here()
