@@ -281,6 +281,10 @@ soak-views: build $(VENV)/interop ## keep views of segments that retention delet
 channel: build ## servers of a channel, killed again and again (CHRONICLE_CHANNEL_CALLS)
 	CHRONICLE_CHANNEL_CALLS=$${CHRONICLE_CHANNEL_CALLS:-1500} $(PY) -m pytest tests/test_channel.py -s -k again_and_again
 
+archive: build $(VENV)/interop ## CHRONICLE_ARCHIVE_GB (2) through an archive and back; the object server killed
+	$(PY) -m tests.archive_accept --gigabytes $${CHRONICLE_ARCHIVE_GB:-2}
+	$(PY) -m pytest tests/test_archive_damage.py tests/test_archive_s3.py -m heavy
+
 storm: build ## a million exceptions from signal handlers, in every call (CHRONICLE_STORM)
 	$(PY) -m tests.storm
 

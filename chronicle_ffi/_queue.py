@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 import uuid
@@ -10,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, Literal, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, SupportsIndex, TypeAlias, overload
 
 from chronicle_ffi import _arguments
 from chronicle_ffi._arguments import Duration, Path, Time, is_time, limit, number, seconds, time_ns
@@ -35,6 +36,9 @@ from chronicle_ffi.model import (
     SegmentInfo,
     VerifyReport,
 )
+
+if TYPE_CHECKING:
+    from chronicle_ffi.archive import ArchivedReader
 
 SEGMENT_SIZE: Final[int] = lib.CHRON_SEGMENT_SIZE_DEFAULT  #: bytes of a segment file unless told otherwise: 64 MiB
 
@@ -170,6 +174,7 @@ class Queue:
             raise
         return writer
 
+    @overload
     @staticmethod
     def open_subscriber(
         path: Path,
@@ -181,7 +186,35 @@ class Queue:
         waiting: Literal["hybrid", "spin", "sleep"] = "hybrid",
         mode: SupportsIndex | None = None,
         wait: Duration | None = 0.0,
-    ) -> QueueReader:
+        archive: None = None,
+    ) -> QueueReader: ...
+    @overload
+    @staticmethod
+    def open_subscriber(
+        path: Path | None,
+        name: str | None = None,
+        *,
+        start: Literal["resume", "earliest", "latest"] | Time = "resume",
+        on_gap: Literal["error", "oldest", "latest"] = "error",
+        durable_only: bool = False,
+        waiting: Literal["hybrid", "spin", "sleep"] = "hybrid",
+        mode: SupportsIndex | None = None,
+        wait: Duration | None = 0.0,
+        archive: Any,
+    ) -> ArchivedReader: ...
+    @staticmethod
+    def open_subscriber(
+        path: Path | None,
+        name: str | None = None,
+        *,
+        start: Literal["resume", "earliest", "latest"] | Time = "resume",
+        on_gap: Literal["error", "oldest", "latest"] = "error",
+        durable_only: bool = False,
+        waiting: Literal["hybrid", "spin", "sleep"] = "hybrid",
+        mode: SupportsIndex | None = None,
+        wait: Duration | None = 0.0,
+        archive: Any = None,
+    ) -> QueueReader | ArchivedReader:
         """Open a queue for reading.
 
         :param name: [A-Za-z0-9._-]{1,64}, not beginning with a dot: registers the reader; it gets a stored position,
@@ -196,6 +229,9 @@ class Queue:
         :param mode: permission bits of a new position file; by default its owner may write to it, and read it whoever
             may read the queue: retention has to.
         :param wait: seconds to wait for the queue to exist; None: without limit. Ctrl-C ends it.
+        :param archive: where `chronicle_ffi.archive` has put what is older, "s3://bucket/prefix" or a directory: the
+            reader is a `chronicle_ffi.archive.ArchivedReader`, which goes on there for what the queue has not. With it
+            `path` may be None, and the archive is all there is. Needs ``pip install 'chronicle-ffi[archive]'``.
 
         Raises QueueNotFound, ReaderAlreadyActive, SegmentGone, SeqOutOfRange, HistoryRewritten, Corrupt,
         UnsupportedFormat, AccessDenied, InvalidArgument.
@@ -205,41 +241,23 @@ class Queue:
         ...     anyone.next().payload
         b'two'
         """
-        options = new_struct("chron_reader_options")
-        options.flags = lib.CHRON_CHECKED | (lib.CHRON_DURABLE_ONLY if durable_only else 0)
-        encoded = None
-        if name is not None:
-            encoded = ffi.new("char[]", _arguments.name(name))
-            options.name = encoded
-        if isinstance(start, str):
-            options.start = _choice("start", _START, start)
-        elif is_time(start):
-            options.start = lib.CHRON_START_TIME
-            options.start_value = time_ns("start", start)
-        else:
-            options.start = lib.CHRON_START_SEQ
-            options.start_value = number("start", start)
-        options.on_gap = _choice("on_gap", _ON_GAP, on_gap)
-        options.wait = _choice("waiting", _WAIT, waiting)
-        options.mode = 0 if mode is None else number("mode", mode, _MODE_MAX)
-        where = path_bytes(path)
-        reader = QueueReader(_arguments.path(path), name)
-        open_it = partial(open_into, reader, lambda out: lib.chron_reader_open(where, options, out))
-        try:
-            _retry(open_it, lib.CHRON_ENOQUEUE, wait)
-        except BaseException:
-            reader.close()
-            raise
-        return reader
+        if archive is not None:
+            choices = {"durable_only": durable_only, "waiting": waiting, "mode": mode, "wait": wait}
+            reader: ArchivedReader = _archives().open_subscriber(
+                path, archive, name, start=start, on_gap=on_gap, **choices
+            )
+            return reader
+        return _open_local(path, name, start, on_gap, durable_only, waiting, mode, wait)
 
     @staticmethod
     def scan(
-        path: Path,
+        path: Path | None,
         *,
         start: Literal["earliest"] | Time = "earliest",
         stop: Time | None = None,
         batch_records: SupportsIndex = 16384,
         durable_only: bool = False,
+        archive: Any = None,
     ) -> Scan:
         """Records as columns: those from `start` up to, not including, `stop`, both settled now; see `Scan`.
 
@@ -251,6 +269,7 @@ class Queue:
         :param start: "earliest", a seq, or a datetime (the first record not older than it).
         :param stop: a seq, a datetime (up to the first record not older than it), or None: the end as it is now.
         :param batch_records: at most so many in one batch; a batch never leaves its segment.
+        :param archive: what the queue has not any more, as for `open_subscriber`; `path` may then be None.
 
         Raises as `open_subscriber`.
 
@@ -260,8 +279,16 @@ class Queue:
         [[b'two', b'three']]
         """
         batch_records = number("batch_records", batch_records, least=1)
-        path = os.path.abspath(_arguments.path(path))  # it may be gone through from another working directory
-        with Queue.open_subscriber(path, start=start, durable_only=durable_only) as reader:
+        if path is not None:
+            path = os.path.abspath(_arguments.path(path))  # it may be gone through from another working directory
+        if isinstance(archive, (str, os.PathLike)) and "://" not in os.fspath(archive):
+            archive = os.path.abspath(archive)
+
+        def open_at(at: Any) -> QueueReader | ArchivedReader:
+            reader = Queue.open_subscriber(path, start=at, durable_only=durable_only, archive=archive)
+            return reader
+
+        with open_at(start) as reader:
             begin = reader.position
             if stop is None:
                 end = begin + reader.lag
@@ -270,9 +297,7 @@ class Queue:
                 end = reader.position
             else:
                 end = number("stop", stop)
-        return Scan(
-            lambda at: Queue.open_subscriber(path, start=at, durable_only=durable_only), begin, end, batch_records
-        )
+        return Scan(open_at, begin, end, batch_records)
 
     @staticmethod
     def info(path: Path) -> QueueInfo:
@@ -455,6 +480,49 @@ class Queue:
         ...         Queue.read_quarantine("q", file.name, print)
         """
         return Records(each).run(path_bytes(path), path_bytes(name))
+
+
+def _open_local(
+    path: Any,
+    name: str | None,
+    start: Any,
+    on_gap: str,
+    durable_only: bool,
+    waiting: str,
+    mode: SupportsIndex | None,
+    wait: Duration | None,
+) -> QueueReader:
+    options = new_struct("chron_reader_options")
+    options.flags = lib.CHRON_CHECKED | (lib.CHRON_DURABLE_ONLY if durable_only else 0)
+    encoded = None
+    if name is not None:
+        encoded = ffi.new("char[]", _arguments.name(name))
+        options.name = encoded
+    if isinstance(start, str):
+        options.start = _choice("start", _START, start)
+    elif is_time(start):
+        options.start = lib.CHRON_START_TIME
+        options.start_value = time_ns("start", start)
+    else:
+        options.start = lib.CHRON_START_SEQ
+        options.start_value = number("start", start)
+    options.on_gap = _choice("on_gap", _ON_GAP, on_gap)
+    options.wait = _choice("waiting", _WAIT, waiting)
+    options.mode = 0 if mode is None else number("mode", mode, _MODE_MAX)
+    where = path_bytes(path)
+    reader = QueueReader(_arguments.path(path), name)
+    open_it = partial(open_into, reader, lambda out: lib.chron_reader_open(where, options, out))
+    try:
+        _retry(open_it, lib.CHRON_ENOQUEUE, wait)
+    except BaseException:
+        reader.close()
+        raise
+    return reader
+
+
+def _archives() -> Any:
+    """The package that stands above this one, and that only who asks for it needs to have."""
+    return importlib.import_module("chronicle_ffi.archive")
 
 
 # ------------------------------------------------------------------------------------------- arguments

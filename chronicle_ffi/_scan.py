@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chronicle_ffi._batch import Batch, arrow_schema
 from chronicle_ffi._reader import QueueReader
+
+if TYPE_CHECKING:
+    from chronicle_ffi.archive import ArchivedReader
 
 
 class Scan:
@@ -27,12 +30,14 @@ class Scan:
     [b'three']
     """
 
-    def __init__(self, open_at: Callable[[int], QueueReader], start: int, stop: int, batch_records: int) -> None:
+    def __init__(
+        self, open_at: Callable[[int], QueueReader | ArchivedReader], start: int, stop: int, batch_records: int
+    ) -> None:
         self._open_at = open_at
         self._batch_records = batch_records
         self.start = start  #: the first seq
         self.stop = stop  #: behind the last one; the scan ends before, if the log does
-        self._readers: set[QueueReader] = set()  # of those under way
+        self._readers: set[QueueReader | ArchivedReader] = set()  # of those under way
 
     def __iter__(self) -> Iterator[Batch]:
         if self.start >= self.stop:

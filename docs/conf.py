@@ -126,7 +126,15 @@ def keep_builtins(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def resolve_elsewhere(app: Sphinx, env: Any, node: Any, contnode: nodes.Element) -> nodes.Element | None:
-    """A reference that Sphinx cannot resolve: plain text if it names something that exists, else a warning."""
+    """A reference that Sphinx cannot resolve: plain text if it names something that exists, else a warning.
+
+    What stands above the package, chronicle_ffi.archive, refers to it by its names alone.
+    """
+    if node.get("refdomain") == "py" and node.get("py:module") == "chronicle_ffi.archive":
+        python, target = env.domains["py"], f"chronicle_ffi.{node['reftarget']}"
+        found = python.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], target, node, contnode)
+        if found is not None:
+            return found
     known = exists_elsewhere if node.get("refdomain") == "py" else C_TYPES.__contains__
     return contnode if known(node["reftarget"]) else None
 

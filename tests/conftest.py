@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,22 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 def queue(tmp_path: Path) -> Path:
     """Where a queue can be: nothing is there yet."""
     return tmp_path / "queue"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where an archive can be."""
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What readers of an archive fetch goes to "cache", and nothing of it stays."""
+    where = tmp_path / "cache"
+    where.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(where))
+    yield
+    assert not list(where.glob("chronicle-archive-*"))
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,15 @@ active; `Image` holds files by name, so that a queue can also come out of an arc
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 NONE = 0xFFFF_FFFF_FFFF_FFFF
 STRIDE = 65536
@@ -278,3 +281,95 @@ def position(file: str, image: Image, meta: Header, records: list[Record], next_
 
 def open_queue(path: Path) -> Decoded:
     return decode({file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()})
+
+
+# -------------------------------------------------------------------------------------------- archives, section 17
+
+
+def archive(image: Image, unzstd: Callable[[bytes], bytes]) -> Image:
+    """Segment files by name, out of the objects of an archive. `unzstd` is any decoder of a zstd frame."""
+    about = sealed_json("archive.json", image["archive.json"])
+    files = {}
+    for name in sorted(image):
+        if not re.fullmatch(r"manifest/\d{20}\.json", name):
+            continue
+        entry = sealed_json(name, image[name])
+        if (entry["queue"], entry["segment_size"]) != (about["queue"], about["segment_size"]):
+            raise FormatError(name, 0, "an entry of another queue")
+        if int(name[9:29]) != entry["base_seq"]:
+            raise FormatError(name, 0, f"base_seq {entry['base_seq']}")
+        files[f"{name[9:29]}.seg"] = unpacked(entry, image[entry["object"]], unzstd)
+    return files
+
+
+def sealed_json(file: str, data: bytes) -> dict[str, Any]:
+    line, digest, rest = data.split(b"\n")
+    if rest or hashlib.sha256(line).hexdigest().encode() != digest:
+        raise FormatError(file, 0, "SHA-256 of the line")
+    found: dict[str, Any] = json.loads(line)
+    if found["format"] != 1:
+        raise FormatError(file, 0, f"format {found['format']}")
+    return found
+
+
+def unpacked(entry: dict[str, Any], data: bytes, unzstd: Callable[[bytes], bytes]) -> bytes:
+    """An object, frame by frame, by zstd's seek table; and what the index says of each, by the records themselves."""
+    name = entry["object"]
+    if (len(data), hashlib.sha256(data).hexdigest()) != (entry["object_bytes"], entry["sha256"]):
+        raise FormatError(name, 0, "size or SHA-256")
+    count, descriptor, magic = struct.unpack("<IBI", data[-9:])
+    if (descriptor, magic) != (0, 0x8F92EAB1):
+        raise FormatError(name, len(data) - 5, "the end of a seek table")
+    table_at = len(data) - 17 - 8 * count
+    if struct.unpack_from("<II", data, table_at) != (0x184D2A5E, 9 + 8 * count):
+        raise FormatError(name, table_at, "the beginning of a seek table")
+    sizes = list(struct.iter_unpack("<II", data[table_at + 8 : -9]))
+    begins = [sum(size[0] for size in sizes[:i]) for i in range(count + 1)]
+    if begins[-1] != table_at or (begins[-2], sizes[-1]) != (entry["index_at"], (entry["index_bytes"], 0)):
+        raise FormatError(name, table_at, "the seek table's sizes")
+    frames = [unzstd(data[begins[i] : begins[i + 1]]) for i in range(count - 1)]
+    if [len(frame) for frame in frames] != [size[1] for size in sizes[:-1]]:
+        raise FormatError(name, 0, "the size of a frame")
+    segment = b"".join(frames)
+    check_rows(entry, data[begins[-2] : table_at], sizes[:-1], segment)
+    return segment
+
+
+def check_rows(entry: dict[str, Any], index: bytes, sizes: list[Any], segment: bytes) -> None:
+    name, base_seq = entry["object"], entry["base_seq"]
+    magic, length = struct.unpack_from("<II", index)
+    head = struct.unpack_from("<8sIIQQ", index, 8)
+    if (magic, length) != (0x184D2A50, len(index) - 8) or index[-32:] != hashlib.sha256(index[8:-32]).digest():
+        raise FormatError(name, entry["index_at"], "the index frame")
+    if head != (b"CHRONIDX", 1, len(sizes), len(segment), base_seq):
+        raise FormatError(name, entry["index_at"] + 8, f"the head of the index: {head}")
+    meta = Header(b"", 1, 0, 0, STRIDE, segment[24:40], 0, len(segment), 0, 0, 0, 0)
+    found = [pair for pair in Segment(f"{base_seq:020}.seg", segment, meta).walk(0) if pair[1].type_id != END_TYPE]
+    stamps = [record.timestamp_ns for _, record in found]
+    told = (entry["records"], entry["next_seq"], entry["min_ts"], entry["max_ts"])
+    if told != (len(found), base_seq + len(found), min(stamps), max(stamps)):
+        raise FormatError(name, 0, f"the entry says {told}")
+    begin = at = 0
+    for i, (stored, size) in enumerate(sizes):
+        inside = [(offset, record) for offset, record in found if begin <= offset < begin + size]
+        behind = [record.seq for offset, record in found if offset >= begin]
+        wanted = (
+            begin,
+            at,
+            behind[0] if behind else entry["next_seq"],
+            stored,
+            inside[0][0] // 32 if inside else 0xFFFFFFFF,
+            max((record.timestamp_ns for _, record in inside), default=0),
+        )
+        if struct.unpack_from("<QQQIIQ", index, 40 + 40 * i) != wanted:
+            raise FormatError(name, entry["index_at"] + 40 + 40 * i, f"row {i} of the index, which should be {wanted}")
+        begin, at = begin + size, at + stored
+
+
+def records(files: Image) -> list[Record]:
+    """Those of segments that follow each other, as in an archive without holes."""
+    found: list[Record] = []
+    for name in sorted(files):
+        meta = Header(b"", 1, 0, 0, STRIDE, files[name][24:40], 0, len(files[name]), 0, 0, 0, 0)
+        found += [one for _, one in Segment(name, files[name], meta).walk(0) if one.type_id != END_TYPE]
+    return found

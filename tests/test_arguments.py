@@ -263,7 +263,7 @@ def test_names(both: Both) -> None:
     for odd in (b"me", 7, ["me"]):
         for use in (Queue.remove_reader, Queue.open_subscriber):
             with pytest.raises(c.WrongType, match="name"):
-                use(both.path, odd)  # type: ignore[arg-type]
+                use(both.path, odd)  # type: ignore[arg-type, call-overload]
     assert [reader.name for reader in Queue.readers(both.path)] == ["me"]
 
 

@@ -18,7 +18,19 @@ from chronicle_ffi import Queue, RecoveryWarning, Retention, __version__
 from chronicle_ffi.cli import main
 from tests.damage import restart
 
-COMMANDS = ("append", "record", "tail", "inspect", "verify", "repair", "quarantine", "cleanup", "forget", "demo")
+COMMANDS: tuple[str, ...] = (
+    "append",
+    "record",
+    "tail",
+    "inspect",
+    "verify",
+    "repair",
+    "quarantine",
+    "cleanup",
+    "archive",
+    "export",
+)
+COMMANDS += ("forget", "demo")
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:

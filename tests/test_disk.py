@@ -299,7 +299,7 @@ def test_bad_options_make_no_queue(queue: Path, options: dict[str, object]) -> N
 def test_bad_options_of_a_reader(queue: Path, options: dict[str, object]) -> None:
     Queue.open_publisher(queue, segment_size=SEGMENT).close()
     with pytest.raises(c.InvalidArgument):
-        Queue.open_subscriber(queue, **options)  # type: ignore[arg-type]
+        Queue.open_subscriber(queue, **options)  # type: ignore[call-overload]
 
 
 def test_segment_size_counts_at_creation_only(queue: Path) -> None:

@@ -176,7 +176,7 @@ class Lapped(RuleBasedStateMachine):
         self.committed[name] = self.positions[name]
 
     def open_reader(self, name: str, start: Any = "resume") -> None:
-        self.readers[name] = Queue.open_subscriber(self.path, name, start=start, on_gap=name)  # type: ignore[arg-type]
+        self.readers[name] = Queue.open_subscriber(self.path, name, start=start, on_gap=name)  # type: ignore[call-overload]
         self.skipped[name] = 0
 
     @rule(name=names)

@@ -81,7 +81,7 @@ def test_import_brings_in_nothing_that_is_not_needed() -> None:
 
 def test_what_is_internal_begins_with_an_underscore() -> None:
     names = {path.stem for path in (ROOT / "chronicle_ffi").iterdir() if path.suffix in (".py", "")}
-    assert {name for name in names if not name.startswith("_")} == {"cli", "errors", "model"}
+    assert {name for name in names if not name.startswith("_")} == {"archive", "cli", "errors", "model"}
 
 
 def test_pickles_and_tracebacks_name_public_modules() -> None:

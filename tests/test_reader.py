@@ -111,7 +111,7 @@ def test_start(filled: Path) -> None:
         (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=2), 100),
         (datetime(2020, 1, 1, tzinfo=timezone.utc), COUNT),
     ]:
-        with Queue.open_subscriber(filled, start=start) as reader:  # type: ignore[arg-type]
+        with Queue.open_subscriber(filled, start=start) as reader:  # type: ignore[call-overload]
             assert reader.position == position
     with pytest.raises(c.SeqOutOfRange) as caught:
         Queue.open_subscriber(filled, start=COUNT + 1)
@@ -223,7 +223,7 @@ def test_follow_ends_after_its_timeout_and_sees_what_comes(queue: Path) -> None:
 
 @pytest.mark.parametrize("wait", ["hybrid", "spin", "sleep"])
 def test_wait(queue: Path, wait: str) -> None:
-    with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue, waiting=wait) as reader:  # type: ignore[arg-type]
+    with Queue.open_publisher(queue) as writer, Queue.open_subscriber(queue, waiting=wait) as reader:  # type: ignore[call-overload]
         started = time.monotonic()
         assert not reader.wait(0)
         assert not reader.wait(0.15)

@@ -29,7 +29,7 @@ BLOCK = re.compile(
     r"(?:\s*^```text\n(?P<said>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
-EXTRAS = re.compile(r"^\s*(?:import|from) (numpy|pyarrow|pandas|polars|duckdb)\b", re.MULTILINE)
+EXTRAS = re.compile(r"^\s*(?:import|from) (numpy|pyarrow|pandas|polars|duckdb|chronicle_ffi\.archive)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)

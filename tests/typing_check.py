@@ -47,7 +47,7 @@ def opening() -> None:
     assert_type(Queue.open_subscriber(Path("q"), "me", start=datetime.now(), on_gap="oldest"), QueueReader)
     assert_type(Queue.scan(Path("q"), start=5, stop=datetime.now()), Scan)
     Queue.open_publisher("q", durability="often")  # type: ignore[arg-type]
-    Queue.open_subscriber("q", start="middle")  # type: ignore[arg-type]
+    Queue.open_subscriber("q", start="middle")  # type: ignore[call-overload]
     Queue.open_publisher(b"q")  # type: ignore[arg-type]
     with Queue.open_publisher("q") as writer, Queue.open_subscriber("q") as reader, Queue.scan("q") as scan:
         assert_type(writer, QueueWriter)

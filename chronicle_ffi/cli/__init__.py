@@ -16,7 +16,20 @@ import warnings
 from collections.abc import Sequence
 
 import chronicle_ffi
-from chronicle_ffi.cli import append, cleanup, demo, forget, inspect, quarantine, record, repair, tail, verify
+from chronicle_ffi.cli import (
+    append,
+    archive,
+    cleanup,
+    demo,
+    export,
+    forget,
+    inspect,
+    quarantine,
+    record,
+    repair,
+    tail,
+    verify,
+)
 from chronicle_ffi.cli.status import (
     DAMAGED,
     FAULT,
@@ -88,6 +101,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"chronicle {chronicle_ffi.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (append, record, tail, inspect, verify, repair, quarantine, cleanup, forget, demo):
+    for module in (append, record, tail, inspect, verify, repair, quarantine, cleanup, archive, export, forget, demo):
         module.add(subparsers)
     return parser

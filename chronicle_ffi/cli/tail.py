@@ -9,12 +9,18 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from chronicle_ffi import Corrupt, Message, Queue, QueueReader, SegmentGone
+from chronicle_ffi.cli import archive
 from chronicle_ffi.cli.options import Subparsers, add_command, count, place, type_id
 from chronicle_ffi.cli.status import OK, UserError
 from chronicle_ffi.cli.text import hex_dump, plural, utc
+
+if TYPE_CHECKING:
+    from chronicle_ffi.archive import ArchivedReader
+
+Reader: TypeAlias = "QueueReader | ArchivedReader"
 
 DEFAULT_COUNT = 10
 LOOK_SECONDS = 0.25  # how often a follower that waits at damage looks
@@ -27,6 +33,7 @@ EXAMPLES = """\
   chronicle tail Q --from 4711 -n 1 --format hex
   chronicle tail Q --from 2024-05-01T12:00 --format json | jq .seq
   chronicle tail Q -f --reader audit            as the reader "audit": resume, and commit what was printed
+  chronicle tail Q --archive s3://bucket/q --from oldest      and what is only in its archive; Q may be "-"
 
 Formats: text is the payload, ended by a newline unless it has one; json is one object a line, with the
 payload under "text" if it is UTF-8 and else under "base64"; hex is a dump under a line of description.
@@ -98,13 +105,14 @@ def add(subparsers: Subparsers) -> None:
         action="store_true",
         help="report records that are damaged, or gone, on stderr and go on behind them",
     )
+    parser.add_argument("--archive", metavar="URL", help="go on there for what the queue has not any more")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     on_gap: Literal["error", "oldest"] = "oldest" if args.skip_damaged else "error"
     try:
-        with Queue.open_subscriber(args.queue, args.reader, start=start_of(args), on_gap=on_gap) as reader:
+        with open_reader(args, on_gap) as reader:
             tell_skipped(reader.stats().skipped)
             if args.from_ is not None and args.from_.time_ns is not None:
                 reader.seek_time(args.from_.time_ns)
@@ -116,6 +124,14 @@ def run(args: argparse.Namespace) -> int:
     except SegmentGone as gone:
         raise UserError(f"{gone}; here: --from {gone.oldest}, or --skip-damaged") from None
     return OK
+
+
+def open_reader(args: argparse.Namespace, on_gap: Literal["error", "oldest"]) -> Reader:
+    start = start_of(args)
+    if args.archive is None:
+        return Queue.open_subscriber(args.queue, args.reader, start=start, on_gap=on_gap)
+    archive.load()
+    return Queue.open_subscriber(archive.queue_of(args), args.reader, start=start, on_gap=on_gap, archive=args.archive)
 
 
 def tell_skipped(skipped: int) -> None:
@@ -131,7 +147,7 @@ def start_of(args: argparse.Namespace) -> Literal["resume", "earliest", "latest"
     return "latest" if args.reader is None else "resume"
 
 
-def step_back(reader: QueueReader, count: int, type_id: int | None) -> None:
+def step_back(reader: Reader, count: int, type_id: int | None) -> None:
     """Move back over `count` records (of one type, if given), or to the oldest there is."""
     if type_id is not None:
         while count and (message := reader.previous()):
@@ -143,7 +159,7 @@ def step_back(reader: QueueReader, count: int, type_id: int | None) -> None:
         reader.seek(gone.oldest or 0)
 
 
-def pass_damage(reader: QueueReader, damage: Corrupt, follow: bool) -> bool:
+def pass_damage(reader: Reader, damage: Corrupt, follow: bool) -> bool:
     """Report it, and go on behind it. False: nothing follows it, and nobody knows what was there."""
     told = f"chronicle: {damage}"
     while True:
@@ -162,7 +178,7 @@ def pass_damage(reader: QueueReader, damage: Corrupt, follow: bool) -> bool:
         return True
 
 
-def print_records(reader: QueueReader, args: argparse.Namespace, limit: int | None) -> None:
+def print_records(reader: Reader, args: argparse.Namespace, limit: int | None) -> None:
     """From where the reader stands to what is now the end or, with --follow, for ever."""
     render = FORMATS[args.format]
     out = sys.stdout.buffer

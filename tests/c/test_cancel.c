@@ -172,6 +172,7 @@ static void *work_while_cancelled(void *done)
     options.segment_size = CHRON_SEGMENT_SIZE_MIN;
     options.durability = CHRON_DURABILITY_BATCH;
     options.durability_n = 3;
+    options.clock = CHRON_CLOCK_COUNTER;
     CHECK_EQ(chron_writer_open(path, &options, &w), 0);
     CHECK_EQ(chron_reader_open(path, &named, &r), 0);
     for (int64_t seq = 0; seq < 10; seq++)

@@ -176,6 +176,7 @@ void chron__os_boot(uint8_t *boot)
 int chron__os_counter_trusted(void)
 {
 #if defined(__x86_64__)
+    CHRON__UNCANCELLED;
     char text[64];
 
     read_text("/sys/devices/system/clocksource/clocksource0/current_clocksource", text, sizeof text);

@@ -320,7 +320,8 @@ static void set_up(chron_writer *w)
         w->max_payload = CHRON_PAYLOAD_MAX;
     w->checked = (o->flags & CHRON_CHECKED) != 0;
     w->clock = o->clock;
-    chron__counter_start(&w->counter);
+    if (w->clock == CHRON_CLOCK_COUNTER)
+        chron__counter_start(&w->counter);
     w->lead_max = chron__memory_bytes() / LEAD_SHARE;
     if (w->lead_max > LEAD_MAX)
         w->lead_max = LEAD_MAX;
