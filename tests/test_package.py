@@ -81,14 +81,22 @@ def test_import_brings_in_nothing_that_is_not_needed() -> None:
 
 def test_what_is_internal_begins_with_an_underscore() -> None:
     names = {path.stem for path in (ROOT / "chronicle_ffi").iterdir() if path.suffix in (".py", "")}
-    assert {name for name in names if not name.startswith("_")} == {"archive", "cli", "errors", "model"}
+    assert {name for name in names if not name.startswith("_")} == {
+        "archive",
+        "channel",
+        "cli",
+        "errors",
+        "logs",
+        "model",
+        "mpqueue",
+    }
 
 
 def test_pickles_and_tracebacks_name_public_modules() -> None:
     """What can be pickled or raised; the others lead into C, and cannot."""
     kinds = [kind for kind in map(vars(chronicle_ffi).get, chronicle_ffi.__all__) if isinstance(kind, type)]
     inside = {kind.__name__ for kind in kinds if kind.__module__ not in ("chronicle_ffi.errors", "chronicle_ffi.model")}
-    assert inside == {"Batch", "Queue", "QueueReader", "QueueWriter", "Scan"}
+    assert inside == {"Batch", "LockedWriter", "Queue", "QueueReader", "QueueWriter", "Scan"}
 
 
 def test_all_is_sorted_and_complete() -> None:
