@@ -283,6 +283,9 @@ soak: build ## run, pause and kill writer and readers for CHRONICLE_SOAK_SECS (d
 soak-views: build $(VENV)/interop ## keep views of segments that retention deletes, for CHRONICLE_SOAK_SECS (default 60)
 	$(PY) -m tests.soak_views
 
+channel: build ## servers of a channel, killed again and again (CHRONICLE_CHANNEL_CALLS)
+	CHRONICLE_CHANNEL_CALLS=$${CHRONICLE_CHANNEL_CALLS:-1500} $(PY) -m pytest tests/test_channel.py -s -k again_and_again
+
 archive: build $(VENV)/interop ## CHRONICLE_ARCHIVE_GB (2) through an archive and back; the object server killed
 	$(PY) -m tests.archive_accept --gigabytes $${CHRONICLE_ARCHIVE_GB:-2}
 	$(PY) -m pytest tests/test_archive_damage.py tests/test_archive_s3.py -m heavy

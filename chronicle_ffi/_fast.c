@@ -31,7 +31,7 @@ typedef struct {
 /* A number up to `limit`? Anything else is left to the slow way, error message included. */
 static int take(PyObject *value, unsigned long long limit, unsigned long long *out)
 {
-    if (!PyLong_CheckExact(value))
+    if (!PyLong_Check(value)) /* those of an enum too: what derives from int is one wherever an index is wanted */
         return 0;
     *out = PyLong_AsUnsignedLongLong(value);
     if (*out > limit || (*out == (unsigned long long)-1 && PyErr_Occurred())) {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from chronicle_ffi._sources import Column, Stamps
     from chronicle_ffi.schema import Schema
 
-_making_locked = threading.Lock()
+_making_locked = threading.RLock()
 
 
 class QueueWriter(Handle, Appender):
@@ -615,3 +616,12 @@ def _options(type_id: SupportsIndex, timestamp_ns: Time | None, flags: SupportsI
     if type(flags) is not int or not 0 <= flags <= FLAGS_MAX:
         flags = number("flags", flags, FLAGS_MAX)
     return type_id, stamp, flags
+
+
+def _after_fork_in_child() -> None:
+    """A thread that is not there may have held it."""
+    global _making_locked
+    _making_locked = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

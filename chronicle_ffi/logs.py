@@ -16,6 +16,7 @@ SHARED: Final[dict[str, Any]] = (
     {"shared": True} if "shared" in inspect.signature(Queue.open_publisher).parameters else {}
 )
 OF_ITSELF: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+OURS: Final = {"message", "level", "logger", "file", "line", "function", "process", "thread"}
 GOES_ON: Final = (NoSpace, QueueFull, PayloadTooLarge)  # and the same writer with it
 
 
@@ -49,13 +50,18 @@ class ChronicleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Append it. Called with the handler's lock, by ``handle``."""
         try:
+            payload = self._payload(record)
+        except Exception:  # the record's fault
+            self.handleError(record)
+            return
+        try:
             if self._ended or self._is_opening:  # a warning of the opening, that came by `captureWarnings`
                 raise InvalidArgument("the handler is closed" if self._ended else "the handler is being opened")
             if self._writer is None or self._pid != os.getpid():
                 self._open()
             assert self._writer is not None
             kind = min(max(record.levelno, 0), 65534)
-            self._writer.append(self._payload(record), kind, max(int(record.created * 1e9), 0))
+            self._writer.append(payload, kind, max(int(record.created * 1e9), 0))
         except GOES_ON:
             self.handleError(record)
         except Exception:
@@ -109,10 +115,12 @@ class ChronicleHandler(logging.Handler):
 
     def close(self) -> None:
         """Close the queue; what is logged later goes to ``handleError``."""
-        with self._mutex():
-            self._ended = True
-            self._drop()
-        super().close()
+        try:
+            with self._mutex():
+                self._ended = True
+                self._drop()
+        finally:
+            super().close()
 
     def _mutex(self) -> Any:
         assert self.lock is not None
@@ -128,7 +136,7 @@ def log_record(message: Message) -> logging.LogRecord:
     Raises ValueError for a message that is none.
     """
     fields = json.loads(message.payload)
-    if not isinstance(fields, dict) or "message" not in fields:
+    if not isinstance(fields, dict) or not fields.keys() >= OURS:
         raise ValueError(f"record {message.seq} is none of ChronicleHandler's")
     return logging.makeLogRecord(
         fields.get("extra", {})

@@ -18,6 +18,10 @@ What differs:
   the process ends right after `put`.
 - `qsize` works everywhere, and is exact. `empty` and `full` are too, for that moment.
 - An item is larger than a segment (1 MiB, `segment_size`) never: PayloadTooLarge.
+- After a loss of power, items may be gone or come again: what was on the disk decides. A damaged one raises Corrupt,
+  once.
+- A signal handler that calls a queue in the middle of another of its calls gets a RuntimeError, and nothing is harmed;
+  there it waits for ever. (`put` without a `maxsize` may be called anywhere.)
 - `maxsize` and `join` are looked at every 10 ms at most, not signalled.
 - A process that is killed between `get` and `task_done` takes its item along, as there; nobody else is harmed, whatever
   it was at. (There a process killed inside `get` may leave a lock that everybody waits for.)
@@ -35,14 +39,16 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from chronicle_ffi import (
     Corrupt,
+    HistoryRewritten,
     InvalidArgument,
     QueueReader,
     QueueWriter,
@@ -60,6 +66,7 @@ MAGIC: Final = b"CHRONMPQ"
 RELEASE_EVERY: Final = 1024  # items: how often those that were taken are given free to be deleted
 PAUSES_SECONDS: Final = (0.001, 0.01)
 SLICE_SECONDS: Final = 0.1
+T = TypeVar("T")
 
 
 class Queue:
@@ -82,8 +89,7 @@ class Queue:
         try:
             with suppress(WriterAlreadyActive):  # then it is there; and if not, whoever puts is another process
                 Log.open_publisher(self._log, **self._options()).close()
-            with self._state() as state:
-                state.check()
+            self._with_state(self._make_room_to_get)
         except BaseException:
             self.close()
             raise
@@ -94,8 +100,9 @@ class Queue:
         self._pid = os.getpid()
         self._closed = False
         self._putting = threading.RLock()
-        self._getting = threading.Lock()
+        self._getting = threading.RLock()
         self._stating = threading.RLock()
+        self._in_state = False
         self._file = -1
         self._writer: QueueWriter | None = None
         self._reader: QueueReader | None = None
@@ -111,27 +118,33 @@ class Queue:
         pauses = _Pauses(deadline)
         while True:
             with self._putting:
+                self._check_open()  # somebody may have closed it meanwhile
                 writer = self._writer_here()
                 if self._maxsize <= 0:
                     writer.append(data)
                     return
-                with self._state() as state:  # so that several who put do not put one too many
-                    if writer.next_seq - state.taken < self._maxsize:
-                        writer.append(data)
-                        return
+                if self._with_state(partial(self._put_if_there_is_room, writer, data)):
+                    return
             if not pauses.sleep():
                 raise Full
+
+    def _put_if_there_is_room(self, writer: QueueWriter, data: Any, state: _State) -> bool:
+        """With the lock, so that several who put do not put one too many."""
+        if writer.next_seq - state.taken >= self._maxsize:
+            return False
+        writer.append(data)
+        return True
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the first; Empty if there was none for `timeout` seconds, or now without ``block``."""
         self._check_open()
         deadline = _deadline(block, timeout)
-        if not self._getting.acquire(timeout=-1 if deadline is None else max(deadline - time.monotonic(), 0)):
-            raise Empty
         try:
+            if not self._getting.acquire(timeout=_up_to(deadline)):
+                raise Empty
             while True:
                 self._check_open()
-                found = self._take()
+                found = self._with_state(self._take)
                 if found is not None:
                     return ForkingPickler.loads(found)
                 left = SLICE_SECONDS if deadline is None else min(deadline - time.monotonic(), SLICE_SECONDS)
@@ -139,33 +152,40 @@ class Queue:
                     raise Empty
                 self._reader_here().wait(left)
         finally:
-            self._getting.release()
+            with suppress(RuntimeError):  # it is not this thread's: a time-out, or Ctrl-C before
+                self._getting.release()
 
-    def _take(self) -> bytes | None:
+    def _make_room_to_get(self, state: _State) -> None:
+        """All files that `get` needs are there: on a full disk it goes on, too."""
+        state.begin()
+        if not any(reader.name == "taken" for reader in Log.readers(self._log)):
+            with Log.open_subscriber(self._log, "taken", start="earliest") as taken:
+                taken.commit()
+
+    def _take(self, state: _State) -> bytes | None:
         reader = self._reader_here()
-        with self._state() as state:
-            at = state.taken
-            while True:
-                try:
-                    if reader.position != at:
-                        reader.seek(at)
-                    message = reader.next()
-                except SeqOutOfRange as undone:  # by a loss of power
-                    at = state.taken = undone.next_seq or 0
-                    continue
-                except Corrupt:
-                    state.taken = at + 1  # told once: the next `get` goes on behind it
-                    state.store()
-                    raise
+        while True:
+            try:
+                if reader.position != state.taken:
+                    reader.seek(state.taken)
+                message = reader.next()
                 break
-            if message is None:
-                return None
-            if at % RELEASE_EVERY == 0:  # before it is taken: what fails here loses nothing
-                with Log.open_subscriber(self._log, "taken", start=at) as taken:
-                    taken.commit()
-            state.taken = at + 1
-            state.store()
-            return message.payload
+            except (SeqOutOfRange, HistoryRewritten) as undone:  # by a loss of power
+                state.undone(undone.next_seq or 0)
+                reader.seek(state.taken)
+            except Corrupt:
+                reader.skip_damaged()
+                state.taken = reader.position  # told once: the next `get` goes on behind it
+                state.store()
+                raise
+        if message is None:
+            return None
+        if message.seq % RELEASE_EVERY == 0:  # before it is taken: what fails here loses nothing
+            with Log.open_subscriber(self._log, "taken", start=message.seq) as taken:
+                taken.commit()
+        state.taken = message.seq + 1  # not one more than before: a loss of power may have taken the state back
+        state.store()
+        return message.payload
 
     def put_nowait(self, obj: Any) -> None:
         """`put` without waiting."""
@@ -178,8 +198,7 @@ class Queue:
     def qsize(self) -> int:
         """How many there are."""
         self._check_open()
-        with self._state() as state:
-            return max(self._put_so_far() - int(state.taken), 0)
+        return self._with_state(lambda state: max(self._put_so_far() - state.taken, 0))
 
     def empty(self) -> bool:
         """Whether there is none."""
@@ -199,16 +218,18 @@ class Queue:
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
-        with self._putting:
-            if self._writer is not None:
-                self._writer.close()
-        with self._getting:
-            if self._reader is not None:
-                self._reader.close()
-        with self._stating:
-            if self._file >= 0:
-                os.close(self._file)
-                self._file = -1
+        try:
+            with self._putting:
+                if self._writer is not None:
+                    self._writer.close()
+        finally:
+            with self._getting:
+                if self._reader is not None:
+                    self._reader.close()
+            with self._stating:
+                file, self._file = self._file, -1
+                if file >= 0:
+                    os.close(file)
 
     def join_thread(self) -> None:
         """Nothing: there is no feeder thread."""
@@ -238,7 +259,13 @@ class Queue:
 
     def _writer_here(self) -> QueueWriter:
         if self._writer is None:
-            self._writer = Log.open_publisher(self._log, **self._options())
+            writer = Log.open_publisher(self._log, **self._options())
+            try:  # before others take the places of those that a loss of power took
+                self._with_state(lambda state: state.undone(writer.next_seq))
+            except BaseException:
+                writer.close()
+                raise
+            self._writer = writer
         return self._writer
 
     def _options(self) -> dict[str, Any]:
@@ -249,17 +276,24 @@ class Queue:
             self._reader = Log.open_subscriber(self._log, start="earliest", on_gap="oldest")
         return self._reader
 
-    @contextmanager
-    def _state(self) -> Iterator[_State]:
+    def _with_state(self, work: Callable[[_State], T]) -> T:
         """With the kernel's lock on it, which ends with whoever holds it."""
         with self._stating:
-            if self._file < 0:
-                self._file = os.open(os.path.join(self._path, "state"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._check_open()
+            if self._in_state:
+                raise RuntimeError("a signal handler called this queue in the middle of another of its calls")
+            self._in_state = True
             try:
-                yield _State(self._file)
+                if self._file < 0:
+                    self._file = os.open(
+                        os.path.join(self._path, "state"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+                    )
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+                return work(_State(self._file))
             finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+                self._in_state = False
+                if self._file >= 0:
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _after_fork(self) -> None:
         """The handles, and the threads that held locks, are the parent's; so is the lock of its open file."""
@@ -279,20 +313,15 @@ class JoinableQueue(Queue):
     def task_done(self) -> None:
         """One that was taken is done. Raises ValueError if it was called more often than there were items."""
         self._check_open()
-        with self._state() as state:
-            if state.done >= state.taken:
-                raise ValueError("task_done() called too many times")
-            state.done += 1
-            state.store()
+        self._with_state(_State.one_done)
 
     def join(self) -> None:
         """Wait until all that was put is done. Looks every 10 ms at most."""
         self._check_open()
         pauses = _Pauses(None)
         while True:
-            with self._state() as state:
-                if state.done >= self._put_so_far():
-                    return
+            if self._with_state(lambda state: state.done >= self._put_so_far()):
+                return
             pauses.sleep()
 
 
@@ -307,9 +336,24 @@ class _State:
         self._data = os.pread(file, STATE.size, 0)
         self.taken, self.done = STATE.unpack(self._data)[1:] if len(self._data) == STATE.size else (0, 0)
 
-    def check(self) -> None:
-        if self._data and (len(self._data) != STATE.size or not self._data.startswith(MAGIC)):
+    def begin(self) -> None:
+        """Refuse a foreign one. Then the disk has room for it, whatever comes; zeros are what a loss of power left."""
+        if self._data.strip(b"\0") and (len(self._data) != STATE.size or not self._data.startswith(MAGIC)):
             raise InvalidArgument("the file state is none of this queue's: was the path another program's?")
+        self.store()
+
+    def one_done(self) -> None:
+        if self.done >= self.taken:
+            raise ValueError("task_done() called too many times")
+        self.done += 1
+        self.store()
+
+    def undone(self, next_seq: int) -> None:
+        """A loss of power has taken what was put from there on."""
+        if self.taken > next_seq:
+            self.taken = next_seq
+            self.done = min(self.done, next_seq)
+            self.store()
 
     def store(self) -> None:
         os.pwrite(self._file, STATE.pack(MAGIC, self.taken, self.done), 0)
@@ -335,6 +379,11 @@ def _deadline(block: bool, timeout: float | None) -> float | None:
     if block and timeout is None:
         return None
     return time.monotonic() + (max(timeout or 0.0, 0.0) if block else 0.0)
+
+
+def _up_to(deadline: float | None) -> float:
+    """For a lock's acquire."""
+    return -1 if deadline is None else min(max(deadline - time.monotonic(), 0.0), threading.TIMEOUT_MAX)
 
 
 def _remove(path: str, pid: int) -> None:

@@ -49,6 +49,23 @@ def restart(path: Path) -> None:
         patch(path / "queue.meta", slot + 64, bytes(64))
 
 
+def lose_power(path: Path, keep: int) -> None:
+    """As a loss of power may leave a queue of one segment: all but its first `keep` records never reached the disk."""
+    with Queue.open_subscriber(path, start="earliest") as reader:
+        sizes = [32 + (len(message.payload) + 31) // 32 * 32 for message in reader]
+    assert len(sizes) > keep
+    at = 8192 + sum(sizes[:keep])
+    file = segment(path)
+    patch(file, at, bytes(file.stat().st_size - at))
+    for slot in (512, 1024):
+        words = bytearray((path / "queue.meta").read_bytes()[slot : slot + 64])
+        words[16:24] = bytes(8)  # durable_next
+        words[52:56] = bytes(4)  # flags
+        if any(words):
+            patch(path / "queue.meta", slot, bytes(words[:60]) + crc32c(bytes(words[:60])).to_bytes(4, "little"))
+    restart(path)
+
+
 def segment(path: Path, index: int = 0) -> Path:
     return sorted(path.glob("*.seg"))[index]
 

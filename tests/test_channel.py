@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,8 +24,9 @@ import pytest
 
 import chronicle_ffi as c
 from chronicle_ffi import Queue
-from chronicle_ffi.channel import CallTimedOut, Channel, Outcome, RemoteError, Request, Server, ServerDied
+from chronicle_ffi.channel import CallTimedOut, Channel, Outcome, RemoteError, Request, Server, ServerDied, _server
 from tests.children import in_child
+from tests.damage import lose_power, patch, segment
 
 PATIENCE = 30.0  # of a loaded machine; no test waits for so long unless it fails
 
@@ -172,11 +174,11 @@ def test_what_is_consumed_is_deleted(tmp_path: Path) -> None:
 def test_many_clients_in_processes(tmp_path: Path) -> None:
     code = """
         with Channel.open(sys.argv[1], "client") as client:
-            for n in range(200):
+            for n in range(100):
                 assert client.call(b"%d" % n, timeout=30) == b"%d" % (n * n)
         """
     with served(tmp_path, lambda request: b"%d" % int(request.payload) ** 2):
-        for process in [python(code, tmp_path) for _ in range(4)]:
+        for process in [python(code, tmp_path) for _ in range(3)]:
             ended(process)
 
 
@@ -221,7 +223,7 @@ def test_a_server_is_killed_again_and_again(tmp_path: Path, delivery: str) -> No
     chance = random.Random(seed)
     done = tmp_path / "done"
     done.touch()
-    calls = 100
+    calls = int(os.environ.get("CHRONICLE_CHANNEL_CALLS", 50))
     channel = tmp_path / "channel"
     Channel.open(channel, "server").close()
 
@@ -241,8 +243,8 @@ def test_a_server_is_killed_again_and_again(tmp_path: Path, delivery: str) -> No
         kills = 0
         server = python(SERVER, channel, done, delivery)
         while not all(one.done() for one in working):
-            time.sleep(chance.uniform(0.05, 0.3))
-            if kills < 5:
+            time.sleep(chance.uniform(0.05, 0.2))
+            if kills < calls // 15:
                 server.kill()
                 server.communicate()
                 kills += 1
@@ -254,7 +256,7 @@ def test_a_server_is_killed_again_and_again(tmp_path: Path, delivery: str) -> No
     for line in done.read_text().splitlines():
         n, key = line.split()
         times.setdefault(int(n), []).append(key)
-    assert kills >= 2
+    assert kills >= 1
     assert all(len(set(keys)) == 1 for keys in times.values())  # a call keeps its key
     assert {n for n, what in told.items() if what == "done"} <= times.keys()
     if delivery == "at-least-once":
@@ -471,6 +473,121 @@ def test_a_server_on_a_loop_is_killed_with_many_under_way(tmp_path: Path) -> Non
         else:
             assert {type(problem) for problem in found[1::2]} == {ServerDied}
             assert set(counts[1::2]) <= {0, 1}  # begun for the log, killed before the handler ran
+
+
+def test_one_that_was_begun_long_ago_is_told_that_it_is_lost(tmp_path: Path) -> None:
+    """However many others of its client were done meanwhile."""
+    code = """
+        import asyncio
+        async def handler(request):
+            if request.payload == b"0":
+                await asyncio.sleep(3600)
+            return b""
+        server = Channel.open(sys.argv[1], "server", delivery="at-most-once")
+        asyncio.run(server.serve_async(handler, concurrency=8))
+        """
+
+    async def main() -> None:
+        with Channel.open(tmp_path, "client", segment_size=1 << 16) as client:
+            with python(code, tmp_path) as first:
+                held = asyncio.create_task(client.call_async(b"0", timeout=PATIENCE))
+                await asyncio.gather(*(client.call_async(bytes(500), timeout=PATIENCE) for _ in range(1000)))
+                first.kill()
+            with Channel.open(tmp_path, "server", delivery="at-most-once") as server:
+                serving = asyncio.create_task(server.serve_async(answer))
+                with pytest.raises(ServerDied):
+                    await held
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+
+    async def answer(request: Request) -> bytes:
+        return b""
+
+    asyncio.run(main())
+
+
+def test_a_reply_that_cannot_be_stored_has_its_client_served_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_server, "AGAIN_SECONDS", 0.02)
+    whole = _server._Pair.end_async
+    failures = [c.Poisoned("a stand-in for a failed sync")]
+
+    async def fails_once(pair: Any, *arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await whole(pair, *arguments)
+
+    monkeypatch.setattr(_server._Pair, "end_async", fails_once)
+
+    async def handler(request: Request) -> bytes:
+        if request.payload == b"cancel":
+            asyncio.current_task().get_loop().call_soon(inner[0].cancel)  # type: ignore[union-attr]
+            await inner[0]
+        return b"ok"
+
+    async def main() -> None:
+        inner.append(asyncio.create_task(asyncio.sleep(3600)))
+        with Channel.open(tmp_path, "server") as server, Channel.open(tmp_path, "client") as client:
+            serving = asyncio.create_task(server.serve_async(handler))
+            assert await client.call_async(b"1", timeout=PATIENCE) == b"ok"
+            if sys.version_info >= (3, 11):
+                with pytest.raises(RemoteError, match="CancelledError"):
+                    await client.call_async(b"cancel", timeout=PATIENCE)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    inner: list[Any] = []
+    asyncio.run(main())
+
+
+def test_a_handler_that_exits_is_answered(tmp_path: Path) -> None:
+    with served(tmp_path, lambda request: sys.exit("no")), Channel.open(tmp_path, "client") as client:
+        with pytest.raises(RemoteError, match="SystemExit: no"):
+            client.call(b"", timeout=PATIENCE)
+        for odd in (1e300, float("inf")):
+            with pytest.raises(RemoteError):
+                client.call(b"", timeout=odd)
+        with pytest.raises(c.InvalidArgument, match="nan"):
+            client.call(b"", timeout=float("nan"))
+
+
+def test_a_damaged_reply_is_told_to_who_waits(tmp_path: Path) -> None:
+    """Whose it was cannot be known. So many damaged requests in a row that no recursion would pass them."""
+    place = tmp_path / "clients" / "one"
+    place.mkdir(parents=True)
+    with Queue.open_publisher(place / "requests", segment_size=1 << 20) as writer:
+        writer.append_many([b"damaged" + bytes(33)] * 1200)
+    with Queue.open_publisher(place / "replies", segment_size=1 << 20):
+        pass
+    with Channel.open(tmp_path, "client", name="one") as client:
+        file = segment(place / "requests")
+        patch(file, 8192, file.read_bytes()[8192 : 8192 + 1200 * 96].replace(b"damaged", b"DAMAGED"))
+        with served(tmp_path, lambda request: request.payload):
+            assert client.call(b"good", timeout=PATIENCE) == b"good"
+        with Queue.open_publisher(place / "replies", create=False) as writer:
+            writer.append(b"damaged" + bytes(33))
+            file = segment(place / "replies")
+            patch(file, file.read_bytes().find(b"damaged"), b"DAMAGED")
+        with pytest.raises(c.Corrupt):
+            client.call(b"waits", timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once"])
+def test_after_a_loss_of_power(tmp_path: Path, delivery: str) -> None:
+    """Requests and replies that never reached the disk are gone, from under their readers: both ends go on."""
+    with served(tmp_path, lambda request: b"old", delivery=delivery):
+        with Channel.open(tmp_path, "client", name="one") as client:
+            for _ in range(10):
+                client.call(b"x" * 7)  # 31 and 19 bytes
+    for name in ("requests", "replies"):
+        queue = tmp_path / "clients" / "one" / name
+        lose_power(queue, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", c.RecoveryWarning)
+        with Channel.open(tmp_path, "client", name="one") as client:
+            with served(tmp_path, lambda request: b"new", delivery=delivery):
+                assert client.call(b"y", timeout=PATIENCE) == b"new"
 
 
 def test_outcomes_are_what_the_format_says() -> None:

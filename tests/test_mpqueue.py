@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pytest
 import chronicle_ffi as c
 from chronicle_ffi.mpqueue import SHARED, Empty, Full, JoinableQueue, Queue
 from tests.children import in_child
+from tests.damage import lose_power, patch, segment
 
 PATIENCE = 30.0
 
@@ -81,7 +83,7 @@ def work(tasks: Any, results: Any) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_each_item_goes_to_one_of_many(tmp_path: Path, method: str) -> None:
-    items, workers = 2000, 3
+    items, workers = 500, 2
     tasks = JoinableQueue()
     context: Any = multiprocessing.get_context(method)
     processes = [context.Process(target=work, args=(tasks, tmp_path / str(i))) for i in range(workers)]
@@ -215,11 +217,11 @@ def test_killed_while_they_get(tmp_path: Path) -> None:
             print(q.get(), flush=True)
         """
     one = Queue(path=tmp_path / "q")
-    items = 3000
+    items = 1500
     for n in range(items):
         one.put(n)
     found: list[int] = []
-    kills = 6
+    kills = 3
     for _ in range(kills):
         command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "q")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -253,6 +255,115 @@ def test_ctrl_c_ends_a_get(tmp_path: Path) -> None:
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "1\n"
+
+
+def test_killed_while_it_puts(tmp_path: Path) -> None:
+    """What `put` returned for is there, once and in order, and the next one puts on; with `maxsize`, so with a lock."""
+    code = """
+        import sys
+        from chronicle_ffi.mpqueue import Queue
+        q = Queue(1000000, path=sys.argv[1])
+        begin = q.qsize()
+        print(begin, flush=True)
+        for n in range(begin, 1000000):
+            q.put(n)
+            print(n + 1, flush=True)
+        """
+    one = Queue(path=tmp_path / "q")
+    for _ in range(3):
+        command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "q")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(50)]
+            process.kill()
+            lines += process.stdout.read().splitlines(keepends=True)
+            told = int([line for line in lines if line.endswith("\n")][-1])
+        assert told <= one.qsize() <= told + 1
+    found = [one.get() for _ in range(one.qsize())]
+    assert found == list(range(len(found)))
+    one.close()
+
+
+def test_after_a_loss_of_power(tmp_path: Path) -> None:
+    """Items were handed out that never reached the disk. What is put in their place is not lost."""
+    one = JoinableQueue(path=tmp_path / "q")
+    for n in range(10):
+        one.put(n)
+        assert one.get() == n
+        one.task_done()
+    one.close()
+    lose_power(tmp_path / "q" / "items", 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", c.RecoveryWarning)
+        again = JoinableQueue(path=tmp_path / "q")
+        for n in range(20, 28):
+            again.put(n)
+        assert [again.get(timeout=PATIENCE) for _ in range(8)] == list(range(20, 28))
+        assert again.empty()
+        for _ in range(8):
+            again.task_done()
+        with pytest.raises(ValueError, match="task_done"):
+            again.task_done()
+        again.join()
+        again.close()
+    for lost in (bytes(24), b""):  # as the file may be after another one
+        (tmp_path / "q" / "state").write_bytes(lost)
+        third = Queue(path=tmp_path / "q")
+        assert third.qsize() == 13
+        assert third.get() == 0
+        third.close()
+
+
+def test_a_damaged_item_is_told_once(tmp_path: Path) -> None:
+    one = Queue(path=tmp_path / "q")
+    for n in range(3):
+        one.put(n)
+    patch(segment(tmp_path / "q" / "items"), 8192 + 64 + 34, b"?")
+    assert one.get() == 0
+    with pytest.raises(c.Corrupt):
+        one.get()
+    assert one.get() == 2
+    assert one.empty()
+    one.close()
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    """`put` says so, `get` goes on, and so does `put` when there is room."""
+    one = Queue(path=small_disk / "q", segment_size=1 << 16)
+    one.put("first")
+    ballast = small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError):
+        while True:
+            file.write(bytes(4096))
+    put = 0
+    with pytest.raises(c.NoSpace):
+        while True:
+            one.put(bytes(10_000))
+            put += 1
+    assert one.get() == "first"
+    ballast.unlink()
+    one.put("last")
+    assert [one.get() for _ in range(put + 1)][-1] == "last"
+    one.close()
+
+
+def test_a_put_that_waits_when_it_is_closed(tmp_path: Path) -> None:
+    one = Queue(1, path=tmp_path / "q")
+    one.put(1)
+    with ThreadPoolExecutor(1) as pool:
+        putting = pool.submit(one.put, 2)
+        time.sleep(0.02)
+        one.close()
+        with pytest.raises(ValueError, match="is closed"):
+            putting.result(PATIENCE)
+    assert not [fd for fd in os.listdir("/proc/self/fd") if str(tmp_path) in link_of(fd)]
+
+
+def link_of(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
 
 
 def test_full_and_empty_are_those_of_the_standard_library() -> None:

@@ -90,7 +90,20 @@ def test_pickles_and_tracebacks_name_public_modules() -> None:
     """What can be pickled or raised; the others lead into C, and cannot."""
     kinds = [kind for kind in map(vars(chronicle_ffi).get, chronicle_ffi.__all__) if isinstance(kind, type)]
     inside = {kind.__name__ for kind in kinds if kind.__module__ not in ("chronicle_ffi.errors", "chronicle_ffi.model")}
-    assert inside == {*("Batch", "LockedWriter", "Merge", "MergedBatch", "Queue", "QueueReader", "QueueWriter", "Scan")}
+    assert inside == {
+        *(
+            "Batch",
+            "Group",
+            "LockedWriter",
+            "Merge",
+            "MergedBatch",
+            "Queue",
+            "QueueReader",
+            "QueueWriter",
+            "Scan",
+            "Stage",
+        )
+    }
 
 
 def test_all_is_sorted_and_complete() -> None:

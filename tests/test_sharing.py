@@ -53,7 +53,7 @@ def read_all(reader: c.QueueReader) -> None:
 
 def test_threads_append_each_in_its_order(queue: Path) -> None:
     """Small segments: rolls and preparing happen, which give up the interpreter's lock in the middle."""
-    threads, each = 8, 3000
+    threads, each = 8, 1500
 
     def work(number: int) -> list[int]:
         return [locked.append(b"%d %d" % (number, i) + bytes(i % 200), type_id=number) for i in range(each)]
@@ -85,7 +85,7 @@ def test_every_call_takes_the_lock(queue: Path) -> None:
     kinds = 6
 
     def work(locked: LockedWriter, kind: int) -> None:
-        for _ in range(40):
+        for _ in range(12):
             ways: list[Callable[[], tuple[int, int]]] = [
                 lambda: locked.append_many([b"0"] * 300, 0),
                 lambda: locked.append_array(numpy.full(300, ord("1"), "u1"), 1, row_bytes=1),

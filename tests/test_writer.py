@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import enum
 import gc
 import pickle
 import threading
@@ -23,6 +24,19 @@ SEGMENT = 1 << 16
 def payloads(path: Path) -> list[bytes]:
     with Queue.open_subscriber(path) as reader:
         return [message.payload for message in reader]
+
+
+def test_numbers_of_an_enum_take_the_short_way(queue: Path) -> None:
+    class Kind(enum.IntEnum):
+        BID = 7
+
+    with Queue.open_publisher(queue) as writer:
+        writer.append(b"prepares pages")
+        assert writer._try_append(b"x", Kind.BID, None, Kind.BID) == 1
+    with Queue.open_subscriber(queue, start=1) as reader:
+        message = reader.next()
+        assert message is not None
+        assert (message.type_id, message.flags) == (7, 7)
 
 
 def test_append_returns_dense_seqs_and_keeps_everything(queue: Path) -> None:

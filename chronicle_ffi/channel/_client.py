@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
 
 COMMIT_EVERY: Final = 256  # replies: how often they are given free to be deleted
+LONGEST_SECONDS: Final = 1e10
+DEADLINE_MAX: Final = (1 << 64) - 1
 NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
@@ -112,7 +114,7 @@ class Client:
         self._waiting[key] = future
         try:
             await self._requests.append_async(b"".join((head, payload)), type_id)
-            if self._pump is None or self._pump.done():
+            if self._pump is None or self._pump.done() or self._pump.get_loop() is not loop:
                 self._pump = loop.create_task(self._deliver_all())
             await asyncio.wait([future], timeout=None if deadline is None else max(deadline - loop.time(), 0))
             if not future.done():
@@ -131,15 +133,19 @@ class Client:
 
     def _head(self, timeout: float | None) -> bytes:
         self._number += 1
-        deadline_ns = 0 if timeout is None else time.time_ns() + int(max(timeout, 0) * 1e9)
+        deadline_ns = 0
+        if timeout is not None:
+            if timeout != timeout:
+                raise InvalidArgument("timeout is nan; it is in seconds, or None")
+            deadline_ns = min(time.time_ns() + int(min(max(timeout, 0), LONGEST_SECONDS) * 1e9), DEADLINE_MAX)
         return HEAD.pack(self._session, self._number, deadline_ns)
 
     def _next_reply(self) -> Message | None:
         try:
             message = self._replies.next()
-        except Corrupt:  # whose it was cannot be known: that call times out
+        except Corrupt:  # whose it was cannot be known: all that wait are told
             self._replies.skip_damaged()
-            return self._next_reply()
+            raise
         if message is not None:
             self._since_commit += 1
             if self._since_commit == COMMIT_EVERY:

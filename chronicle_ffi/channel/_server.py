@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import math
 import os
 import shutil
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -48,7 +51,8 @@ LOOK_SECONDS: Final = 0.02  # how often new clients are looked for
 AWAY_SECONDS: Final = 0.25  # how often a silent client is looked at: has it gone?
 TEXT_MAX: Final = 8192  # bytes of what an exception says: fits any segment
 AGAIN_SECONDS: Final = 1.0  # after a client's queues failed
-BACK: Final = 256  # how far behind the committed request one may be that was begun: most tasks of a client at a time
+FINISHED_EVERY: Final = 64  # requests: how often it is written down up to which one all are answered
+OPENING_SECONDS: Final = 60.0  # how long a client may be at making its queues
 
 log = logging.getLogger("chronicle_ffi.channel")
 
@@ -78,9 +82,10 @@ class Server:
         self._options: dict[str, Any] = {"durability": durability, "mode": mode}
         (self.path / "clients").mkdir(parents=True, exist_ok=True)
         self._alone = Queue.open_publisher(self.path / "server", segment_size=1 << 16, keeper=False, wait=wait)
-        self._stopping = threading.Event()
+        self._stopping = False  # no lock around it: `stop` may interrupt whoever looks at it
         self._known: set[str] = set()
         self._not_before: dict[str, float] = {}
+        self._is_short = False  # of descriptors
 
     # ---------------------------------------------------------------------------------------- serving
 
@@ -94,29 +99,33 @@ class Server:
         threads: list[threading.Thread] = []
         self._begin()
         try:
-            while not self._stopping.is_set():
+            while not self._stopping:
                 for name in self._newcomers():
                     thread = threading.Thread(target=self._attend, args=(name, handler), name=f"channel-{name}")
-                    thread.start()
+                    try:
+                        thread.start()
+                    except RuntimeError as limit:
+                        log.error("client %s is not served for now: %s", name, limit)
+                        self._leave(name, AGAIN_SECONDS)
+                        continue
                     threads = [*(other for other in threads if other.is_alive()), thread]
-                self._stopping.wait(LOOK_SECONDS)
+                time.sleep(LOOK_SECONDS)
         finally:
-            self._stopping.set()
+            self._stopping = True
             for thread in threads:
                 thread.join()
 
     async def serve_async(self, handler: Callable[[Request], Awaitable[Buffer]], *, concurrency: int = 64) -> None:
         """`serve` on the running event loop, until `stop`, or the task is cancelled: then so are handlers.
 
-        Up to ``concurrency`` requests of each client are under way at a time, at most 256; replies come as they are
-        ready.
+        Up to ``concurrency`` requests of each client are under way at a time; replies come as they are ready.
         """
-        if not 1 <= concurrency <= BACK:
-            raise InvalidArgument(f"concurrency is {concurrency}: it can be 1 to {BACK}")
+        if concurrency < 1:
+            raise InvalidArgument(f"concurrency is {concurrency}: it can be 1 or more")
         tasks: set[asyncio.Task[None]] = set()
         self._begin()
         try:
-            while not self._stopping.is_set():
+            while not self._stopping:
                 for name in self._newcomers():
                     task = asyncio.create_task(self._attend_async(name, handler, concurrency))
                     tasks.add(task)
@@ -129,7 +138,7 @@ class Server:
 
     def stop(self) -> None:
         """End `serve`, for good: one that begins later ends at once. From any thread, or a signal handler."""
-        self._stopping.set()
+        self._stopping = True
 
     def _begin(self) -> None:
         self._alone.cleanup()  # raises ClosedHandle, ForkedHandle
@@ -137,7 +146,16 @@ class Server:
     def _newcomers(self) -> list[str]:
         now = time.monotonic()
         found = []
-        names = os.listdir(self.path / "clients")
+        try:
+            names = os.listdir(self.path / "clients")
+        except OSError as problem:
+            if problem.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            if not self._is_short:
+                log.error("no new clients are served for now: %s", problem)
+            self._is_short = True
+            return []
+        self._is_short = False
         if len(self._not_before) > len(names):  # some have gone
             self._not_before = {name: self._not_before[name] for name in names if name in self._not_before}
         for name in names:
@@ -147,10 +165,15 @@ class Server:
         return found
 
     def _opened(self, name: str) -> _Pair | None:
+        place = self.path / "clients" / name
         try:
-            return _Pair(self.path / "clients" / name, self._once, self._options)
-        except (QueueNotFound, WriterAlreadyActive, ReaderAlreadyActive, NotADirectoryError):
-            self._leave(name, LOOK_SECONDS)  # its client is at it
+            return _Pair(place, self._once, self._options)
+        except (QueueNotFound, WriterAlreadyActive, ReaderAlreadyActive, NotADirectoryError) as problem:
+            # Its client is at it, if it is not dead.
+            age = _age(place)
+            if age > OPENING_SECONDS and isinstance(problem, QueueNotFound) and _has_died_opening(place):
+                shutil.rmtree(place, ignore_errors=True)
+            self._leave(name, LOOK_SECONDS if abs(age) < AGAIN_SECONDS else AGAIN_SECONDS)
         except ChronicleError:
             log.exception("the queues of client %s cannot be opened", name)
             self._leave(name, AGAIN_SECONDS)
@@ -166,12 +189,12 @@ class Server:
         if pair is None:
             return
         try:
-            while not self._stopping.is_set():
+            while not self._stopping:
                 message = pair.next()
                 if message is not None:
                     request = pair.begin(message)
                     if request is not None:
-                        pair.end(message.seq, request.key, *_done(handler, request), self._stopping)
+                        pair.end(message.seq, request.key, *_done(handler, request), lambda: self._stopping)
                 elif not pair.requests.wait(AWAY_SECONDS) and pair.has_gone():
                     break
         except Exception:
@@ -186,17 +209,22 @@ class Server:
             return
         room = asyncio.Semaphore(concurrency)
         tasks: set[asyncio.Task[None]] = set()
+        failed: list[Exception] = []
 
         async def answer(seq: int, request: Request) -> None:
             try:
                 await pair.end_async(seq, request.key, *await _done_async(handler, request))
+            except Exception as problem:  # the log's, not the handler's
+                failed.append(problem)
             finally:
                 room.release()
 
         try:
             while True:
                 await room.acquire()
-                while (message := pair.next()) is None:
+                while (message := None if failed else pair.next()) is None:
+                    if failed:
+                        raise failed[0]
                     if not await pair.requests.wait_async(AWAY_SECONDS) and not tasks and pair.has_gone():
                         return
                 request = pair.begin(message)
@@ -219,7 +247,7 @@ class Server:
 
     def close(self) -> None:
         """Let another process serve. Not while `serve` is under way: `stop` it first."""
-        self._stopping.set()
+        self._stopping = True
         self._alone.close()
 
     def __enter__(self) -> Self:
@@ -239,24 +267,28 @@ class _Pair:
         self._place = place
         self._name = place.name
         self._once = once
-        self.requests = _requests_of(place / "requests")
-        try:
-            self.replies = Queue.open_publisher(place / "replies", create=False, retention=Retention(), **options)
-        except BaseException:
-            self.requests.close()
-            raise
         self._unfinished: dict[int, None] = {}  # seqs, lowest first
-        try:
+        self._since_finished = 0
+        with ExitStack() as opened:
+            self.requests = opened.enter_context(_requests_of(place / "requests", "server"))
+            self.replies = opened.enter_context(
+                Queue.open_publisher(place / "replies", create=False, retention=Retention(), **options)
+            )
+            # Of requests that may not be begun twice: behind it all are answered. It keeps those in front, too.
+            self._finished = opened.enter_context(_requests_of(place / "requests", "finished")) if once else None
             self._answered = self._look_back()
-        except BaseException:
-            self.close()
-            raise
+            opened.pop_all()
 
     def _look_back(self) -> set[bytes]:
         """What an earlier server has answered and not committed. What it had begun, and nobody may again, is LOST."""
         position = self.requests.position
         begun, coming = [], set()
-        start = max(position - BACK, 0) if self._once else position
+        start = position
+        if self._finished is None:
+            with suppress(QueueNotFound):  # one that nobody moves any more would keep all
+                Queue.remove_reader(self._place / "requests", "finished")
+        elif self._finished.committed is not None:
+            start = min(self._finished.position, position)
         with Queue.open_subscriber(self._place / "requests", on_gap="oldest") as reader:
             reader.seek(start)
             for message in records(reader):
@@ -271,15 +303,16 @@ class _Pair:
         for key in begun:
             if key not in answered and len(key) == KEY_BYTES:
                 self.replies.append(key, flags=LOST)
+        self._write_down_finished()
         return coming & answered
 
     def next(self) -> Message | None:
-        try:
-            return self.requests.next()
-        except Corrupt as damage:  # whose call it was cannot be known: it times out
-            log.error("a request cannot be read: %s", damage)
-            self.requests.skip_damaged()
-            return self.next()
+        while True:
+            try:
+                return self.requests.next()
+            except Corrupt as damage:  # whose call it was cannot be known: it times out
+                log.error("a request cannot be read: %s", damage)
+                self.requests.skip_damaged()
 
     def begin(self, message: Message) -> Request | None:
         """None if there is nothing to do."""
@@ -298,7 +331,7 @@ class _Pair:
         self._finish(message.seq)
         return None
 
-    def end(self, seq: int, key: bytes, body: Any, outcome: int, stopping: threading.Event) -> None:
+    def end(self, seq: int, key: bytes, body: Any, outcome: int, is_stopping: Callable[[], bool]) -> None:
         """Answer. On a full disk: wait for room, and when it is to stop, leave it to the next server."""
         while True:
             try:
@@ -308,8 +341,9 @@ class _Pair:
                 body, outcome = _text(problem), FAILED
             except NoSpace as problem:
                 log.error("a reply waits for room on the disk: %s", problem)
-                if stopping.wait(AGAIN_SECONDS / 10):
+                if is_stopping():
                     return
+                time.sleep(AGAIN_SECONDS / 10)
         self._finish(seq)
 
     async def end_async(self, seq: int, key: bytes, body: Any, outcome: int) -> None:
@@ -328,11 +362,19 @@ class _Pair:
         unfinished = self._unfinished
         del unfinished[seq]
         if self._once:
-            return
-        if unfinished:
+            self._since_finished += 1
+            if self._since_finished >= FINISHED_EVERY:
+                self._write_down_finished()
+        elif unfinished:
             self.requests.commit(next(iter(unfinished)))
         else:
             self.requests.commit()
+
+    def _write_down_finished(self) -> None:
+        self._since_finished = 0
+        if self._finished is not None:
+            self._finished.seek(next(iter(self._unfinished), self.requests.position))
+            self._finished.commit()
 
     def has_gone(self) -> bool:
         """A client that does not come back, with nothing left to do: its queues are removed."""
@@ -344,6 +386,8 @@ class _Pair:
 
     def close(self) -> None:
         self.requests.close()
+        if self._finished is not None:
+            self._finished.close()
         try:
             self.replies.close()
         except ConcurrentUse:
@@ -352,12 +396,28 @@ class _Pair:
             log.exception("the replies to %s could not be closed properly", self._name)
 
 
-def _requests_of(path: Path) -> QueueReader:
+def _requests_of(path: Path, name: str) -> QueueReader:
     try:
-        return Queue.open_subscriber(path, "server", on_gap="oldest")
+        return Queue.open_subscriber(path, name, on_gap="oldest")
     except HistoryRewritten as problem:
         log.warning("requests were undone by a loss of power: %s", problem)
-        return Queue.open_subscriber(path, "server", on_gap="oldest", start=problem.next_seq or 0)
+        return Queue.open_subscriber(path, name, on_gap="oldest", start=problem.next_seq or 0)
+
+
+def _age(place: Path) -> float:
+    """Seconds since something was made or removed there; endless if it is not there."""
+    try:
+        return time.time() - place.stat().st_mtime
+    except OSError:
+        return math.inf
+
+
+def _has_died_opening(place: Path) -> bool:
+    """A client that does not come back, and has not made all of its queues."""
+    try:
+        return place.name.startswith(TEMPORARY) and not Queue.info(place / "requests").writer_alive
+    except QueueNotFound:
+        return True
 
 
 def _done(handler: Callable[[Request], Buffer], request: Request) -> tuple[Any, int]:
@@ -365,7 +425,7 @@ def _done(handler: Callable[[Request], Buffer], request: Request) -> tuple[Any, 
         return b"", EXPIRED
     try:
         return _answer(handler(request))
-    except Exception as problem:
+    except BaseException as problem:  # SystemExit too: it would end this client's thread, and be raised again and again
         return _failed(request, problem)
 
 
@@ -374,8 +434,18 @@ async def _done_async(handler: Callable[[Request], Awaitable[Buffer]], request: 
         return b"", EXPIRED
     try:
         return _answer(await handler(request))
+    except asyncio.CancelledError as problem:
+        if _is_cancelled():
+            raise
+        return _failed(request, problem)  # the handler's own: of a task that it awaited
     except Exception as problem:
         return _failed(request, problem)
+
+
+def _is_cancelled() -> bool:
+    """Whether this task is, and not only what it awaited. Python 3.10 does not tell."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is None or cancelling() > 0
 
 
 def _is_late(request: Request) -> bool:
@@ -388,10 +458,10 @@ def _answer(found: Any) -> tuple[Any, int]:
     return found, DONE
 
 
-def _failed(request: Request, problem: Exception) -> tuple[Any, int]:
+def _failed(request: Request, problem: BaseException) -> tuple[Any, int]:
     log.error("the handler of a request of client %s raised", request.client, exc_info=problem)
     return _text(problem), FAILED
 
 
-def _text(problem: Exception) -> bytes:
+def _text(problem: BaseException) -> bytes:
     return f"{type(problem).__name__}: {problem}".encode("utf-8", "backslashreplace")[:TEXT_MAX]
