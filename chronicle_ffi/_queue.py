@@ -174,11 +174,10 @@ class Queue(ManyQueues, Groups):
             limits.automatic = 1
             options.retention = limits
         check_schemas(schema)  # before anything is there
-        wait_seconds = backpressure_seconds(backpressure)
         where = path_bytes(path)
         writer = QueueWriter(
             _arguments.path(path),
-            wait_seconds,
+            backpressure_seconds(backpressure),
             has_keeper=bool(keeper),
             append_may_wait=shared or durability in ("batch", "always"),
             cleanup_may_wait=shared or durability != "none",

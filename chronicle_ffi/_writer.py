@@ -14,14 +14,14 @@ from weakref import ReferenceType, ref
 
 from chronicle_ffi import _fast, _sources
 from chronicle_ffi._arguments import FLAGS_MAX, TYPE_ID_MAX, number, time_ns
-from chronicle_ffi._binding import EFULL, EINTR, NOW, SLICE_NS, check, error, ffi, lib, new_struct, optional_seq
+from chronicle_ffi._binding import EFULL, EINTR, NOW, SLICE_NS, check, error, ffi, lib
 from chronicle_ffi._fast import Appender, Claim
-from chronicle_ffi._handle import Handle
 from chronicle_ffi._locked import Inside, LockedWriter
 from chronicle_ffi._sources import Columns, Runs, buffer_of
-from chronicle_ffi._structs import CLEANUP_FATES, cleanup_report, fields_of
+from chronicle_ffi._structs import CLEANUP_FATES, cleanup_report
+from chronicle_ffi._written import Written
 from chronicle_ffi.errors import ChronicleError, PayloadTooLarge, QueueFull, SchemaError, TimedOut
-from chronicle_ffi.model import CleanupReport, Recovery, WriterStats
+from chronicle_ffi.model import CleanupReport
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _making_locked = threading.RLock()
 
 
-class QueueWriter(Handle, Appender):
+class QueueWriter(Written, Appender):
     """The one process that appends to a queue. Made by `Queue.open_publisher`.
 
     A writer belongs to one thread at a time (another one meets `ConcurrentUse`; `locked` is for many) and to the
@@ -551,61 +551,6 @@ class QueueWriter(Handle, Appender):
         """
         capacity = CLEANUP_FATES if explain else 0
         return cleanup_report(lambda out, fates, n: lib.chron_writer_cleanup(self._handle, out, fates, n), capacity)
-
-    # ---------------------------------------------------------------------------------------- state
-
-    @property
-    def next_seq(self) -> int:
-        """The seq that the next append will return.
-
-        >>> writer.append_many([b"one", b"two"])
-        (0, 2)
-        >>> writer.next_seq
-        2
-        """
-        self._check_open()
-        seq: int = lib.chron_writer_next_seq(self._handle)
-        return seq
-
-    @property
-    def durable_seq(self) -> int:
-        """The last seq that survives a loss of power; -1 if there is none.
-
-        >>> seq = writer.append(b"one")
-        >>> writer.durable_seq
-        -1
-        """
-        self._check_open()
-        seq = optional_seq(lib.chron_writer_durable_seq(self._handle))
-        return -1 if seq is None else seq
-
-    @property
-    def recovery(self) -> Recovery:
-        """What was found when this writer opened the queue.
-
-        >>> writer.recovery.clean
-        True
-        """
-        self._check_open()
-        out = new_struct("chron_recovery")
-        check(lib.chron_writer_recovery_get(self._handle, out))
-        return fields_of(Recovery, out)
-
-    def stats(self) -> WriterStats:
-        """Counters since the writer was opened.
-
-        >>> seq = writer.append(b"one")
-        >>> writer.stats().records
-        1
-        """
-        self._check_open()
-        out = new_struct("chron_writer_stats")
-        check(lib.chron_writer_stats_get(self._handle, out))
-        return fields_of(WriterStats, out)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            check(lib.chron_writer_abort(self._handle))  # answers "closed", in its own words
 
 
 def _options(type_id: SupportsIndex, timestamp_ns: Time | None, flags: SupportsIndex) -> tuple[int, int, int]:

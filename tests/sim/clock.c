@@ -120,17 +120,6 @@ int chron__process_state(int64_t pid)
     return 0;
 }
 
-int chron__futex_wake_one(void *word)
-{
-    return chron__futex_wake_all(word);
-}
-
-int chron__process_state(int64_t pid)
-{
-    (void)pid;
-    return 0;
-}
-
 uint64_t chron__memory_bytes(void)
 {
     return (uint64_t)1 << 32;

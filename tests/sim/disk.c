@@ -716,29 +716,6 @@ static int hold(const chron__io *io, int fd, int other, chron__lock *out)
     return -ENOTSUP;
 }
 
-/* No process dies here while others go on: shared writers are not simulated. */
-static int lock_byte(const chron__io *io, int fd, uint64_t byte, int kind)
-{
-    (void)io;
-    (void)fd;
-    (void)byte;
-    (void)kind;
-    return -ENOTSUP;
-}
-
-static int byte_held(const chron__io *io, int fd, uint64_t byte)
-{
-    return lock_byte(io, fd, byte, CHRON__BYTE_OURS);
-}
-
-static int hold(const chron__io *io, int fd, int other, chron__lock *out)
-{
-    (void)other;
-    (void)out;
-    close_file(io, fd);
-    return -ENOTSUP;
-}
-
 const chron__io chron__io_posix = {
     .open_dir = open_dir,
     .make_dir = make_dir,

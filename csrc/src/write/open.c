@@ -80,7 +80,8 @@ static int check_options(chron_writer_options *o)
     if (o->flags & ~known)
         return chron__fail(CHRON_EINVAL, "unknown flags 0x%x", (unsigned)(o->flags & ~known));
     if ((o->flags & CHRON_SHARED) && (o->flags & CHRON_REUSE))
-        return chron__fail(CHRON_EINVAL, "several writers do not use segments again: leave out CHRON_REUSE, or CHRON_SHARED");
+        return chron__fail(CHRON_EINVAL,
+                           "several writers do not use segments again: leave out CHRON_REUSE, or CHRON_SHARED");
     if ((o->flags & CHRON_TORN_CUT) && (o->flags & CHRON_TORN_SKIP))
         return chron__fail(CHRON_EINVAL, "what may be torn is either cut off or skipped: not both");
     if (o->segment_size == 0)
