@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from tests.kill import fork
 SEGMENT = 1 << 20
 SEGMENTS_MAX = 2  # files that retention leaves
 KEPT_MAX = 200
+OLD_SHARE = 0.05
+OLD_MAX = 20
 BLOCK = 300  # records of one length come in blocks, so that arrays of them are possible
 ROW_BYTES = 48
 MEMORY_GROWTH_MAX = 48 << 20
@@ -114,6 +117,7 @@ class Reader:
         self.dice = random.Random(seed)
         self.shapes = shapes()
         self.kept: list[Kept] = []
+        self.old: deque[Kept] = deque()  # so long that their segments are deleted meanwhile
         self.lock = threading.Lock()
         self.made = dict.fromkeys(self.shapes, 0)
         self.checked = self.gaps = self.outlived_max = self.first_memory = 0
@@ -127,7 +131,10 @@ class Reader:
         made = Kept(segment, part.seq[0], len(part), self.shapes[shape](part))
         self.made[shape] += 1
         with self.lock:
-            self.kept.append(made)
+            (self.old if self.dice.random() < OLD_SHARE else self.kept).append(made)
+            gone = self.old.popleft() if len(self.old) > OLD_MAX else None
+        if gone is not None:
+            self.checked += gone.check()
 
     def drop_one(self, dice: random.Random) -> None:
         with self.lock:
@@ -150,7 +157,7 @@ class Reader:
     def look(self) -> None:
         """Mappings, descriptors, memory, of this process."""
         with self.lock:
-            kept = len({one.segment for one in self.kept})
+            kept = len({one.segment for one in (*self.kept, *self.old)})
         lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if f"{self.path}/" in line]
         segments = [line for line in lines if ".seg" in line or "spare.tmp" in line]  # given up, and not reused
         self.outlived_max = max(self.outlived_max, sum("(deleted)" in line for line in segments))
@@ -188,6 +195,8 @@ class Reader:
             raise failure
         while self.kept:  # the reader is closed, the writer gone
             self.drop_one(self.dice)
+        while self.old:
+            self.checked += self.old.popleft().check()
         del batch
         gc.collect()
         left = [line for line in Path("/proc/self/maps").read_text().splitlines() if f"{self.path}/" in line]

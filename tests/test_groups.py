@@ -269,13 +269,14 @@ def test_jobs_that_retention_deleted(queue: Path) -> None:
     Queue.open_group(queue, "w").close()
     with Queue.open_publisher(queue, retention=Retention(max_segments=2)) as writer:
         writer.append_many([bytes(1000)] * 300)
-        report = writer.cleanup()
-    assert report.oldest_seq > 10
+        writer.cleanup()
+    oldest = Queue.info(queue).oldest_seq  # the keeper may have deleted more since
+    assert oldest > 10
     with Queue.open_group(queue, "w") as group, pytest.raises(SegmentGone):
         group.take()
     with Queue.open_group(queue, "w", on_gap="oldest") as group:
-        assert list(taken(group)) == list(range(report.oldest_seq, 310))
-        assert group.stats().lost == report.oldest_seq
+        assert list(taken(group)) == list(range(oldest, 310))
+        assert group.stats().lost == oldest
 
 
 def test_misuse(jobs: Path) -> None:
