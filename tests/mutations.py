@@ -1858,7 +1858,7 @@ MUTANTS += [
     ),
     Mutant(
         "an opening leaves a spare",
-        "write/open.c",
+        "write/takeover.c",
         "    (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_SPARE);",
         "    (void)0;",
         ("test_reuse",),
@@ -1869,49 +1869,6 @@ MUTANTS += [
         "        chron__oldest_store(w->q.meta.base, out->oldest_seq);\n",
         "        (void)0;\n",
         ("test_lapped",),
-    ),
-    # ----------------------------------------------------------------------------------------- turn words
-    Mutant(
-        "a dead owner's turn is taken from whoever has it then",
-        "format/turn.c",
-        "    return chron__cas_acquire32(word, seen, m->me | CHRON__TURN_WAITERS);\n}\n\n/* Has one",
-        "    return chron__store_relaxed32(word, m->me | CHRON__TURN_WAITERS), 1;\n}\n\n/* Has one",
-        ("test_turn",),
-    ),
-    Mutant(
-        "an owner that lives is robbed",
-        "format/turn.c",
-        "    return held < 0 ? held : !held;",
-        "    return held < 0 ? held : 1;",
-        ("test_turn",),
-    ),
-    Mutant(
-        "a newcomer in its slot makes a dead owner live",
-        "format/turn.c",
-        "!= incarnation_of(word))\n        return 1;\n    held",
-        "!= incarnation_of(word))\n        (void)0;\n    held",
-        ("test_turn",),
-    ),
-    Mutant(
-        "a newcomer leaves what its predecessor held",
-        "format/turn.c",
-        "    if (seen == 0 || slot_of(seen) != slot_of(m->me) || ",
-        "    if (seen == 0 || slot_of(seen) == slot_of(m->me) || ",
-        ("test_turn",),
-    ),
-    Mutant(
-        "who waits does not look whether the owner lives",
-        "format/turn.c",
-        "    if (dead <= 0)\n        return dead;",
-        "    if (dead <= 1)\n        return 0;",
-        ("test_turn",),
-    ),
-    Mutant(
-        "a slot is held by a descriptor",
-        "platform/linux_locks.c",
-        "        map = hold_by_map(fd);\n        status = map == MAP_FAILED ? -errno : 0;\n    }\n    close(fd);",
-        "        map = hold_by_map(fd);\n        status = map == MAP_FAILED ? -errno : 0;\n    }",
-        ("test_turn",),
     ),
     # ----------------------------------------------------------------------------------------- turn words
     Mutant(

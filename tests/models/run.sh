@@ -18,7 +18,8 @@ one ok  sync sync.pml -DMAXD=2 "$S" -E
 for c in FLAG NOPROVE NOPOISON_UNDER_S; do one bad sync-$c sync.pml -D$c "$S" -E; done
 one ok  group group.pml "-DMAXD=1" "$S" "-w26 -E"
 for c in NOLOOKUP ACKFIRST NOCOUNT PLAINTAKE PLAINRECLAIM FLOORFIRST; do one bad group-$c group.pml "-DMAXD=2 -D$c" "$S" "-w26 -E"; done
-for c in STATEONLY EARLYCELL; do one bad group-$c group.pml "-DMAXD=0 -D$c" "$S" "-w26 -E"; donefor c in FIRST_FIRST INTENT_LATE CLEAR_EARLY ZERO_ONLY END_FIRST NOINC TWOSTORES LEAVE_EARLY; do one bad turn-$c turn.pml "$U -DC_$c" "$S" ""; done
+for c in STATEONLY EARLYCELL; do one bad group-$c group.pml "-DMAXD=0 -D$c" "$S" "-w26 -E"; done
+for c in FIRST_FIRST INTENT_LATE CLEAR_EARLY ZERO_ONLY END_FIRST NOINC TWOSTORES LEAVE_EARLY; do one bad turn-$c turn.pml "$U -DC_$c" "$S" ""; done
 one bad turn-NOINC_NOLOOK turn.pml "$T -DC_NOINC -DC_NOLOOK" "$S" ""
 one bad turn-NOJOIN_NOREADY turn.pml "$U -DC_NOJOINLOCK -DC_NOREADY" "$S" ""
 one bad turn-SLOTNAME_PREP_EARLY turn.pml "-DNOPS=3 -DMAXD=0 -DLIVES=2 -DKEEPER -DC_SLOTNAME -DC_PREP_EARLY" "$S" ""
