@@ -2092,6 +2092,17 @@ MUTANTS += [
         ("test_shared",),
     ),
     Mutant(
+        "turn: a repair zeroes before it raises the epoch",
+        "write/mend.c",
+        "        status = raise_epoch(w);\n        if (status < 0)\n            return status;\n"
+        "        memset(seg->map.base + h->tail, 0, (size_t)(end - h->tail));\n"
+        '        CHRON__STEP("mend: zeroed");\n',
+        "        memset(seg->map.base + h->tail, 0, (size_t)(end - h->tail));\n"
+        '        CHRON__STEP("mend: zeroed");\n'
+        "        status = raise_epoch(w);\n        if (status < 0)\n            return status;\n",
+        ("test_shared",),
+    ),
+    Mutant(
         "turn: a repair keeps nothing of what was published",
         "write/mend.c",
         "        if (!chron__seg_step(seg, &walk, 0, &rec, &stop))\n            break;\n        note(",

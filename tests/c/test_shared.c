@@ -483,6 +483,24 @@ static void test_zeroing_raises_the_epoch(void)
     }
 }
 
+/* Who zeroes may die of it, and the next one finds nothing to zero: so the epoch was raised before. */
+static void test_the_epoch_is_raised_first(void)
+{
+    chron_writer *w;
+    uint64_t before;
+
+    start_log();
+    w = must_open(CHRON_DURABILITY_NONE);
+    append_some(w, 1, &going_on);
+    before = epoch_now();
+    CHECK_EQ(die_in(2, "batch: hidden", 1, 1), 1);
+    CHECK_EQ(die_in(3, "mend: zeroed", 1, 1), 1);
+    go_on(w, 0);
+    CHECK_EQ(epoch_now() - before, 1);
+    CHECK_EQ(chron_writer_close(w), 0);
+    temporary_remove(path);
+}
+
 /* Each place between two stores that several writers have was died at, here: those of test_turn.c are asked for there. */
 static void test_all_steps_were_died_at(void)
 {
@@ -632,6 +650,7 @@ int main(void)
     RUN(test_death_while_mending);
     RUN(test_death_in_a_roll);
     RUN(test_zeroing_raises_the_epoch);
+    RUN(test_the_epoch_is_raised_first);
     RUN(test_all_steps_were_died_at);
     RUN(test_many_kills);
     return 0;
