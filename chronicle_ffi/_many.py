@@ -103,7 +103,7 @@ class ManyQueues:
     def discover(
         root: Path, pattern: str = "*", *, watch: bool = True, interval: Span = "1s", depth: int = 16
     ) -> Discovery:
-        """The queues below a directory, and what becomes of them; see `Discovery`.
+        """The queues below a directory, and what becomes of them; see `chronicle_ffi.merge.Discovery`.
 
         :param pattern: of names, as of files in a shell: it has to match the queue's directory, or, if it has a slash,
             its path below `root`.
@@ -129,7 +129,7 @@ class ManyQueues:
         stop: Time | None = None,
         gap: Span | None = None,
     ) -> Replay:
-        """Records at the pace at which they came; see `Replay`.
+        """Records at the pace at which they came; see `chronicle_ffi.merge.Replay`.
 
         :param source: a queue, or a merge, which is closed at the end of the replay.
         :param speed: 2: twice as fast; inf: without waiting.

@@ -51,7 +51,7 @@ class QueueReader(Handle, Taker):
         self._bind(Message, BY_NEW, types is not None)
 
     def describe(self, schemas: Schemas) -> None:
-        """Have what it hands out know its schemas: `open_subscriber` does so, if the queue has some then.
+        """Have what it hands out know its schemas: `Queue.open_subscriber` does so, if the queue has some then.
 
         >>> from chronicle_ffi.schema import Schemas
         >>> reader.describe(Schemas("q"))  # stored since it was opened

@@ -23,7 +23,7 @@ Output = bytes | tuple[bytes, int]
 
 
 class Stage:
-    """Reads `source`, and appends what a function makes of its records to `sink`, with the position in one batch.
+    """Reads ``source``, and appends what a function makes of its records to ``sink``, with the position in one batch.
 
     So over the death of any process each record of the source has its outputs in the sink once: a stage resumes from
     the last position that the sink holds. One instance is alive at a time: the sink's writer has a lock. Over a loss of
@@ -32,7 +32,7 @@ class Stage:
 
     Readers of the sink pass over records of type 65534, which hold the position.
 
-    :param name: of the reader of `source` that makes retention wait for what is on disk in the sink, or, with
+    :param name: of the reader of ``source`` that makes retention wait for what is on disk in the sink, or, with
         durability "none", for what is in it.
     :param options: of `Queue.open_publisher` for the sink.
 
@@ -47,7 +47,7 @@ class Stage:
     [b'2', b'4', b'6']
     """
 
-    POSITION_TYPE: Final = POSITION_TYPE
+    POSITION_TYPE: Final = POSITION_TYPE  #: type_id of its own records in the sink
 
     def __init__(self, source: Path, sink: Path, name: str = "stage", **options: Any) -> None:
         self._name = name

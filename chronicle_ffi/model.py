@@ -483,7 +483,7 @@ class GroupInfo:
     1
     """
 
-    name: str
+    name: str  #: of the group
     window: int  #: how many jobs the newest that was handed out may be ahead of the floor
     keyed: bool  #: jobs of a key are handed out in order
     members: int  #: workers that have joined
@@ -494,7 +494,7 @@ class GroupInfo:
     ready: int  #: they were given back
     delayed: int  #: they were given back for later
     deading: int  #: they are on their way to the dead queue
-    done: int
+    done: int  #: they wait for the floor to pass them
     damaged: bool  #: its file cannot be read: nothing but the name is known
 
 
@@ -509,7 +509,7 @@ class HeldJob:
     [('delayed', 1)]
     """
 
-    seq: int
+    seq: int  #: of the record
     state: str  #: "ready", "running", "delayed" or "deading"
     deliveries: int  #: how often it was handed out
     pid: int | None  #: of the worker that has it, or had it last, if that is known
@@ -531,8 +531,8 @@ class GroupStats:
 
     taken: int  #: jobs that were handed out
     redelivered: int  #: of these, not for the first time
-    acked: int
-    nacked: int
+    acked: int  #: done
+    nacked: int  #: given back
     stale: int  #: receipts that were refused
     reclaimed: int  #: jobs taken from the dead, or from an expired lease
     dead: int  #: jobs that were handed over to the dead queue
@@ -553,10 +553,10 @@ class DeadLetter:
 
     dead_seq: int  #: of its history, in the dead queue
     queue: uuid.UUID  #: it comes from
-    group: str
+    group: str  #: that gave it up
     seq: int  #: of the record in that queue
-    deliveries: int
+    deliveries: int  #: how often it was handed out
     why: str  #: "deliveries" (it was handed out too often) or "rejected"
     reason: str  #: what the worker that rejected it said
-    buried_ns: int
+    buried_ns: int  #: when, nanoseconds since 1970
     message: Message | None  #: the record as it was, with its seq there; None: it could not be read any more

@@ -85,7 +85,7 @@ ENDS: dict[str, set[str]] = {
     "leave": {"EIO"},
     "chron_writer_try_append": {"EUNSYNCED"},
     # Of groups: where nothing is kept over a loss of power, neither is the dead queue; no such queue is an answer.
-    "deliver": {"ENOTDURABLE", "ECLAIM"} | HANDLES,
+    "deliver": {"ENOTDURABLE", "ECLAIM", "ETURN"} | HANDLES,
     "end_of_dead": {"ENOQUEUE"},
     "search": {"ENOQUEUE", "EREADER"} | HANDLES,
     "describe_group": EVERY,
@@ -120,7 +120,7 @@ class Contract:
 
     @property
     def takes_handle(self) -> bool:
-        return re.search(r"(?<!const )chron_(?:writer|reader|merge) \*\w", self.parameters) is not None
+        return re.search(r"(?<!const )chron_(?:writer|reader|merge|group) \*\w", self.parameters) is not None
 
 
 def contracts() -> dict[str, Contract]:

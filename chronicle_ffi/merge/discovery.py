@@ -32,8 +32,9 @@ class Sighting(NamedTuple):
 
 
 class Discovery:
-    """The queues below a directory: an iterator of `Sighting`, also an asynchronous one. Made by `Queue.discover`.
+    """The queues below a directory: an iterator of `Sighting`, also an asynchronous one.
 
+    Made by `chronicle_ffi.Queue.discover`.
     First all that are there appear, in order of their paths; with `watch` it goes on, with what changes. Directories
     that are no queues, or cannot be read, are passed over; links are followed, and each directory is looked into once.
     What lies inside of a queue is its own business. Of a queue that goes and comes back between two looks nothing is

@@ -16,7 +16,7 @@ SLICE_NS = 20_000_000  # the longest sleep: a pause begins after it
 
 
 class Replay:
-    """An iterator over a queue's records, or a merge's, each when it is due. Made by `Queue.replay`.
+    """An iterator over a queue's records, or a merge's, each when it is due. Made by `chronicle_ffi.Queue.replay`.
 
     A record is due when as much time has gone by since the first one as did then, divided by the speed. Due times count
     from the beginning, so delays do not add up; timestamps that go back are due at once. A record that is due is handed

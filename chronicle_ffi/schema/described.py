@@ -40,7 +40,7 @@ class Schema:
         """From a dtype of numpy, a Struct of msgspec, a Schema of pyarrow, a message class of protobuf, a C struct as
         text, or the name of a codec ("bytes", "json", "msgpack").
 
-        :param key: the name of the field that `Queue.scan` compares with its `key`.
+        :param key: the name of the field that `chronicle_ffi.Queue.scan` compares with its `key`.
         :param codec: how Structs of msgspec are written.
 
         Raises SchemaError, which names the field.
@@ -182,7 +182,7 @@ class Schema:
     # -------------------------------------------------------------------------------------- changes
 
     def must_allow(self, later: Schema) -> None:
-        """Raise SchemaError, with the field, if readers of this one could take records of `later` for something else.
+        """Raise SchemaError, with the field, if readers of this one could take records of ``later`` for something else.
 
         Fields stay as they are, and where they are. New ones may come: at the end of a fixed layout; else optional.
         """

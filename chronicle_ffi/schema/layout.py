@@ -26,7 +26,7 @@ class Field:
     """One field of a record: a column."""
 
     name: str  #: inner ones of a nested struct as "outer.inner"
-    type: str  #: fixed layouts: as numpy writes it ("<f8", "|S8"); else the name of a type
+    type: str  #: fixed layouts: as numpy writes it (``<f8``, ``|S8``); else the name of a type
     offset: int = 0  #: fixed layouts: bytes from the beginning of the payload
     shape: tuple[int, ...] = ()  #: fixed layouts: of an array; () is one value
     optional: bool = False  #: may be missing

@@ -128,9 +128,9 @@ extern "C" {
     X(EREMOVED, 27, "the queue was removed")                                        \
     X(EUNSYNCED, 28, "appended, but not known to be on disk")                      \
     X(ETURN, 29, "another writer keeps its turn")                                   \
-    X(ESTALE, 33, "the job is not this receipt's any more")                         \
-    X(EWINDOW, 34, "the group's window is full")                                    \
-    X(EHELD, 35, "another process holds what is needed")
+    X(ESTALE, 30, "the job is not this receipt's any more")                         \
+    X(EWINDOW, 31, "the group's window is full")                                    \
+    X(EHELD, 32, "another process holds what is needed")
 
 /* Values of the error codes, positive. */
 enum chron_errcode {

@@ -188,7 +188,7 @@ static int begin(chron_group *g, uint64_t seq, uint64_t *word, uint64_t end, int
 int chron__group_hand_over(chron_group *g, uint64_t seq, uint64_t word, const char *reason)
 {
     letter *l = malloc(sizeof *l);
-    uint64_t end;
+    uint64_t end = 0;
     uint64_t from = 0;
     int status;
 

@@ -42,7 +42,7 @@ static int64_t holder_of_slot(const chron__queue *q)
 
 int chron__lock_fail_held(const chron__queue *q, const char *path)
 {
-    chron__writer_line line;
+    chron__writer_line line = {.pid = 0};
     int status;
 
     if (q->meta.base || q->dir >= 0)
