@@ -1913,7 +1913,6 @@ MUTANTS += [
         "        map = hold_by_map(fd);\n        status = map == MAP_FAILED ? -errno : 0;\n    }",
         ("test_turn",),
     ),
-    # ----------------------------------------------------------------------------------------- turn words
     Mutant(
         "group: a job is taken by a store",
         "group/take.c",
@@ -2012,5 +2011,109 @@ MUTANTS += [
         "            give_up_jobs(g);\n",
         "",
         (GROUPS,),
+    ),
+    # ----------------------------------------------------------------------------------------- the order in a turn
+    Mutant(
+        "turn: intent stored when the record is placed",
+        "write/append.c",
+        "    chron__head_intend(w->q.meta.base, (uint32_t)((offset + bytes) / CHRON__ALIGN));\n"
+        '    CHRON__STEP("turn: intent stored");\n'
+        "    chron__place_record(w, at, seq, data, (uint32_t)length, type_id, flags, timestamp_ns);\n",
+        "    chron__place_record(w, at, seq, data, (uint32_t)length, type_id, flags, timestamp_ns);\n"
+        "    chron__head_intend(w->q.meta.base, (uint32_t)((offset + bytes) / CHRON__ALIGN));\n"
+        '    CHRON__STEP("turn: intent stored");\n',
+        ("test_shared",),
+    ),
+    Mutant(
+        "turn: intent stored when the batch is placed",
+        "write/batch.c",
+        "    chron__head_intend(w->q.meta.base, (uint32_t)((offset + bytes) / CHRON__ALIGN));\n"
+        "    length = place_batch(w, bytes, get, source, from, to);\n",
+        "    length = place_batch(w, bytes, get, source, from, to);\n"
+        "    chron__head_intend(w->q.meta.base, (uint32_t)((offset + bytes) / CHRON__ALIGN));\n",
+        ("test_shared",),
+    ),
+    Mutant(
+        "turn: intent cleared before the commit",
+        "write/turns.c",
+        "    chron__head_store(w->q.meta.base, h);\n    chron__head_intend(w->q.meta.base, 0);\n"
+        '    CHRON__STEP("turn: done");\n',
+        "    chron__head_intend(w->q.meta.base, 0);\n    chron__head_store(w->q.meta.base, h);\n"
+        '    CHRON__STEP("turn: done");\n',
+        ("test_shared",),
+    ),
+    Mutant(
+        "turn: commit before the state",
+        "format/shared.h",
+        "    chron__store_relaxed_le64(state, h->base); /* [HEAD] */\n",
+        "    chron__store_release_le32(meta + CHRON__H_COMMIT, commit);\n"
+        '    CHRON__STEP("turn: committed");\n'
+        "    chron__store_relaxed_le64(state, h->base); /* [HEAD] */\n",
+        ("test_shared",),
+    ),
+    Mutant(
+        "turn: first commit word of a batch first",
+        "write/batch.c",
+        "        if (i > from)\n            chron__rec_publish(at, (uint32_t)r.length);"
+        " /* hidden behind the first one's zero commit word */\n        else\n",
+        "        chron__rec_publish(at, (uint32_t)r.length);\n        if (i == from)\n",
+        ("test_shared",),
+    ),
+    Mutant(
+        "turn: END before the next segment has its name",
+        "write/next.c",
+        '    CHRON__STEP("roll: header written");\n',
+        '    CHRON__STEP("roll: header written");\n'
+        "    uint8_t *at = old->map.base + s->head.tail;\n"
+        "    chron__rec_write_header(at, s->head.next_seq, 0, CHRON__TYPE_OURS, 0, w->epoch);\n"
+        "    chron__rec_write_crc(at, 0);\n"
+        "    chron__rec_publish(at, 0);\n"
+        '    CHRON__STEP("roll: END published");\n',
+        ("test_shared",),
+    ),
+    Mutant(
+        "turn: the next segment gets its name before its header",
+        "write/next.c",
+        "    chron__seg_write_header(&w->q, s->next, s->head.next_seq, s->head.base, w->full_epoch, "
+        "chron__clock_ns(0));\n"
+        '    CHRON__STEP("roll: header written");\n'
+        "    status = name_it(w, s->next_n);\n",
+        "    status = name_it(w, s->next_n);\n"
+        '    CHRON__STEP("roll: renamed");\n'
+        "    chron__seg_write_header(&w->q, s->next, s->head.next_seq, s->head.base, w->full_epoch, "
+        "chron__clock_ns(0));\n",
+        ("test_shared",),
+    ),
+    Mutant(
+        "turn: a repair zeroes and keeps the epoch",
+        "write/mend.c",
+        "        status = raise_epoch(w);\n        if (status < 0)\n            return status;\n        memset(",
+        "        if (0)\n            status = raise_epoch(w);\n        memset(",
+        ("test_shared",),
+    ),
+    Mutant(
+        "turn: a repair zeroes before it raises the epoch",
+        "write/mend.c",
+        "        status = raise_epoch(w);\n        if (status < 0)\n            return status;\n"
+        "        memset(seg->map.base + h->tail, 0, (size_t)(end - h->tail));\n"
+        '        CHRON__STEP("mend: zeroed");\n',
+        "        memset(seg->map.base + h->tail, 0, (size_t)(end - h->tail));\n"
+        '        CHRON__STEP("mend: zeroed");\n'
+        "        status = raise_epoch(w);\n        if (status < 0)\n            return status;\n",
+        ("test_shared",),
+    ),
+    Mutant(
+        "turn: a repair keeps nothing of what was published",
+        "write/mend.c",
+        "        if (!chron__seg_step(seg, &walk, 0, &rec, &stop))\n            break;\n        note(",
+        "        if (1)\n            break;\n        note(",
+        ("test_shared",),
+    ),
+    Mutant(
+        "turn: given back, and nobody woken",
+        "format/turn.h",
+        "        chron__turn_wake(word);\n",
+        "        (void)0;\n",
+        ("test_turn",),
     ),
 ]

@@ -303,6 +303,23 @@ static void live(uint32_t who, uint32_t seed)
     CHECK_EQ(chron_writer_close(w), 0);
 }
 
+/* Records of one size, until there has been a roll: what is left of the segment has room for a small one. */
+static void fill(uint32_t who, uint32_t seed)
+{
+    chron_writer *w = must_open(CHRON_DURABILITY_NONE);
+
+    (void)seed;
+    for (int i = 0; i < 30; i++) {
+        chron_record r = make(who, all->acked[who], 1, 0, 3000);
+
+        CHECK(chron_writer_append(w, r.payload, r.length, (uint16_t)who, 0) >= 0);
+        all->acked[who]++;
+    }
+    CHECK_EQ(chron_writer_close(w), 0);
+}
+
+static void (*life)(uint32_t who, uint32_t seed) = live;
+
 static int die_in(uint32_t who, const char *name, uint32_t at, uint32_t seed)
 {
     int status;
@@ -315,7 +332,7 @@ static int die_in(uint32_t who, const char *name, uint32_t at, uint32_t seed)
         die_at = at;
         die_name = name;
         chron__on_step = count_steps;
-        live(who, seed);
+        life(who, seed);
         _exit(0);
     }
     CHECK_EQ(waitpid(pid, &status, 0), pid);
@@ -405,6 +422,83 @@ static void test_death_while_mending(void)
             CHECK_EQ(chron_writer_close(w), 0);
         temporary_remove(path);
     }
+}
+
+/* Nobody sees the end of a segment before there is another one: who does not need the roll appends where it was. */
+static void test_death_in_a_roll(void)
+{
+    static const char *const steps[] = {"roll: begun",       "roll: header written", "roll: renamed",
+                                        "roll: END written", "roll: END published",  "roll: sealed",
+                                        "roll: done"};
+
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        chron_writer *w;
+        chron_record r;
+
+        start_log();
+        w = must_open(CHRON_DURABILITY_NONE);
+        life = fill;
+        CHECK_EQ(die_in(2, steps[i], 1, 0), 1);
+        life = live;
+        r = make(1, 0, 1, 0, sizeof(item));
+        CHECK_EQ(chron_writer_append(w, r.payload, r.length, 1, 0), (int64_t)all->acked[2]);
+        all->acked[1]++;
+        check_log(-1);
+        CHECK_EQ(chron_writer_close(w), 0);
+        temporary_remove(path);
+    }
+}
+
+static uint64_t epoch_now(void)
+{
+    chron_recovery recovery = {.struct_size = sizeof recovery};
+    chron_writer *w = must_open(CHRON_DURABILITY_NONE);
+
+    CHECK_EQ(chron_writer_recovery_get(w, &recovery), 0);
+    CHECK_EQ(chron_writer_close(w), 0);
+    return recovery.epoch;
+}
+
+/* What was not published is zeroed, and its rear may be on disk: behind it nothing has its epoch. Nothing else raises it. */
+static void test_zeroing_raises_the_epoch(void)
+{
+    static const struct {
+        const char *where;
+        uint64_t raised;
+    } deaths[] = {{"record: placed", 1}, {"record: published", 0}, {"batch: hidden", 1}, {"turn: committed", 0}};
+
+    for (size_t i = 0; i < sizeof deaths / sizeof *deaths; i++) {
+        chron_writer *w;
+        uint64_t before;
+
+        start_log();
+        w = must_open(CHRON_DURABILITY_NONE);
+        append_some(w, 1, &going_on);
+        before = epoch_now();
+        CHECK_EQ(die_in(2, deaths[i].where, 1, 1), 1);
+        go_on(w, 0);
+        CHECK_EQ(epoch_now() - before, deaths[i].raised);
+        CHECK_EQ(chron_writer_close(w), 0);
+        temporary_remove(path);
+    }
+}
+
+/* Who zeroes may die of it, and the next one finds nothing to zero: so the epoch was raised before. */
+static void test_the_epoch_is_raised_first(void)
+{
+    chron_writer *w;
+    uint64_t before;
+
+    start_log();
+    w = must_open(CHRON_DURABILITY_NONE);
+    append_some(w, 1, &going_on);
+    before = epoch_now();
+    CHECK_EQ(die_in(2, "batch: hidden", 1, 1), 1);
+    CHECK_EQ(die_in(3, "mend: zeroed", 1, 1), 1);
+    go_on(w, 0);
+    CHECK_EQ(epoch_now() - before, 1);
+    CHECK_EQ(chron_writer_close(w), 0);
+    temporary_remove(path);
 }
 
 /* Each place between two stores that several writers have was died at, here: those of test_turn.c are asked for there. */
@@ -554,6 +648,9 @@ int main(void)
     RUN(test_death_at_any_step_in_company);
     RUN(test_death_at_any_step_alone);
     RUN(test_death_while_mending);
+    RUN(test_death_in_a_roll);
+    RUN(test_zeroing_raises_the_epoch);
+    RUN(test_the_epoch_is_raised_first);
     RUN(test_all_steps_were_died_at);
     RUN(test_many_kills);
     return 0;

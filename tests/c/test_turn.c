@@ -348,6 +348,7 @@ static void test_a_wake_up_that_is_lost(void)
     one o;
     pid_t holder;
     pid_t waiter;
+    int status;
 
     make_file();
     join(&o);
@@ -361,7 +362,8 @@ static void test_a_wake_up_that_is_lost(void)
         chron__turn_give(word_of(&o));
         _exit(1);
     }
-    reap(holder);
+    CHECK_EQ(waitpid(holder, &status, 0), holder);
+    CHECK(WIFSIGNALED(status)); /* it was about to wake somebody */
     reap(waiter);
     CHECK_EQ(o.s->second, 1);
     CHECK_EQ(o.s->repairs, 0);
