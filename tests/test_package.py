@@ -94,6 +94,7 @@ def test_pickles_and_tracebacks_name_public_modules() -> None:
         *(
             "Batch",
             "Group",
+            "Job",
             "LockedWriter",
             "Merge",
             "MergedBatch",
