@@ -63,10 +63,11 @@ build: $(EXTENSION) ## set up .venv and build the extension in place
 run: build ## the main job on real input: journal Python's standard library, read it three times
 	$(PY) -m chronicle_ffi demo
 
-# What the tests of exchange with numpy, Arrow and so on need: wheels only, and without them those tests skip.
+# What the tests of exchange with numpy, Arrow and so on, and of the examples need: wheels only, and without them those
+# tests skip.
 $(VENV)/interop: $(VENV)/stamp
-	$(call SAY,PIP )$(PIP) --only-binary :all: $(call EXTRA,interop) 2> build/interop.log && touch $@ || \
-	    echo "no wheels of numpy, pyarrow, pandas, polars, duckdb here (build/interop.log): their tests skip" >&2
+	$(call SAY,PIP )$(PIP) --only-binary :all: $(call EXTRA,interop) $(call EXTRA,examples) 2> build/interop.log && touch $@ || \
+	    echo "no wheels of numpy, pyarrow, pandas, polars, duckdb, starlette here (build/interop.log): their tests skip" >&2
 
 # The same for the mirror and the servers that its tests start.
 $(VENV)/servers: $(VENV)/stamp

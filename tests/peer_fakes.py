@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.peers import interface
 from bench.peers.interface import LOG_TASKS, MEMORY, Contestant
+from bench.peers.records import Ring
 
 
 class Writer(interface.Writer):
@@ -61,6 +62,15 @@ class Generous(Listed):
     def reader(self, channel: str) -> Reader:
         reader = Reader(self.log)
         reader.read_one = lambda count: [next(reader.rest) for _ in range(count + 1)]  # type: ignore[method-assign]
+        return reader
+
+
+class Doubling(Listed):
+    """Gives every job to every worker."""
+
+    def reader(self, channel: str) -> Reader:
+        reader = Reader([])
+        reader.work = lambda: Ring(self.size).payloads[:100]  # type: ignore[method-assign]
         return reader
 
 

@@ -96,6 +96,7 @@ def test_ours(task: str, tmp_path: Path) -> None:
         ("mp-pipe", "pair_batch"),
         ("mp-queue", "pair_one"),
         ("mp-pipe", "round_trip"),
+        ("sqlite", "writers"),
     ],
 )
 def test_the_standard_library(name: str, task: str, tmp_path: Path) -> None:
@@ -119,6 +120,12 @@ def test_calibration_finds_a_number_of_records_within_bounds(tmp_path: Path) -> 
     assert found["records"] > 1000
     bounded = measured(f"{FAKES}:Listed", "append_one", tmp_path / "bounded", records=0, records_max=500)
     assert bounded["records"] == 500
+
+
+def test_a_job_that_two_workers_had_fails(tmp_path: Path) -> None:
+    found = run(Job(f"{FAKES}:Doubling", "share", 64, str(tmp_path), records=100), LONG)
+    assert isinstance(found, str)
+    assert "400 records, 100 of them different, are not the 100 appended" in found
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ PROCESS: Final = "survives processes, not a power cut"
 DISK: Final = "on disk"
 
 POLL_SECONDS: Final = 0.0002  # of a reader that found nothing, where the peer cannot wake one
+CREW: Final = 4  # processes of one run that do the same
 GROUP: Final = 1000  # records that are put on disk together, where each group is acknowledged from there
 
 
@@ -22,7 +23,7 @@ class Task:
 
     name: str
     title: str
-    kind: str  # append, read, pair or trip
+    kind: str  # append, read, pair, trip, share or writers
     write: str
     read: str
     durable: bool = False
@@ -35,6 +36,8 @@ class Task:
     @property
     def batches(self) -> bool:
         """Whether what is measured goes in batches."""
+        if self.kind == "share":
+            return False
         return self.read == "read_batch" if self.kind == "read" else self.write == "append_batch"
 
 
@@ -54,6 +57,8 @@ TASKS: Final = {
         Task("sync_one", "append, each record on disk", "append", "append_one", "read_batch", True),
         Task("sync_group", f"append, groups of {GROUP} on disk", "append", "append_batch", "read_batch", True),
         Task("sync_pair", f"two processes, groups of {GROUP}, on disk", "pair", "append_batch", "read_batch", True),
+        Task("share", f"jobs shared by {CREW} processes, each taken and acknowledged", "share", "append_batch", "work"),
+        Task("writers", f"{CREW} processes append to one queue, one by one", "writers", "append_one", "read_batch"),
     )
 }
 
@@ -103,6 +108,10 @@ class Reader:
     def read_batch(self, count: int) -> list[bytes]:
         """At least one and at most `count` records, with the batch call."""
         return self.read_one(count)
+
+    def work(self) -> list[bytes]:
+        """Take jobs that nobody has, one by one, and acknowledge each, until there are none; gives their payloads."""
+        raise NotImplementedError
 
     def read_columns(self, count: int) -> Any:
         """At least one and at most `count` records as rows of an array, after a sum over one field of all of them."""

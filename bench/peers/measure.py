@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections import Counter
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypedDict
 
-from bench.peers.interface import GROUP, Contestant, Reader, Task, Writer
+from bench.peers.interface import CREW, GROUP, Contestant, Reader, Task, Writer
 from bench.peers.records import RING, Check, Ring, WrongContent
 
 FORK: Final = multiprocessing.get_context("fork")
@@ -194,11 +195,96 @@ def measure_trip(contestant: Contestant, task: Task, count: int) -> Result:
     return {"records": count, "seconds": seconds, "nanoseconds": percentiles}
 
 
+def _crew(work: Callable[[Connection], None]) -> tuple[float, list[bytes]]:
+    """Have CREW processes do it at once: seconds from the word to go to the end of the last, and what they gave.
+
+    Each says when it is ready, waits for the word, and sends the time of its end and its result.
+    """
+    crew = []
+    for _ in range(CREW):
+        mine, theirs = FORK.Pipe()
+        child = FORK.Process(target=work, args=(theirs,))
+        child.start()
+        theirs.close()
+        crew.append((mine, child))
+    for mine, _ in crew:
+        mine.recv()
+    time.sleep(SETTLE_SECONDS)
+    begin = time.monotonic_ns()
+    for mine, _ in crew:
+        mine.send(None)
+    told = [mine.recv() for mine, _ in crew]
+    for _, child in crew:
+        child.join()
+    return (max(end for end, _ in told) - begin) / 1e9, [payload for _, given in told for payload in given]
+
+
+def _same(got: list[bytes], expected: list[bytes]) -> None:
+    """Each as often, in whatever order."""
+    if Counter(got) != Counter(expected):
+        raise WrongContent(
+            f"{len(got)} records, {len(set(got))} of them different, are not the {len(expected)} appended"
+        )
+
+
+def _records(ring: Ring, count: int) -> list[bytes]:
+    return [ring.payloads[i % RING] for i in range(count)]
+
+
+def measure_share(contestant: Contestant, task: Task, count: int) -> Result:
+    """Jobs that another process has written; each has to come to one worker, once."""
+    ring = ring_for(contestant)
+    contestant.start(["log"])
+    child = FORK.Process(target=_fill, args=(contestant, ring, task.write, count))
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise RuntimeError("filling failed")
+
+    def work(signal: Connection) -> None:
+        reader = contestant.reader("log")
+        signal.send(None)
+        signal.recv()
+        got = reader.work()
+        signal.send((time.monotonic_ns(), got))
+        reader.close()
+
+    seconds, got = _crew(work)
+    _same(got, _records(ring, count))
+    return {"records": count, "seconds": seconds}
+
+
+def measure_writers(contestant: Contestant, task: Task, count: int) -> Result:
+    """Each appends its part, of the same records."""
+    ring = ring_for(contestant)
+    contestant.start(["log"])
+    part = max(count // CREW, 1)
+
+    def work(signal: Connection) -> None:
+        writer = contestant.writer("log")
+        signal.send(None)
+        signal.recv()
+        feed(writer, ring, task.write, part, ONE_CHUNK)
+        signal.send((time.monotonic_ns(), []))
+        writer.close()
+
+    seconds, _ = _crew(work)
+    reader = contestant.checker("log")
+    got: list[bytes] = []
+    while len(got) < part * CREW:
+        got += reader.read_batch(part * CREW - len(got))
+    reader.close()
+    _same(got, _records(ring, part) * CREW)
+    return {"records": part * CREW, "seconds": seconds}
+
+
 MEASURES: Final[dict[str, Callable[[Contestant, Task, int], Result]]] = {
     "append": measure_append,
     "read": measure_read,
     "pair": measure_pair,
     "trip": measure_trip,
+    "share": measure_share,
+    "writers": measure_writers,
 }
 
 

@@ -21,6 +21,7 @@ CONTESTANTS: Final = {
     "litequeue": f"{_HERE}.litequeue:LiteQueue",
     "diskcache": f"{_HERE}.diskcache:DiskCache",
     "persist-queue": f"{_HERE}.persistqueue:PersistQueue",
+    "huey": f"{_HERE}.huey:Huey",
     "redis": f"{_HERE}.redis:RedisStreams",
     "jetstream": f"{_HERE}.jetstream:JetStream",
 }

@@ -44,6 +44,15 @@ class Reader(interface.Reader):
                 self._queue.prune()
         return got
 
+    def work(self) -> list[bytes]:
+        got: list[bytes] = []
+        while (message := self._queue.pop()) is not None:
+            got.append(message.data)
+            self._queue.done(message.message_id)
+            if len(got) % PRUNE_EVERY == 0:
+                self._queue.prune()
+        return got
+
     def close(self) -> None:
         self._queue.close()
 
@@ -71,7 +80,17 @@ class LiteQueue(Contestant):
         "a `prune` every 100; batches are 1000 `put`s in a `transaction`; a waiting reader polls every 0.2 ms"
     )
     durable_settings = "PRAGMA synchronous=FULL"
-    tasks = ("append_one", "append_batch", "read_one", "pair_one", "round_trip", "sync_one", "sync_group")
+    tasks = (
+        "append_one",
+        "append_batch",
+        "read_one",
+        "pair_one",
+        "round_trip",
+        "sync_one",
+        "sync_group",
+        "share",
+        "writers",
+    )
 
     def _open(self, channel: str) -> Any:
         queue = litequeue.LiteQueue(f"{channel}.db", timeout=30)

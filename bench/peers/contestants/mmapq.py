@@ -83,7 +83,7 @@ class Mmapq(Contestant):
         "defaults (regions of 4 MiB, files of 1 GiB, mapped synchronously); one by one is `append` and `read` of an "
         "IndexedQueue, batches are 1000 records of an IndexedBatchQueue; a waiting reader spins"
     )
-    tasks = (*LOG_TASKS, *PAIR_TASKS)
+    tasks = (*LOG_TASKS, *PAIR_TASKS, "writers")
 
     @property
     def _batches(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bench.peers import interface
 from bench.peers.interface import PROCESS, TASKS, Contestant
-from chronicle_ffi import Queue, QueueReader, QueueWriter, __version__
+from chronicle_ffi import Group, Queue, QueueReader, QueueWriter, __version__
 
 
 class Writer(interface.Writer):
@@ -69,12 +69,28 @@ class Reader(interface.Reader):
         self._reader.close()
 
 
+class Worker(interface.Reader):
+    def __init__(self, group: Group) -> None:
+        self._group = group
+
+    def work(self) -> list[bytes]:
+        got = []
+        while (job := self._group.take()) is not None:
+            got.append(job.payload)
+            job.ack()
+        return got
+
+    def close(self) -> None:
+        self._group.close()
+
+
 class Ours(Contestant):
     name = "chronicle-ffi"
     settings = (
         "defaults (64 MiB segments, keeper, a timestamp from the clock and a CRC-32C for each record); round trip: no "
         "keeper, the reader spins. One by one is `append` and iterating; batches are `append_many` and `payloads()`; "
-        "columns are `read_batch` and `to_numpy`"
+        "columns are `read_batch` and `to_numpy`; jobs are `take` and `ack` of a group, "
+        "several writers `shared=True`"
     )
     promise = PROCESS
     durable_settings = 'one by one durability="always"; groups `append_many` and `sync`; the reader is durable_only'
@@ -85,10 +101,14 @@ class Ours(Contestant):
         return f"chronicle-ffi {__version__}"
 
     def writer(self, channel: str) -> Writer:
+        if self.task.kind == "writers":
+            return Writer(Queue.open_publisher(channel, shared=True, wait=10), False)
         each = self.task.name == "sync_one"
         made = Queue.open_publisher(channel, durability="always" if each else "none", keeper=self.task.kind != "trip")
         return Writer(made, self.task.durable)
 
-    def reader(self, channel: str) -> Reader:
+    def reader(self, channel: str) -> Reader | Worker:
+        if self.task.kind == "share":
+            return Worker(Queue.open_group(channel, "workers"))
         wait: Literal["spin", "hybrid"] = "spin" if self.task.kind == "trip" else "hybrid"
         return Reader(Queue.open_subscriber(channel, waiting=wait, durable_only=self.task.durable))

@@ -27,7 +27,10 @@ class PersistQueue(Contestant):
     name = "persist-queue"
     packages = ("persist-queue",)
     promise = PROCESS
-    settings = "the file-based Queue, 10,000 records a file; `put`, and `get` with a `task_done` every 1000; no batches"
+    settings = (
+        "the file-based Queue, 10,000 records a file; `put`, and `get` with a `task_done` every 1000; no batches. "
+        "Jobs are not shared: its SQLiteAckQueue, opened by several processes, gives some of them to two"
+    )
     durable_settings = "its SQLiteQueue, which is durable by default"
     tasks = ("append_one", "read_one", "sync_one")
 

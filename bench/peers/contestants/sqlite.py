@@ -72,7 +72,7 @@ class Sqlite(Contestant):
         "`executemany` of 1000 in one; reading iterates over one query; a waiting reader polls every 0.2 ms"
     )
     durable_settings = "synchronous=FULL"
-    tasks = (*LOG_TASKS, *PAIR_TASKS, *SYNC_TASKS)
+    tasks = (*LOG_TASKS, *PAIR_TASKS, *SYNC_TASKS, "writers")
 
     @classmethod
     def version(cls) -> str:
