@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from chronicle_ffi import Queue, QueueReader, QueueWriter
+from chronicle_ffi import Merge, Queue, QueueReader, QueueWriter
 
 RECORDS = 20_000
 ROUNDS = 7
@@ -228,6 +228,49 @@ def test_columns(benchmark: BenchmarkFixture, filled: tuple[int, Path]) -> None:
             assert batch.segment[begin : begin + size] == payload(size, seen - 1)
 
     timed_read(benchmark, filled, work)
+
+
+SOURCES = 8
+
+
+@pytest.fixture
+def eight(tmp_path: Path) -> list[Path]:
+    """RECORDS records of 64 bytes in eight queues; neighbours by timestamp never lie in the same one."""
+    paths = [tmp_path / str(i) for i in range(SOURCES)]
+    for i, path in enumerate(paths):
+        with Queue.open_publisher(path, keeper=False) as writer:
+            for at in range(i, RECORDS, SOURCES):
+                writer.append(payload(64, at), 1, timestamp_ns=at)
+    return paths
+
+
+def test_columns_of_eight_each_alone(benchmark: BenchmarkFixture, eight: list[Path]) -> None:
+    def work(readers: list[QueueReader]) -> None:
+        seen = 0
+        for reader in readers:
+            while batch := reader.read_batch():
+                seen += len(batch)
+        assert seen == RECORDS
+
+    timed(
+        benchmark,
+        "merge/64b",
+        lambda: [Queue.open_subscriber(path) for path in eight],
+        work,
+        lambda readers: [reader.close() for reader in readers],
+    )
+
+
+def test_columns_of_eight_merged(benchmark: BenchmarkFixture, eight: list[Path]) -> None:
+    def work(merge: Merge) -> None:
+        seen = 0
+        while batch := merge.read_batch():
+            assert batch.timestamp_ns[0] == seen
+            seen += len(batch)
+            assert batch.data[-64:] == payload(64, seen - 1)
+        assert seen == RECORDS
+
+    timed(benchmark, "merge/64b", lambda: Queue.merge(eight), work, close)
 
 
 def check(fact: bool) -> None:

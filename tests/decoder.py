@@ -422,6 +422,69 @@ def open_group(path: Path, name: str) -> GroupFile:
     return GroupFile(window, bool(flags), slot(file, data).next_seq, words)
 
 
+@dataclass(frozen=True)
+class MergeSource:
+    uuid: bytes
+    start: int | None  # `from`
+    promise: int
+    stop: int | None
+    done: list[tuple[int, int]]
+    path: str
+
+
+@dataclass(frozen=True)
+class MergeFile:
+    """<home>/<name>.merge, as section 10 tells it."""
+
+    generation: int
+    place: int
+    lateness_ns: int
+    order: int
+    sources: list[MergeSource]
+
+
+def _merge_area(file: str, data: bytes, begin: int, size: int) -> tuple[int, bytes] | None:
+    """(generation, content) of a whole area."""
+    area = data[begin : begin + size]
+    if len(area) < 16:
+        return None
+    check, count, generation = struct.unpack_from("<IIQ", area)
+    if generation == 0 or 16 + count > len(area) or check != crc(area[4 : 16 + count]):
+        return None
+    if begin != 4096 + (generation & 1) * size:
+        raise FormatError(file, begin, f"generation {generation} stands in the wrong area")
+    return generation, area[16 : 16 + count]
+
+
+def open_merge(path: Path) -> MergeFile:
+    data = path.read_bytes()
+    size = header(path.name, data[:4096], 4096, b"CHRONMRG", bytes(16)).segment_size
+    if size < 4096 or size % 4096:
+        raise FormatError(path.name, 48, f"areas of {size} bytes")
+    areas = [area for at in (4096, 4096 + size) if (area := _merge_area(path.name, data, at, size))]
+    if not areas:
+        raise FormatError(path.name, 4096, "neither area is whole")
+    generation, content = max(areas)
+    if not content:
+        return MergeFile(generation, 0, 0, 0, [])
+    place, lateness_ns, order, count = struct.unpack_from("<QQII", content)
+    at, sources = 24, []
+    for _ in range(count):
+        uuid, start, promise, stop, ranges, path_bytes = struct.unpack_from("<16sQQQII", content, at)
+        at += 48
+        done = [struct.unpack_from("<QQ", content, at + 16 * i) for i in range(ranges)]
+        at += 16 * ranges
+        name = content[at : at + path_bytes].decode()
+        at = up(at + path_bytes, 8)
+        none = 2**64 - 1
+        sources.append(
+            MergeSource(uuid, None if start == none else start, promise, None if stop == none else stop, done, name)
+        )
+    if at != len(content):
+        raise FormatError(path.name, at, "the content goes on behind the last source")
+    return MergeFile(generation, place, lateness_ns, order, sources)
+
+
 # -------------------------------------------------------------------------------------------- archives, section 19
 
 

@@ -36,6 +36,7 @@ from chronicle_ffi import (
     ReaderAlreadyActive,
     ReadOnly,
 )
+from tests import decoder
 from tests.children import in_child
 from tests.interop import need
 
@@ -251,6 +252,32 @@ def test_a_position_belongs_to_its_merge(tmp_path: Path) -> None:
         assert [(message.payload, message.late) for message in merge] == [(b"2", True), (b"4", False)]
     with pytest.raises(ReadOnly), Queue.merge(paths) as merge:
         merge.commit()
+
+
+def test_the_file_of_the_position_is_what_the_format_says(tmp_path: Path) -> None:
+    """Read by FORMAT.md alone, after each commit: generations take turns, readers are never ahead."""
+    queues = [[5, 1, 9, 3, 20], [2, 4, 6, 30]]
+    paths = [fill(tmp_path / name, stamps) for name, stamps in zip("ab", queues, strict=True)]
+    expected = in_order(queues, 3)
+    given = [set[int](), set[int]()]
+    with Queue.merge(paths, "me", lateness="3ns") as merge:
+        before = decoder.open_merge(paths[0] / "readers" / "me.merge").generation
+        for source, seq, stamp, late in expected:
+            assert told(next(iter(merge))) == (source, seq, stamp, late)
+            given[source].add(seq)
+            merge.commit()
+            found = decoder.open_merge(paths[0] / "readers" / "me.merge")
+            assert (found.generation, found.lateness_ns, found.order) == (before + 1, 3, 0)
+            before = found.generation
+            for path, stored, done, stamps in zip(paths, found.sources, given, queues, strict=True):
+                queue = decoder.open_queue(path)
+                start = stored.start or 0
+                assert (stored.uuid, stored.path, stored.stop) == (queue.uuid, str(path), len(stamps))
+                assert done == {*range(start), *(seq for begin, end in stored.done for seq in range(begin, end))}
+                assert stored.promise == max([0, *(stamp - 3 for stamp in stamps[:start])])
+                assert queue.positions["me"].next_seq <= start
+    with pytest.raises(decoder.FormatError):
+        decoder.open_merge(paths[0] / "queue.meta")
 
 
 @given(

@@ -49,6 +49,7 @@ void topic_latency(const config *c);
 void topic_delivery(const config *c);
 void topic_stream(const config *c);
 void topic_turns(const config *c);
+void topic_merge(const config *c);
 void topic_syscalls(const config *c);
 /* What topic_syscalls runs under strace: append and read `count` records. */
 void syscalls_inner(const char *directory, uint64_t count);

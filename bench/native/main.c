@@ -17,7 +17,7 @@ static const struct topic {
 } topics[] = {
     {"append", topic_append},   {"read", topic_read},         {"roundtrip", topic_roundtrip},
     {"latency", topic_latency}, {"delivery", topic_delivery}, {"stream", topic_stream},
-    {"turns", topic_turns},     {"syscalls", topic_syscalls},
+    {"turns", topic_turns},     {"merge", topic_merge},       {"syscalls", topic_syscalls},
 };
 
 static void usage(void)
@@ -26,7 +26,7 @@ static void usage(void)
         "usage: chronbench [--quick] [--dir DIR] [--shm DIR] [--only TOPIC] [--seconds N] [--warm GIB] [--json FILE]\n\n"
         "  --dir DIR     directory on a disk (default: build/bench, or .)\n"
         "  --shm DIR     directory in memory (default: /dev/shm)\n"
-        "  --only TOPIC  append, read, roundtrip, latency, delivery, stream, turns or syscalls\n"
+        "  --only TOPIC  append, read, roundtrip, latency, delivery, stream, turns, merge or syscalls\n"
         "  --seconds N   how long each curve of delivery takes\n"
         "  --warm GIB    memory to touch first (default: 4)\n"
         "  --json FILE   write all rows to a file as well");
