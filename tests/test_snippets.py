@@ -29,7 +29,11 @@ BLOCK = re.compile(
     r"(?:\s*^```text\n(?P<said>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
-EXTRAS = re.compile(r"^\s*(?:import|from) (numpy|pyarrow|pandas|polars|duckdb|chronicle_ffi\.archive)\b", re.MULTILINE)
+EXTRAS = re.compile(
+    r"^\s*(?:import|from) (numpy|pyarrow|pandas|polars|duckdb|chronicle_ffi\.archive)\b|^(chronicle archive)\b",
+    re.MULTILINE,
+)
+ARCHIVE = "obstore"  # what chronicle_ffi.archive, and its command, cannot do without
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,10 @@ def test_section(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> N
         environment |= {"PKG_CONFIG_PATH": str(library / "pkgconfig"), "LD_LIBRARY_PATH": str(library)}
     absent: set[str] = set()
     for block in blocks:
-        needs = {module for module in EXTRAS.findall(block.code) if find_spec(module) is None}
+        named = {module or command for module, command in EXTRAS.findall(block.code)}
+        needs = {
+            module for module in (ARCHIVE if "archive" in one else one for one in named) if find_spec(module) is None
+        }
         absent |= needs
         if not needs:
             run(block, tmp_path, environment)
