@@ -169,13 +169,13 @@ int chron__take_over(chron_writer *w, const char *path, chron__born *born, uint3
     chron__recovered found;
     int status = recover(w, born, &found);
 
-    (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_SPARE); /* what it holds is not to meet its seqs again */
-    if (status == 0)
+    if (status == 0) /* one that is refused changes nothing */
         status = set_epoch(w, &found, reserve);
     if (status < 0) {
         chron__seg_release(found.seg);
         return status;
     }
+    (void)w->q.io->unlink(w->q.io, w->q.dir, CHRON__FILE_SPARE); /* what it holds is not to meet its seqs again */
     chron__set32(&w->dir_dirty, 1); /* the writer before may have died before it put its names on disk */
     w->segments = (uint32_t)found.segments;
     w->memory.known = found.segments > 0;
